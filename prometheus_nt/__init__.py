@@ -1,0 +1,1 @@
+"""Prometheus NT: event-driven backtesting and trading on NautilusTrader."""

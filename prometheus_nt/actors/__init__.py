@@ -1,0 +1,1 @@
+"""Thin shells that run pure engines on the Nautilus bus."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen records and exact arithmetic, without framework or I/O."""

@@ -1,0 +1,137 @@
+"""Universes, weights and risk: from what may be held to what shall be held."""
+
+from dataclasses import dataclass
+from datetime import date
+from enum import IntEnum, StrEnum
+
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+
+
+class Tier(IntEnum):
+    """The shelf of the universe an instrument stands on."""
+
+    EXCLUDED = 0
+    SATELLITE = 1
+    CORE = 2
+
+
+class Exclusion(IntEnum):
+    """Why an instrument is not in the universe; the first failing filter names it."""
+
+    NONE = 0
+    HARD_EXCLUDED = 1
+    NOT_TRADING = 2
+    INSUFFICIENT_HISTORY = 3
+    UNKNOWN_LIQUIDITY = 4
+    ILLIQUID = 5
+    BELOW_MIN_PRICE = 6
+    NO_STABILITY_STATE = 7
+    BREAKER = 8
+    NO_SCORE = 9
+    MAX_UNIVERSE_SIZE = 10
+
+
+class RiskActionType(StrEnum):
+    """What the risk stage or a gate did to a weight or an order."""
+
+    CAPPED = "CAPPED"
+    REJECTED = "REJECTED"
+    EXECUTION_REJECT = "EXECUTION_REJECT"
+
+
+@dataclass(frozen=True, eq=False)
+class Universe:
+    """Which instruments may be held after a close, and why the others may not.
+
+    Attributes
+    ----------
+    score : (N,) array
+        Rank score of the candidates; NaN where a filter failed first.
+    included : (N,) bool array
+    tier : (N,) int array of `Tier`
+    exclusion : (N,) int array of `Exclusion`
+    """
+
+    as_of: date
+    universe_id: str
+    instruments: tuple[str, ...]
+    score: FloatArray
+    included: BoolArray
+    tier: IntArray
+    exclusion: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class BookTarget:
+    """The weights a portfolio engine asks for; nothing may trade them before risk has seen them.
+
+    Attributes
+    ----------
+    weights : (N,) array
+        Fractions of book equity; the rest is cash.
+    expected_return : float or None
+        Sum of weight times expected return over the scores' horizon; None if no score is known.
+    binding : tuple of str
+        Names of the construction limits that bound.
+    """
+
+    as_of: date
+    book_id: str
+    instruments: tuple[str, ...]
+    weights: FloatArray
+    expected_return: float | None
+    binding: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RiskAction:
+    """One intervention: a limit that was breached, and the weight before and after."""
+
+    instrument_id: str
+    action_type: RiskActionType
+    limit: str
+    limit_value: float
+    weight_before: float
+    weight_after: float
+
+
+@dataclass(frozen=True, eq=False)
+class RiskReport:
+    """The risk of a target book, from data up to `as_of`; None where it cannot be known.
+
+    Exposures are fractions of book equity; volatility is annualised; value at risk and expected
+    shortfall are historical, of one session, as returns (a loss is negative).
+    """
+
+    gross_exposure: float
+    net_exposure: float
+    cash_weight: float
+    names: int
+    herfindahl: float
+    largest_weight: float
+    volatility: float | None
+    var_95: float | None
+    expected_shortfall_95: float | None
+    beta: float | None
+    max_drawdown: float | None
+    exposures_by_sector: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPortfolio:
+    """Weights that passed every limit: only the risk engine makes one, sleeves trade nothing else.
+
+    Attributes
+    ----------
+    weights : (N,) array
+        Fractions of book equity; the rest is cash.
+    actions : tuple of RiskAction
+        Interventions only; a weight that passed unchanged leaves no row.
+    """
+
+    as_of: date
+    book_id: str
+    instruments: tuple[str, ...]
+    weights: FloatArray
+    actions: tuple[RiskAction, ...]
+    report: RiskReport

@@ -1,0 +1,134 @@
+"""Trading sessions of a market: when they are, when they open and close."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+import exchange_calendars
+import numpy as np
+
+from prometheus_nt.domain.errors import ConfigError, DataError, NonSession
+from prometheus_nt.domain.record import IntArray, SessionArray
+
+MARKETS = {"US_EQ": "XNYS", "EU_EQ": "XLON", "ASIA_EQ": "XTKS"}
+"""Market id -> ISO 10383 code of the exchange whose sessions it keeps."""
+
+REGIONS = {"US": "US_EQ", "EU": "EU_EQ", "ASIA": "ASIA_EQ"}
+
+FIRST_DAY = date(1980, 1, 1)
+"""Explicit start: exchange_calendars otherwise covers only the last twenty years."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarketCalendar:
+    """The sessions of one market.
+
+    Attributes
+    ----------
+    sessions : (S,) array of datetime64[D]
+        Every session between the calendar's first and last day, ascending.
+    opens_ns, closes_ns : (S,) int64 arrays
+        First and last instant of regular trading, UNIX nanoseconds.
+    half_days : (S,) bool array
+        True where trading ends earlier than on a regular day.
+    """
+
+    market_id: str
+    sessions: SessionArray
+    opens_ns: IntArray
+    closes_ns: IntArray
+    half_days: np.ndarray
+
+    @classmethod
+    def of(cls, market_id: str) -> "MarketCalendar":
+        """Return the calendar of `market_id`, built once per process."""
+        if market_id not in MARKETS:
+            known = ", ".join(MARKETS)
+            raise ConfigError(f"market: unknown market {market_id!r}; known markets: {known}")
+        return _build(market_id)
+
+    def is_session(self, day: date) -> bool:
+        self._require_covered(day)
+        row = self._first_row_from(day)
+        return row < len(self.sessions) and bool(self.sessions[row] == np.datetime64(day, "D"))
+
+    def require_session(self, day: date) -> date:
+        """Return `day`, or raise `NonSession` naming the sessions around it."""
+        if self.is_session(day):
+            return day
+        before, after = self.previous_session(day), self.next_session(day)
+        remedy = f"use the previous session {before} or the next session {after}"
+        raise NonSession(day, self.market_id, remedy)
+
+    def next_session(self, day: date, count: int = 1) -> date:
+        """Return the `count`-th session after `day` (`day` itself never counts)."""
+        self._require_covered(day)
+        row = int(np.searchsorted(self.sessions, np.datetime64(day, "D"), side="right"))
+        return self._at(row + count - 1)
+
+    def previous_session(self, day: date, count: int = 1) -> date:
+        """Return the `count`-th session before `day` (`day` itself never counts)."""
+        self._require_covered(day)
+        return self._at(self._first_row_from(day) - count)
+
+    def roll_back(self, day: date) -> date:
+        """Return `day` if it is a session, else the session before it."""
+        return day if self.is_session(day) else self.previous_session(day)
+
+    def between(self, start: date, end: date) -> SessionArray:
+        """Return the sessions from `start` to `end`, both included."""
+        self._require_covered(start)
+        self._require_covered(end)
+        last = int(np.searchsorted(self.sessions, np.datetime64(end, "D"), side="right"))
+        return self.sessions[self._first_row_from(start) : last]
+
+    def open_ns(self, session: date) -> int:
+        return int(self.opens_ns[self._row(session)])
+
+    def close_ns(self, session: date) -> int:
+        return int(self.closes_ns[self._row(session)])
+
+    def close_time(self, session: date) -> datetime:
+        """Return the close of `session` as an aware UTC time."""
+        return datetime.fromtimestamp(self.close_ns(session) / 1e9, tz=UTC)
+
+    def is_half_day(self, session: date) -> bool:
+        return bool(self.half_days[self._row(session)])
+
+    def rows(self, sessions: SessionArray) -> IntArray:
+        """Return the calendar row of each of `sessions`; all must be sessions."""
+        rows = np.searchsorted(self.sessions, sessions)
+        inside = rows < len(self.sessions)
+        found = inside & (self.sessions[np.minimum(rows, len(self.sessions) - 1)] == sessions)
+        if not found.all():
+            self.require_session(sessions[~found][0].astype(object))
+        return rows.astype(np.int64)
+
+    def _row(self, session: date) -> int:
+        self.require_session(session)
+        return self._first_row_from(session)
+
+    def _first_row_from(self, day: date) -> int:
+        return int(np.searchsorted(self.sessions, np.datetime64(day, "D")))
+
+    def _at(self, row: int) -> date:
+        if not 0 <= row < len(self.sessions):
+            raise DataError(f"{self.market_id}: the calendar ends before the session asked for")
+        session: date = self.sessions[row].astype(object)
+        return session
+
+    def _require_covered(self, day: date) -> None:
+        first, last = self._at(0), self._at(len(self.sessions) - 1)
+        if not FIRST_DAY <= day <= last:
+            raise DataError(f"{day}: the {self.market_id} calendar covers {first} to {last}")
+
+
+@lru_cache(maxsize=len(MARKETS))
+def _build(market_id: str) -> MarketCalendar:
+    raw = exchange_calendars.get_calendar(MARKETS[market_id], start=FIRST_DAY.isoformat())
+    sessions = raw.sessions.to_numpy().astype("datetime64[D]")
+    half_days = np.isin(sessions, raw.early_closes.to_numpy().astype("datetime64[D]"))
+    arrays = (sessions, raw.opens_nanos.copy(), raw.closes_nanos.copy(), half_days)
+    for array in arrays:
+        array.flags.writeable = False
+    return MarketCalendar(market_id, *arrays)

@@ -1,0 +1,83 @@
+"""Every error the project raises on purpose.
+
+::
+
+    PrometheusError
+    |-- ConfigError              a setting is missing, unknown or contradictory: the user can fix it
+    |-- DataError                the data cannot support the question
+    |   |-- NonSession           a date on which the market does not trade
+    |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
+    |   |-- LookAheadError       something asked for a fact later than its `as_of`
+    |   `-- SourceError          a file or vendor answer cannot be read at all
+    |-- StoreError               a database or an artifact cannot be read or written
+    |-- AccountingError          the books do not balance: our bug, never the user's
+    |-- VenueError               the simulated or real venue did something that voids the run
+    |-- GateRefusal              an order was refused before it reached a venue
+    `-- DeterminismError         the same inputs gave different bytes
+"""
+
+from datetime import date
+
+
+class PrometheusError(Exception):
+    """Base of every error raised on purpose; a process boundary catches this, nothing wider."""
+
+
+class ConfigError(PrometheusError):
+    """A setting is missing, unknown or contradictory."""
+
+
+class DataError(PrometheusError):
+    """The data cannot support the question."""
+
+
+class NonSession(DataError):
+    """A date on which the market does not trade was used as a session."""
+
+    def __init__(self, day: date, market_id: str, remedy: str) -> None:
+        super().__init__(f"{day} is not a {market_id} session; {remedy}")
+        self.day, self.market_id = day, market_id
+
+
+class InsufficientHistory(DataError):
+    """Fewer sessions exist before `as_of` than the engine's lookback needs."""
+
+    def __init__(self, as_of: date, needed: int, available: int) -> None:
+        super().__init__(f"{as_of}: needs {needed} sessions, has {available}")
+        self.as_of, self.needed, self.available = as_of, needed, available
+
+
+class LookAheadError(DataError):
+    """Something asked for a fact that was not known at its `as_of`."""
+
+
+class SourceError(DataError):
+    """A file or a vendor's answer cannot be read; the message names it and the remedy."""
+
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}; {remedy}")
+        self.where, self.problem, self.remedy = where, problem, remedy
+
+
+class StoreError(PrometheusError):
+    """A database or an artifact cannot be read or written."""
+
+
+class AccountingError(PrometheusError):
+    """The books do not balance."""
+
+
+class VenueError(PrometheusError):
+    """The venue did something that voids the run."""
+
+
+class GateRefusal(PrometheusError):
+    """An order was refused before it reached a venue."""
+
+    def __init__(self, limit: str, detail: str) -> None:
+        super().__init__(f"refused by {limit}: {detail}")
+        self.limit, self.detail = limit, detail
+
+
+class DeterminismError(PrometheusError):
+    """The same inputs gave different bytes."""

@@ -1,0 +1,211 @@
+"""A sleeve's cash, shares, average cost, cash flows and marks: the one source of equity.
+
+Money is counted in whole micro-dollars and shares in whole units, so that the accounting identity
+holds exactly, not to a tolerance:
+
+    cash = capital - sum(signed shares * price) - sum(commission) + sum(cash flows)
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+import numpy as np
+
+from prometheus_nt.domain.errors import AccountingError
+from prometheus_nt.domain.record import FloatArray, IntArray
+
+MICROS = 1_000_000
+"""Micro-dollars per dollar; also the finest price step the venue quotes."""
+
+
+def micros(usd: float) -> int:
+    """Return `usd` in whole micro-dollars, rounded half to even."""
+    return round(usd * MICROS)
+
+
+class CashFlowKind(StrEnum):
+    """Money that moves without a trade."""
+
+    DIVIDEND = "DIVIDEND"
+    DELISTING = "DELISTING"
+    BORROW_FEE = "BORROW_FEE"
+    INTEREST = "INTEREST"
+
+
+@dataclass(frozen=True)
+class CashFlow:
+    """One movement of cash without a trade; `amount_micros` > 0 is received."""
+
+    session: date
+    kind: CashFlowKind
+    instrument_id: str | None
+    shares: int
+    amount_micros: int
+
+
+@dataclass(frozen=True, eq=False)
+class BookState:
+    """A sleeve's books after a close.
+
+    Attributes
+    ----------
+    cash, equity : float, USD
+    shares : (N,) int array
+        Signed, in the venue's share unit.
+    average_cost, marks : (N,) float arrays, USD per venue share; NaN where flat or never marked
+    unmarked_sessions : (N,) int array
+        Sessions since the mark was a real close: 0 is fresh.
+    realized_pnl, commissions, dividends : float, USD since the sleeve's start
+    """
+
+    as_of: date
+    book_id: str
+    instruments: tuple[str, ...]
+    cash: float
+    equity: float
+    shares: IntArray
+    average_cost: FloatArray
+    marks: FloatArray
+    unmarked_sessions: IntArray
+    realized_pnl: float
+    commissions: float
+    dividends: float
+
+
+class Ledger:
+    """The books of one sleeve over a fixed tuple of instruments.
+
+    Parameters
+    ----------
+    instruments : tuple of N instrument ids
+    capital_usd : float
+        Cash at the start.
+    """
+
+    def __init__(self, instruments: tuple[str, ...], capital_usd: float) -> None:
+        count = len(instruments)
+        self.instruments = instruments
+        self.capital_micros = micros(capital_usd)
+        self.cash_micros = self.capital_micros
+        self.shares: IntArray = np.zeros(count, dtype=np.int64)
+        self.average_cost: FloatArray = np.full(count, np.nan)
+        self.marks: FloatArray = np.full(count, np.nan)
+        self.unmarked_sessions: IntArray = np.zeros(count, dtype=np.int64)
+        self.cash_flows: list[CashFlow] = []
+        self.commission_micros = 0
+        self.traded_micros = 0
+        self.realized_pnl = 0.0
+
+    @property
+    def cash(self) -> float:
+        """Cash in USD."""
+        return self.cash_micros / MICROS
+
+    @property
+    def equity(self) -> float:
+        """Cash plus shares at their marks, USD.
+
+        Raises
+        ------
+        AccountingError
+            If a held instrument was never marked: its value is unknown, not zero.
+        """
+        held = np.flatnonzero(self.shares)
+        value = self.shares[held] @ self.marks[held]
+        if np.isnan(value):
+            names = [self.instruments[row] for row in held if np.isnan(self.marks[row])]
+            raise AccountingError(f"held but never marked: {', '.join(names)}")
+        return self.cash + float(value)
+
+    def fill(self, row: int, quantity: int, price_micros: int, commission_micros: int) -> None:
+        """Book a fill of `quantity` shares (negative is a sale).
+
+        Raises
+        ------
+        AccountingError
+            If the quantity is zero, the price is not positive, or the commission negative.
+        """
+        if quantity == 0 or price_micros <= 0 or commission_micros < 0:
+            raise AccountingError(
+                f"{self.instruments[row]}: impossible fill of {quantity} shares at "
+                f"{price_micros / MICROS} with commission {commission_micros / MICROS}"
+            )
+        price = price_micros / MICROS
+        held = int(self.shares[row])
+        self._book_cost(row, held, quantity, price)
+        self.shares[row] = held + quantity
+        self.traded_micros += quantity * price_micros
+        self.commission_micros += commission_micros
+        self.cash_micros -= quantity * price_micros + commission_micros
+        if np.isnan(self.marks[row]):
+            self.marks[row] = price
+
+    def pay_dividends(self, session: date, per_share: FloatArray) -> None:
+        """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share."""
+        for row in np.flatnonzero((self.shares != 0) & (per_share != 0.0)):
+            shares = int(self.shares[row])
+            amount = micros(shares * float(per_share[row]))
+            self._flow(session, CashFlowKind.DIVIDEND, int(row), shares, amount)
+
+    def close_delisted(self, session: date, rows: IntArray) -> None:
+        """Turn the shares of delisted instruments into cash at their last mark."""
+        for row in rows[self.shares[rows] != 0]:
+            shares, mark = int(self.shares[row]), float(self.marks[row])
+            self._book_cost(int(row), shares, -shares, mark)
+            self.shares[row] = 0
+            self._flow(session, CashFlowKind.DELISTING, int(row), shares, shares * micros(mark))
+
+    def mark(self, closes: FloatArray) -> None:
+        """Mark every instrument at its close, (N,); where it did not trade the old mark stays."""
+        fresh = ~np.isnan(closes)
+        self.marks[fresh] = closes[fresh]
+        self.unmarked_sessions[fresh] = 0
+        self.unmarked_sessions[~fresh] += 1
+
+    def state(self, as_of: date, book_id: str) -> BookState:
+        """Return the books as a record; its arrays are copies."""
+        return BookState(
+            as_of=as_of,
+            book_id=book_id,
+            instruments=self.instruments,
+            cash=self.cash,
+            equity=self.equity,
+            shares=self.shares.copy(),
+            average_cost=self.average_cost.copy(),
+            marks=self.marks.copy(),
+            unmarked_sessions=self.unmarked_sessions.copy(),
+            realized_pnl=self.realized_pnl,
+            commissions=self.commission_micros / MICROS,
+            dividends=self._flow_total(CashFlowKind.DIVIDEND) / MICROS,
+        )
+
+    def check(self) -> None:
+        """Raise `AccountingError` unless the accounting identity holds exactly."""
+        flows = sum(flow.amount_micros for flow in self.cash_flows)
+        expected = self.capital_micros - self.traded_micros - self.commission_micros + flows
+        if expected != self.cash_micros:
+            raise AccountingError(
+                f"cash is {self.cash_micros} micro-dollars, the flows explain {expected}"
+            )
+
+    def _book_cost(self, row: int, held: int, quantity: int, price: float) -> None:
+        same_side = held == 0 or (held > 0) == (quantity > 0)
+        if same_side:
+            cost = 0.0 if held == 0 else held * self.average_cost[row]
+            self.average_cost[row] = (cost + quantity * price) / (held + quantity)
+            return
+        closed = min(abs(quantity), abs(held)) * (1 if held > 0 else -1)
+        self.realized_pnl += closed * (price - float(self.average_cost[row]))
+        left = held + quantity
+        if left == 0:
+            self.average_cost[row] = np.nan
+        elif (left > 0) != (held > 0):
+            self.average_cost[row] = price
+
+    def _flow(self, session: date, kind: CashFlowKind, row: int, shares: int, amount: int) -> None:
+        self.cash_micros += amount
+        self.cash_flows.append(CashFlow(session, kind, self.instruments[row], shares, amount))
+
+    def _flow_total(self, kind: CashFlowKind) -> int:
+        return sum(flow.amount_micros for flow in self.cash_flows if flow.kind is kind)

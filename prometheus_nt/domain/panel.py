@@ -1,0 +1,151 @@
+"""The market panel: aligned history that ends at `as_of`, and nothing after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from prometheus_nt.domain.errors import DataError, LookAheadError
+from prometheus_nt.domain.record import FloatArray, SessionArray
+
+BAR_FIELDS = ("open", "high", "low", "close", "volume")
+ACTION_FIELDS = ("split", "dividend")
+PANEL_FIELDS = BAR_FIELDS + ACTION_FIELDS
+
+Causal = Callable[..., FloatArray]
+"""A function of a panel whose row t uses rows up to t only: it returns a (T, N) array."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarketPanel:
+    """Aligned daily history of N instruments over T sessions, read-only.
+
+    Prices and volume are as traded on the day; NaN where the instrument did not trade.
+
+    Attributes
+    ----------
+    sessions : (T,) array of datetime64[D]
+    instruments : tuple of N instrument ids
+    open, high, low, close : (T, N) arrays, currency per share as traded
+    volume : (T, N) array, shares as traded; NaN where the source has none
+    split : (T, N) array
+        New shares per old share, effective at the session's open; 1 on ordinary days.
+    dividend : (T, N) array
+        Cash per share (after that session's split) to whoever held at the previous close.
+    fingerprint : str
+        Content hash of the whole panel that this view was cut from.
+    sectors : tuple of N sector names, None where unknown; empty if none is known
+    """
+
+    sessions: SessionArray
+    instruments: tuple[str, ...]
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+    split: FloatArray
+    dividend: FloatArray
+    fingerprint: str
+    sectors: tuple[str | None, ...] = ()
+    _wall: "_Wall | None" = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.sessions), len(self.instruments))
+        for name in PANEL_FIELDS:
+            array = getattr(self, name)
+            if array.shape != shape:
+                raise DataError(f"panel.{name}: expected shape {shape}, found {array.shape}")
+            array.flags.writeable = False
+        self.sessions.flags.writeable = False
+        if self._wall is None:
+            if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
+                raise DataError("panel.sessions: must ascend without duplicates")
+            object.__setattr__(self, "_wall", _Wall(self, 0, len(self.sessions)))
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    @cached_property
+    def as_of(self) -> date:
+        """The newest session whose close this panel contains."""
+        if not len(self.sessions):
+            raise DataError("an empty panel has no `as_of`")
+        session: date = self.sessions[-1].astype(object)
+        return session
+
+    def until(self, session: date) -> "MarketPanel":
+        """Return the view that ends at the close of `session`, without copying.
+
+        Raises
+        ------
+        LookAheadError
+            If `session` is later than this panel's own `as_of`.
+        DataError
+            If `session` is not a session of this panel.
+        """
+        if session > self.as_of:
+            raise LookAheadError(f"asked for {session} of a panel that ends at {self.as_of}")
+        row = int(np.searchsorted(self.sessions, np.datetime64(session, "D")))
+        if self.sessions[row] != np.datetime64(session, "D"):
+            raise DataError(f"{session} is not a session of this panel")
+        return self._cut(0, row + 1)
+
+    def last(self, sessions: int) -> "MarketPanel":
+        """Return the view of the newest `sessions` rows (all of them if there are fewer)."""
+        return self._cut(max(0, len(self) - sessions), len(self))
+
+    def derived(self, causal: Causal, *args: Any) -> FloatArray:
+        """Return the rows of `causal(panel, *args)` that belong to this view, read-only.
+
+        The array is computed once for the whole history behind every view and then only cut,
+        so a causal function costs its time once per run, not once per session. That `causal`
+        really uses no later row is what the future-perturbation tests prove.
+        """
+        assert self._wall is not None
+        return self._wall.rows(causal, args)
+
+    def _cut(self, start: int, stop: int) -> "MarketPanel":
+        assert self._wall is not None
+        arrays = {name: getattr(self, name)[start:stop] for name in PANEL_FIELDS}
+        return MarketPanel(
+            sessions=self.sessions[start:stop],
+            instruments=self.instruments,
+            fingerprint=self.fingerprint,
+            sectors=self.sectors,
+            _wall=self._wall.moved(start, stop),
+            **arrays,
+        )
+
+
+class _Wall:
+    """The rows of the whole history that one view may see, and the arrays derived from it."""
+
+    __slots__ = ("_cache", "_start", "_stop", "_whole")
+
+    def __init__(
+        self,
+        whole: MarketPanel,
+        start: int,
+        stop: int,
+        cache: dict[tuple[Any, ...], FloatArray] | None = None,
+    ) -> None:
+        self._whole, self._start, self._stop = whole, start, stop
+        self._cache: dict[tuple[Any, ...], FloatArray] = {} if cache is None else cache
+
+    def moved(self, start: int, stop: int) -> "_Wall":
+        return _Wall(self._whole, self._start + start, self._start + stop, self._cache)
+
+    def rows(self, causal: Causal, args: tuple[Any, ...]) -> FloatArray:
+        key = (causal, *args)
+        if key not in self._cache:
+            array = np.asarray(causal(self._whole, *args))
+            if array.shape[0] != len(self._whole):
+                expected, found = len(self._whole), array.shape[0]
+                raise DataError(f"{causal.__name__}: expected {expected} rows, found {found}")
+            array.flags.writeable = False
+            self._cache[key] = array
+        return self._cache[key][self._start : self._stop]

@@ -1,0 +1,47 @@
+"""Runs: what identifies one, and what it decided."""
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from prometheus_nt.domain.record import content_hash
+
+
+class Mode(StrEnum):
+    """The venue behind a node; the only word that changes between research and trading."""
+
+    BACKTEST = "BACKTEST"
+    PAPER = "PAPER"
+    LIVE = "LIVE"
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that determines the bytes of a run; equal identities, equal results."""
+
+    strategy_id: str
+    sleeve_id: str
+    mode: Mode
+    code_hash: str
+    config_hash: str
+    data_fingerprint: str
+    seed: int
+
+    @property
+    def run_id(self) -> str:
+        digest = content_hash(
+            [self.code_hash, self.config_hash, self.data_fingerprint, self.seed, self.mode.value]
+        )
+        return f"{self.sleeve_id}-{digest[:12]}"
+
+
+@dataclass(frozen=True)
+class SleeveDecision:
+    """What a sleeve decided after a close, and from which records."""
+
+    as_of: date
+    book_id: str
+    input_hashes: tuple[str, ...]
+    orders: int
+    held: tuple[str, ...]
+    deferred: tuple[str, ...]

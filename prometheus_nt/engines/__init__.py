@@ -1,0 +1,1 @@
+"""Pure numpy: a panel and records in, one record out."""

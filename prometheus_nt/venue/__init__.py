@@ -1,0 +1,1 @@
+"""The simulated exchange: when it quotes, at what price, at what cost."""

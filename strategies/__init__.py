@@ -1,0 +1,1 @@
+"""Sleeves: from a target portfolio to orders."""
