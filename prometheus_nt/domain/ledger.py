@@ -118,8 +118,8 @@ class Ledger:
             raise AccountingError(f"held but never marked: {', '.join(names)}")
         return self.cash + float(value)
 
-    def fill(self, row: int, quantity: int, price_micros: int, commission_micros: int) -> None:
-        """Book a fill of `quantity` shares (negative is a sale).
+    def fill(self, row: int, quantity: int, price_micros: int, commission_micros: int) -> float:
+        """Book a fill of `quantity` shares (negative is a sale); return the P&L it realised, USD.
 
         Raises
         ------
@@ -133,13 +133,14 @@ class Ledger:
             )
         price = price_micros / MICROS
         held = int(self.shares[row])
-        self._book_cost(row, held, quantity, price)
+        realized = self._book_cost(row, held, quantity, price)
         self.shares[row] = held + quantity
         self.traded_micros += quantity * price_micros
         self.commission_micros += commission_micros
         self.cash_micros -= quantity * price_micros + commission_micros
         if np.isnan(self.marks[row]):
             self.marks[row] = price
+        return realized
 
     def pay_dividends(self, session: date, per_share: FloatArray) -> None:
         """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share."""
@@ -189,19 +190,21 @@ class Ledger:
                 f"cash is {self.cash_micros} micro-dollars, the flows explain {expected}"
             )
 
-    def _book_cost(self, row: int, held: int, quantity: int, price: float) -> None:
+    def _book_cost(self, row: int, held: int, quantity: int, price: float) -> float:
         same_side = held == 0 or (held > 0) == (quantity > 0)
         if same_side:
             cost = 0.0 if held == 0 else held * self.average_cost[row]
             self.average_cost[row] = (cost + quantity * price) / (held + quantity)
-            return
+            return 0.0
         closed = min(abs(quantity), abs(held)) * (1 if held > 0 else -1)
-        self.realized_pnl += closed * (price - float(self.average_cost[row]))
+        realized = closed * (price - float(self.average_cost[row]))
+        self.realized_pnl += realized
         left = held + quantity
         if left == 0:
             self.average_cost[row] = np.nan
         elif (left > 0) != (held > 0):
             self.average_cost[row] = price
+        return realized
 
     def _flow(self, session: date, kind: CashFlowKind, row: int, shares: int, amount: int) -> None:
         self.cash_micros += amount

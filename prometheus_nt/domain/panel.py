@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prometheus_nt.domain.errors import DataError, LookAheadError
-from prometheus_nt.domain.record import FloatArray, SessionArray
+from prometheus_nt.domain.record import FloatArray, SessionArray, content_hash
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
 ACTION_FIELDS = ("split", "dividend")
@@ -97,6 +97,30 @@ class MarketPanel:
     def last(self, sessions: int) -> "MarketPanel":
         """Return the view of the newest `sessions` rows (all of them if there are fewer)."""
         return self._cut(max(0, len(self) - sessions), len(self))
+
+    def select(self, instruments: tuple[str, ...]) -> "MarketPanel":
+        """Return a panel of these instruments alone, in the order given; the arrays are copies.
+
+        Raises
+        ------
+        DataError
+            If one of them is not in the panel.
+        """
+        if instruments == self.instruments:
+            return self
+        columns = {name: column for column, name in enumerate(self.instruments)}
+        missing = [name for name in instruments if name not in columns]
+        if missing:
+            raise DataError(f"instruments: not in the panel: {', '.join(missing)}")
+        chosen = [columns[name] for name in instruments]
+        arrays = {name: getattr(self, name)[:, chosen] for name in PANEL_FIELDS}
+        return MarketPanel(
+            sessions=self.sessions,
+            instruments=instruments,
+            fingerprint=content_hash([self.fingerprint, instruments]),
+            sectors=tuple(self.sectors[column] for column in chosen) if self.sectors else (),
+            **arrays,
+        )
 
     def derived(self, causal: Causal, *args: Any) -> FloatArray:
         """Return the rows of `causal(panel, *args)` that belong to this view, read-only.

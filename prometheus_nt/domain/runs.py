@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from prometheus_nt.domain.books import RiskActionType
 from prometheus_nt.domain.record import content_hash
 
 
@@ -37,11 +38,26 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class SleeveDecision:
-    """What a sleeve decided after a close, and from which records."""
+    """What a sleeve decided after a close: how many orders, and who was left alone.
+
+    `held` could not be acted on (no price, or an order still working); `deferred` was cut to what
+    the market can absorb in one session and goes on at the next.
+    """
 
     as_of: date
     book_id: str
-    input_hashes: tuple[str, ...]
     orders: int
     held: tuple[str, ...]
     deferred: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OrderRefusal:
+    """A whole plan that the gate refused; not one of its orders was sent."""
+
+    as_of: date
+    book_id: str
+    action_type: RiskActionType
+    limit: str
+    detail: str
+    orders: int

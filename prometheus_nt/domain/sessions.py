@@ -1,19 +1,64 @@
-"""The two moments of a trading day that everything else reacts to."""
+"""The moments of a trading day that everything else reacts to."""
 
 from dataclasses import dataclass
 from datetime import date
 
+from prometheus_nt.domain.record import FloatArray, IntArray
+
 
 @dataclass(frozen=True)
 class SessionOpen:
-    """The market has opened; `as_of` is still the session whose close is the newest one known."""
+    """A session has begun; `as_of` is still the session whose close is the newest one known."""
 
     as_of: date
     session: date
 
 
+@dataclass(frozen=True, eq=False)
+class CorporateActions:
+    """What happens to holders before a session's first trade.
+
+    Attributes
+    ----------
+    dividend_per_share : (N,) array
+        USD per venue share held at the close of `as_of`; 0 where there is none.
+    delisted : (D,) int array
+        Rows of the instruments whose last trade was at or before `as_of`.
+    """
+
+    as_of: date
+    session: date
+    dividend_per_share: FloatArray
+    delisted: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class OpeningQuotes:
+    """The prices at which waiting orders can trade at a session's open.
+
+    Attributes
+    ----------
+    rows : (K,) int array
+        Instruments quoted.
+    mid : (K,) array, USD per venue share
+        The opening price itself.
+    half_spread : (K,) array
+        Fraction of `mid` that either side pays.
+    buy_impact, sell_impact : (K,) arrays
+        Fraction of `mid` that the waiting quantity moves its own price.
+    """
+
+    as_of: date
+    session: date
+    rows: IntArray
+    mid: FloatArray
+    half_spread: FloatArray
+    buy_impact: FloatArray
+    sell_impact: FloatArray
+
+
 @dataclass(frozen=True)
 class SessionClose:
-    """The market has closed: `as_of` is the session that just ended."""
+    """A session has ended; `as_of` is that session."""
 
     as_of: date

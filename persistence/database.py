@@ -1,0 +1,395 @@
+"""Open the databases: one writer and one reader per URL, SQLite or PostgreSQL."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from io import BytesIO
+from math import isnan
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg2
+import pyarrow as pa
+from psycopg2.extras import execute_values
+from pyarrow import csv as arrow_csv
+from sqlalchemy import (
+    JSON,
+    URL,
+    Boolean,
+    Connection,
+    Date,
+    DateTime,
+    Engine,
+    Float,
+    Integer,
+    Table,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from persistence.tables.types import utc
+from prometheus_nt.domain.errors import ConfigError, StoreError
+
+BUSY_TIMEOUT_MS = 30_000
+BATCH_ROWS = 100_000
+"""Rows per statement: bounds the memory of one upsert."""
+COPY_FROM_ROWS = 200
+"""From here on COPY wins; below, its staging table costs more than it saves."""
+
+DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg2.Error)
+
+_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+_READER_PRAGMAS = ("query_only=ON",)
+# A table is altered by copying it, which no foreign key may watch: checked afterwards instead.
+_MIGRATION_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=OFF")
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """One database by URL: transactions that write, and transactions that cannot.
+
+    - A writer is one transaction: it commits when the block ends, rolls back if it raises.
+    - On SQLite a writer takes the write lock at once (BEGIN IMMEDIATE), so that a transaction that
+      reads first cannot fail later because somebody else wrote in between.
+    - A reader sees one snapshot and cannot write.
+    - Errors of the drivers leave as `StoreError`; no message and no repr shows a password.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.dialect = url.get_backend_name()
+        self.safe_url = url.render_as_string(hide_password=True)
+        self._path = Path(url.database or "") if self.dialect == "sqlite" else None
+        self._engines: dict[str, Engine] = {}
+
+    @classmethod
+    def open(cls, url: str) -> "Database":
+        """Return the database at `url`; connections are made when first needed.
+
+        Raises
+        ------
+        ConfigError
+            If `url` is neither `sqlite:///path` nor `postgresql://...`.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError as malformed:
+            raise ConfigError(f"database url: {_EXPECTED}") from malformed
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg2")
+        if parsed.drivername not in ("sqlite", "postgresql+psycopg2"):
+            raise ConfigError(f"database url: {_EXPECTED}, found {parsed.drivername!r}")
+        if not parsed.database or parsed.database == ":memory:":
+            raise ConfigError(f"database url: {_EXPECTED}, found no file or database name")
+        return cls(parsed)
+
+    def __repr__(self) -> str:
+        return f"Database({self.safe_url!r})"
+
+    @contextmanager
+    def writer(self) -> Iterator[Connection]:
+        """Yield the connection of one transaction that may write."""
+        with self._translated(), self._engine("writer").begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """Yield the connection of one snapshot that cannot write."""
+        if self._path is not None and not self._path.exists():
+            raise StoreError(f"{self._path}: no such database; run `prometheus db upgrade`")
+        with self._translated(), self._engine("reader").begin() as connection:
+            if self._path is None:
+                connection.exec_driver_sql(
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+                )
+            yield connection
+
+    @contextmanager
+    def migration(self) -> Iterator[Connection]:
+        """Yield the connection of one transaction that may change the schema, alone."""
+        with self._translated(), self._engine("migration").begin() as connection:
+            if self._path is None:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7072616)")
+            yield connection
+            if self._path is not None:
+                self._require_whole_references(connection)
+
+    def close(self) -> None:
+        """Close every pooled connection; the next use opens new ones."""
+        for engine in self._engines.values():
+            engine.dispose()
+        self._engines.clear()
+
+    def _engine(self, role: str) -> Engine:
+        if role not in self._engines:
+            self._engines[role] = self._new_engine(role)
+        return self._engines[role]
+
+    def _new_engine(self, role: str) -> Engine:
+        if self._path is None:
+            return create_engine(self._url, pool_pre_ping=True, hide_parameters=True)
+        if role == "reader":
+            read_only = {"mode": "ro", "uri": "true"}
+            url = URL.create("sqlite", database=f"file:{quote(str(self._path))}", query=read_only)
+            return _sqlite_engine(url, _READER_PRAGMAS, "BEGIN")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        pragmas = _WRITER_PRAGMAS if role == "writer" else _MIGRATION_PRAGMAS
+        return _sqlite_engine(self._url, pragmas, "BEGIN IMMEDIATE")
+
+    def _require_whole_references(self, connection: Connection) -> None:
+        orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if orphan is not None:
+            raise StoreError(f"{self.safe_url}: the migration orphans a row: {tuple(orphan)}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DRIVER_ERRORS as error:
+            raise StoreError(f"{self.safe_url}: {_reason(error)}") from error
+
+
+_EXPECTED = "expected sqlite:///path/to/file.db or postgresql://user:password@host/name"
+
+
+def _sqlite_engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
+    # Migrations need their own foreign-key setting, so they must not share pooled connections.
+    pool = {"poolclass": NullPool} if pragmas is _MIGRATION_PRAGMAS else {}
+    engine = create_engine(url, hide_parameters=True, **pool)
+
+    @event.listens_for(engine, "connect")
+    def _configure(driver: sqlite3.Connection, _record: object) -> None:
+        driver.isolation_level = None
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", *pragmas):
+            driver.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _reason(error: Exception) -> str:
+    reason = str(getattr(error, "orig", None) or error).strip()
+    if "no such table" in reason or "does not exist" in reason:
+        return f"{reason}; run `prometheus db upgrade`"
+    return reason
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    update: bool = True,
+) -> int:
+    """Insert `rows`; where the primary key exists, set the other columns.
+
+    Parameters
+    ----------
+    columns : names of the table's columns, the whole primary key among them
+    rows : tuples of plain values in the order of `columns`
+        NaN becomes NULL, documents become JSON, times must be aware. Of several rows with one key
+        the last one counts.
+    update : bool
+        False leaves existing rows as they are.
+
+    Returns
+    -------
+    int
+        Number of rows sent.
+
+    Raises
+    ------
+    StoreError
+        If the primary key is not among `columns`, or a value has no meaning in its column.
+    """
+    keys = [column.name for column in table.primary_key]
+    if not set(keys) <= set(columns):
+        raise StoreError(f"{table.name}: an upsert needs its whole key {keys}, found {columns}")
+    write = _write_sqlite if connection.dialect.name == "sqlite" else _write_postgres
+    for start in range(0, len(rows), BATCH_ROWS):
+        plain = _plain(table, columns, rows[start : start + BATCH_ROWS])
+        write(connection, table, columns, plain, _on_conflict(connection, table, columns, update))
+    return len(rows)
+
+
+def _on_conflict(connection: Connection, table: Table, columns: Sequence[str], update: bool) -> str:
+    quoted = connection.dialect.identifier_preparer.quote
+    keys = [column.name for column in table.primary_key]
+    values = [quoted(name) for name in columns if name not in keys]
+    target = ", ".join(quoted(key) for key in keys)
+    if not update or not values:
+        return f"ON CONFLICT ({target}) DO NOTHING"
+    assignments = ", ".join(f"{name} = excluded.{name}" for name in values)
+    return f"ON CONFLICT ({target}) DO UPDATE SET {assignments}"
+
+
+def _write_sqlite(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    plain: list[list[Any]],
+    on_conflict: str,
+) -> None:
+    encoded = [
+        [value if value is None else encode(value) for value in values] if encode else values
+        for values, encode in zip(plain, map(_sqlite_encoder, _kinds(table, columns)), strict=True)
+    ]
+    names, marks = _names(connection, columns), ", ".join("?" * len(columns))
+    sql = f"INSERT INTO {_name(connection, table)} ({names}) VALUES ({marks}) {on_conflict}"
+    connection.exec_driver_sql(sql, list(zip(*encoded, strict=True)))
+
+
+def _write_postgres(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    plain: list[list[Any]],
+    on_conflict: str,
+) -> None:
+    if "DO UPDATE" in on_conflict:
+        plain = _last_of_each_key(table, columns, plain)
+    target, names = _name(connection, table), _names(connection, columns)
+    cursor = connection.connection.cursor()
+    with cursor:
+        if len(plain[0]) < COPY_FROM_ROWS:
+            sql = f"INSERT INTO {target} ({names}) VALUES %s {on_conflict}"
+            execute_values(cursor, sql, list(zip(*plain, strict=True)), page_size=COPY_FROM_ROWS)
+            return
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE staged_rows ON COMMIT DROP AS"
+            f" SELECT {names} FROM {target} WITH NO DATA"
+        )
+        cursor.copy_expert("COPY staged_rows FROM STDIN (FORMAT csv)", _csv(table, columns, plain))
+        cursor.execute(
+            f"INSERT INTO {target} ({names}) SELECT {names} FROM staged_rows {on_conflict}"
+        )
+        cursor.execute("DROP TABLE staged_rows")
+
+
+def _last_of_each_key(
+    table: Table, columns: Sequence[str], plain: list[list[Any]]
+) -> list[list[Any]]:
+    # PostgreSQL refuses to update one row twice in a statement; SQLite keeps the last.
+    positions = [list(columns).index(column.name) for column in table.primary_key]
+    keys = zip(*(plain[position] for position in positions), strict=True)
+    last = {key: row for row, key in enumerate(keys)}
+    if len(last) == len(plain[0]):
+        return plain
+    return [[values[row] for row in last.values()] for values in plain]
+
+
+def _csv(table: Table, columns: Sequence[str], plain: list[list[Any]]) -> BytesIO:
+    """Return the rows as CSV: strings quoted, NULL empty and unquoted."""
+    kinds = _kinds(table, columns)
+    arrays = [
+        pa.array(values, type=_arrow_type(kind))
+        for values, kind in zip(plain, kinds, strict=True)
+    ]
+    buffer = BytesIO()
+    options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed")
+    arrow_csv.write_csv(pa.table(arrays, names=list(columns)), buffer, options)
+    buffer.seek(0)
+    return buffer
+
+
+def _name(connection: Connection, table: Table) -> str:
+    return connection.dialect.identifier_preparer.format_table(table)
+
+
+def _names(connection: Connection, columns: Sequence[str]) -> str:
+    return ", ".join(connection.dialect.identifier_preparer.quote(name) for name in columns)
+
+
+def _kinds(table: Table, columns: Sequence[str]) -> list[TypeEngine[Any]]:
+    kinds = [table.c[name].type for name in columns]
+    return [kind.impl_instance if isinstance(kind, TypeDecorator) else kind for kind in kinds]
+
+
+def _plain(
+    table: Table, columns: Sequence[str], rows: Sequence[Row]
+) -> list[list[Any]]:
+    """Return the values column by column as plain Python: no NaN, no numpy, no documents."""
+    values = zip(*rows, strict=True)
+    plain = []
+    for name, kind, column in zip(columns, _kinds(table, columns), values, strict=True):
+        try:
+            plain.append(_plain_column(kind, column))
+        except (TypeError, ValueError, AttributeError) as unsuitable:
+            raise StoreError(f"{table.name}.{name}: {unsuitable}") from unsuitable
+    return plain
+
+
+def _plain_column(kind: TypeEngine[Any], values: Sequence[Any]) -> list[Any]:
+    if isinstance(kind, Float):
+        return [None if value is None or isnan(value) else float(value) for value in values]
+    convert = next((to for of, to in _CONVERTERS if isinstance(kind, of)), None)
+    if convert is None:
+        return list(values)
+    return [None if value is None else convert(value) for value in values]
+
+
+def _json_text(document: Any) -> str:
+    try:
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        known = _nan_to_none(document)
+        return json.dumps(known, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _nan_to_none(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _nan_to_none(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_nan_to_none(value) for value in document]
+    return None if isinstance(document, float) and isnan(document) else document
+
+
+def _plain_date(value: date) -> date:
+    if isinstance(value, datetime) or not isinstance(value, date):
+        raise TypeError(f"expected a date, found {value!r}")
+    return value
+
+
+_CONVERTERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Any]], ...] = (
+    (JSON, _json_text),
+    (Boolean, bool),
+    (Integer, int),
+    (DateTime, utc),
+    (Date, _plain_date),
+)
+
+
+def _sqlite_encoder(kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    if isinstance(kind, DateTime):
+        return _sqlite_time
+    if isinstance(kind, Date):
+        return date.isoformat
+    return int if isinstance(kind, Boolean) else None
+
+
+def _sqlite_time(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+def _arrow_type(kind: TypeEngine[Any]) -> pa.DataType:
+    if isinstance(kind, Float):
+        return pa.float64()
+    if isinstance(kind, Boolean):
+        return pa.bool_()
+    if isinstance(kind, Integer):
+        return pa.int64()
+    if isinstance(kind, DateTime):
+        return pa.timestamp("us", tz=str(UTC))
+    return pa.date32() if isinstance(kind, Date) else pa.string()

@@ -1,0 +1,1 @@
+"""Schema revisions of both databases, one folder per branch."""

@@ -1,0 +1,277 @@
+"""Records as table rows: one function per table, columns in the table's own order.
+
+Unknown numbers (NaN) become NULL. Nothing here reads or writes a database.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from prometheus_nt.domain.books import (
+    BookTarget,
+    Exclusion,
+    RiskReport,
+    TargetPortfolio,
+    Tier,
+    Universe,
+)
+from prometheus_nt.domain.ledger import CashFlow
+from prometheus_nt.domain.market import (
+    InstrumentScores,
+    SignalLabel,
+    SoftTargetClass,
+    StabilityVectors,
+)
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.runs import OrderRefusal
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Whose rows these are."""
+
+    run_id: str
+    mode: str
+    strategy_id: str
+    sleeve_id: str
+    portfolio_id: str
+    market_id: str
+    region: str
+
+    @property
+    def head(self) -> tuple[str, str, str]:
+        """The three columns that every row of an engine output begins with."""
+        return (self.run_id, self.mode, self.strategy_id)
+
+    def decision_id(self, as_of: date) -> str:
+        return f"{self.run_id}:{as_of}"
+
+
+def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
+    """Yield rows of `stability_vectors`."""
+    parts = zip(
+        record.instruments,
+        _numbers(record.overall_score),
+        _numbers(record.vol_score),
+        _numbers(record.dd_score),
+        _numbers(record.trend_score),
+        _numbers(record.sigma),
+        _numbers(record.max_drawdown),
+        _numbers(record.trend),
+        strict=True,
+    )
+    for name, overall, vol, drawdown, trend, sigma, deepest, moved in parts:
+        components = {
+            "vol_score": vol,
+            "dd_score": drawdown,
+            "trend_score": trend,
+            "sigma": sigma,
+            "max_drawdown": deepest,
+            "trend": moved,
+        }
+        yield (*run.head, "INSTRUMENT", record.as_of, name, components, overall, model_id)
+
+
+def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
+    """Yield rows of `soft_target_classes`."""
+    parts = zip(
+        record.instruments,
+        record.soft_target_class.tolist(),
+        _numbers(record.overall_score),
+        _numbers(record.vol_score),
+        _numbers(record.dd_score),
+        strict=True,
+    )
+    for name, code, overall, vol, drawdown in parts:
+        label = None if code < 0 else SoftTargetClass(code).name
+        yield (
+            *run.head,
+            "INSTRUMENT",
+            record.as_of,
+            name,
+            label,
+            overall,
+            None,
+            vol,
+            drawdown,
+            None,
+            model_id,
+        )
+
+
+def score_rows(run: RunContext, record: InstrumentScores, model_id: str) -> Iterator[Row]:
+    """Yield rows of `instrument_scores`."""
+    names = list(record.alpha_components)
+    components = zip(*(_numbers(record.alpha_components[name]) for name in names), strict=True)
+    parts = zip(
+        record.instruments,
+        _numbers(record.expected_return),
+        _numbers(record.score),
+        _numbers(record.confidence),
+        record.signal_label.tolist(),
+        components,
+        strict=True,
+    )
+    for instrument, expected, score, confidence, label, values in parts:
+        yield (
+            *run.head,
+            run.market_id,
+            record.as_of,
+            instrument,
+            record.horizon,
+            expected,
+            score,
+            confidence,
+            SignalLabel(label).name,
+            dict(zip(names, values, strict=True)),
+            model_id,
+        )
+
+
+def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[Row]:
+    """Yield rows of `universe_members`: every candidate, with the reason if it is out."""
+    parts = zip(
+        record.instruments,
+        record.tier.tolist(),
+        record.included.tolist(),
+        _numbers(record.score),
+        record.exclusion.tolist(),
+        strict=True,
+    )
+    for name, tier, included, score, code in parts:
+        reasons = {} if included else {"exclusion": Exclusion(code).name}
+        yield (
+            *run.head,
+            record.universe_id,
+            record.as_of,
+            "INSTRUMENT",
+            name,
+            Tier(tier).name,
+            included,
+            score,
+            reasons,
+            model_id,
+        )
+
+
+def book_target_rows(run: RunContext, record: BookTarget, model_id: str) -> Iterator[Row]:
+    """Yield rows of `book_targets`: the names with a weight."""
+    for name, weight in _weights(record.instruments, record.weights).items():
+        yield (
+            *run.head,
+            record.book_id,
+            record.as_of,
+            run.region,
+            "INSTRUMENT",
+            name,
+            weight,
+            model_id,
+        )
+
+
+def target_row(
+    run: RunContext, record: TargetPortfolio, model_id: str, lineage: dict[str, Any]
+) -> Row:
+    """Return the row of `target_portfolios`."""
+    positions = {"weights": _weights(record.instruments, record.weights)}
+    return (*run.head, record.book_id, record.as_of, positions, model_id, lineage)
+
+
+def risk_report_row(
+    run: RunContext, record: TargetPortfolio, model_id: str, equity: float | None
+) -> Row:
+    """Return the row of `portfolio_risk_reports`: the target book's risk, at the book's size."""
+    report = record.report
+    return (
+        *run.head,
+        record.book_id,
+        record.as_of,
+        equity,
+        None if equity is None else equity * report.cash_weight,
+        report.net_exposure,
+        report.gross_exposure,
+        report.gross_exposure,
+        _risk_metrics(report),
+        None,
+        report.exposures_by_sector,
+        None,
+        model_id,
+    )
+
+
+def risk_action_rows(run: RunContext, record: TargetPortfolio) -> Iterator[Row]:
+    """Yield rows of `risk_actions`: interventions only."""
+    for action in record.actions:
+        key = f"{run.decision_id(record.as_of)}:{action.instrument_id}:{action.limit}"
+        details = {
+            "limit": action.limit,
+            "limit_value": action.limit_value,
+            "original_weight": _number(action.weight_before),
+            "adjusted_weight": action.weight_after,
+            "reason": f"{action.action_type}_{action.limit.upper()}",
+        }
+        yield (
+            *run.head,
+            key,
+            record.as_of,
+            action.instrument_id,
+            run.decision_id(record.as_of),
+            action.action_type.value,
+            details,
+        )
+
+
+def refusal_row(run: RunContext, record: OrderRefusal) -> Row:
+    """Return the row of `risk_actions` of a refused plan."""
+    details = {"limit": record.limit, "reason": record.detail, "orders": record.orders}
+    decision_id = run.decision_id(record.as_of)
+    key = f"{decision_id}:plan:{record.limit}"
+    return (*run.head, key, record.as_of, None, decision_id, record.action_type.value, details)
+
+
+def cash_flow_row(run: RunContext, flow: CashFlow) -> Row:
+    """Return the row of `cash_flows`."""
+    return (
+        *run.head,
+        run.portfolio_id,
+        flow.session,
+        flow.kind.value,
+        flow.instrument_id or "",
+        flow.shares,
+        flow.amount_micros / 1_000_000,
+    )
+
+
+def _risk_metrics(report: RiskReport) -> dict[str, Any]:
+    return {
+        "num_names": report.names,
+        "herfindahl": report.herfindahl,
+        "largest_weight": report.largest_weight,
+        "cash_weight": report.cash_weight,
+        "expected_volatility": report.volatility,
+        "var_95": report.var_95,
+        "expected_shortfall_95": report.expected_shortfall_95,
+        "beta": report.beta,
+        "max_drawdown": report.max_drawdown,
+    }
+
+
+def _weights(instruments: tuple[str, ...], weights: FloatArray) -> dict[str, float]:
+    held = np.flatnonzero(weights)
+    return {instruments[row]: float(weights[row]) for row in held}
+
+
+def _numbers(values: FloatArray) -> list[float | None]:
+    listed = values.tolist()
+    if not np.isnan(values).any():
+        return listed  # type: ignore[no-any-return]
+    return [_number(value) for value in listed]
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN is what differs from itself

@@ -1,0 +1,1 @@
+"""The tables of both databases, one metadata per database."""

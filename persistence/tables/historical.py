@@ -1,0 +1,163 @@
+"""Tables of the historical database: who is traded, where, and at what prices."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+from persistence.tables.types import JSON, NAMING_CONVENTION, UtcDateTime
+
+HISTORICAL = MetaData(naming_convention=NAMING_CONVENTION)
+
+markets = Table(
+    "markets",
+    HISTORICAL,
+    Column("market_id", String(50), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("region", String(50), nullable=False),
+    Column("timezone", String(50), nullable=False),
+    Column("calendar_spec", JSON),
+    Column("metadata", JSON),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+issuers = Table(
+    "issuers",
+    HISTORICAL,
+    Column("issuer_id", String(50), primary_key=True),
+    Column("issuer_type", String(50), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("country", String(50)),
+    Column("sector", String(100)),
+    Column("industry", String(100)),
+    Column("metadata", JSON),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+instruments = Table(
+    "instruments",
+    HISTORICAL,
+    Column("instrument_id", String(50), primary_key=True),
+    Column("issuer_id", String(50), ForeignKey("issuers.issuer_id")),
+    Column("market_id", String(50), ForeignKey("markets.market_id")),
+    Column("asset_class", String(50), nullable=False),
+    Column("symbol", String(50), nullable=False),
+    Column("exchange", String(50)),
+    Column("currency", String(10), nullable=False),
+    Column("multiplier", Double),
+    Column("maturity_date", Date),
+    Column("underlying_instrument_id", String(50)),
+    Column("status", String(20), nullable=False, server_default="ACTIVE"),
+    Column("metadata", JSON),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "issuer_id"),
+    Index(None, "market_id"),
+    Index(None, "status"),
+)
+
+datasets = Table(
+    "datasets",
+    HISTORICAL,
+    Column("dataset_id", String(64), primary_key=True),
+    Column("source", String(128), nullable=False),
+    Column("market_id", String(50), ForeignKey("markets.market_id"), nullable=False),
+    Column("adjustment", String(16), nullable=False),
+    Column("synthetic_bars", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("survivorship", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    CheckConstraint("adjustment IN ('AS_TRADED', 'TOTAL_RETURN')", name="adjustment"),
+)
+
+dataset_instruments = Table(
+    "dataset_instruments",
+    HISTORICAL,
+    Column("dataset_id", String(64), ForeignKey("datasets.dataset_id"), primary_key=True),
+    Column("instrument_id", String(50), ForeignKey("instruments.instrument_id"), primary_key=True),
+    # What prices_daily holds of the instrument, kept by the writer of prices in its transaction:
+    # counting 1.3 million rows at every start would cost more than reading the cached panel.
+    Column("first_date", Date),
+    Column("last_date", Date),
+    Column("row_count", Integer, nullable=False, server_default="0"),
+    Column("ingested_at", UtcDateTime),
+    sqlite_with_rowid=False,
+)
+
+prices_daily = Table(
+    "prices_daily",
+    HISTORICAL,
+    Column("dataset_id", String(64), primary_key=True),
+    Column("instrument_id", String(50), primary_key=True),
+    Column("trade_date", Date, primary_key=True),
+    Column("open", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("close", Double, nullable=False),
+    Column("adjusted_close", Double),
+    Column("volume", Double),
+    Column("currency", String(10), nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("known_at", UtcDateTime, nullable=False),
+    Column("ingested_at", UtcDateTime, nullable=False),
+    Column("metadata", JSON),
+    ForeignKeyConstraint(
+        ["dataset_id", "instrument_id"],
+        ["dataset_instruments.dataset_id", "dataset_instruments.instrument_id"],
+    ),
+    sqlite_with_rowid=False,
+)
+
+corporate_actions = Table(
+    "corporate_actions",
+    HISTORICAL,
+    Column("dataset_id", String(64), primary_key=True),
+    Column("instrument_id", String(50), primary_key=True),
+    Column("ex_date", Date, primary_key=True),
+    Column("action_type", String(16), primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("known_at", UtcDateTime, nullable=False),
+    Column("ingested_at", UtcDateTime, nullable=False),
+    Column("metadata", JSON),
+    ForeignKeyConstraint(
+        ["dataset_id", "instrument_id"],
+        ["dataset_instruments.dataset_id", "dataset_instruments.instrument_id"],
+    ),
+    CheckConstraint("action_type IN ('SPLIT', 'DIVIDEND')", name="action_type"),
+    sqlite_with_rowid=False,
+)
+
+data_quality_events = Table(
+    "data_quality_events",
+    HISTORICAL,
+    Column("event_id", String(16), primary_key=True),
+    Column("dataset_id", String(64), ForeignKey("datasets.dataset_id"), nullable=False),
+    Column("instrument_id", String(50)),
+    Column("trade_date", Date),
+    Column("rule", String(64), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("source_file", Text),
+    Column("source_row", Integer),
+    Column("source_column", String(128)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "dataset_id", "instrument_id"),
+)

@@ -1,0 +1,124 @@
+"""Domain records on the Nautilus message bus: one envelope, one topic per record type."""
+
+from functools import cache
+from typing import Any, Protocol
+
+from nautilus_trader.core.data import Data
+from nautilus_trader.model.data import CustomData, DataType
+
+from prometheus_nt.domain.errors import DataError
+from prometheus_nt.domain.record import Lineage, Record, record_hash
+
+
+class Published(Data):
+    """The envelope of a record on the bus: when it was published, by whom, made from what."""
+
+    __slots__ = ("_hash", "_ts", "engine", "inputs", "params_hash", "record")
+
+    record: Any
+
+    def __init__(
+        self,
+        record: Record,
+        ts_ns: int,
+        *,
+        engine: str = "",
+        params_hash: str = "",
+        inputs: "tuple[Published, ...]" = (),
+    ) -> None:
+        self.record, self._ts = record, ts_ns
+        self.engine, self.params_hash, self.inputs = engine, params_hash, inputs
+        self._hash: str | None = None
+
+    @property
+    def ts_event(self) -> int:
+        return self._ts
+
+    @property
+    def ts_init(self) -> int:
+        return self._ts
+
+    @property
+    def record_hash(self) -> str:
+        """Content hash of the record, computed when somebody asks."""
+        if self._hash is None:
+            self._hash = record_hash(self.record)
+        return self._hash
+
+    def lineage(self) -> Lineage:
+        """Return what the record was made from."""
+        hashes = tuple(item.record_hash for item in self.inputs)
+        return Lineage(self.engine, self.params_hash, hashes)
+
+
+class BusComponent(Protocol):
+    """What a Nautilus actor, strategy or execution algorithm offers to the bus."""
+
+    clock: Any
+
+    def subscribe_data(self, data_type: DataType) -> None: ...
+
+    def publish_data(self, data_type: DataType, data: Data) -> None: ...
+
+
+@cache
+def data_type(record_type: type) -> DataType:
+    """Return the topic of a record type; exact, where a bare class name matches longer ones too."""
+    return DataType(Published, metadata={"record": record_type.__name__})
+
+
+@cache
+def topic(record_type: type) -> str:
+    """Return the raw message-bus topic of a record type."""
+    return f"data.{data_type(record_type).topic}"
+
+
+def subscribe(component: BusComponent, *record_types: type) -> None:
+    """Deliver every published record of these types to `component.on_data`."""
+    for record_type in record_types:
+        component.subscribe_data(data_type(record_type))
+
+
+def publish(component: BusComponent, record: Record, **made_from: Any) -> None:
+    """Publish a record, stamped with the component's clock."""
+    envelope = Published(record, component.clock.timestamp_ns(), **made_from)
+    component.publish_data(data_type(type(record)), envelope)
+
+
+def stream_item(record: Record, ts_ns: int) -> CustomData:
+    """Return a record as an element of a backtest data stream."""
+    return CustomData(data_type(type(record)), Published(record, ts_ns))
+
+
+class AsOfJoin:
+    """Pairs records by `as_of`, never by arrival.
+
+    Nautilus delivers depth first: a consumer can hear a derived record before the one it was
+    derived from, so a join fires when it holds every type of one session.
+    """
+
+    def __init__(self, *record_types: type) -> None:
+        self._types = record_types
+        self._held: dict[type, Published] = {}
+
+    def add(self, item: Published) -> tuple[Published, ...] | None:
+        """Hold `item`; return one item of every type, in order, once a session is complete.
+
+        Raises
+        ------
+        DataError
+            If `item` is older than what the join already holds: records may not arrive late.
+        """
+        as_of = item.record.as_of
+        newest = max((held.record.as_of for held in self._held.values()), default=as_of)
+        if as_of < newest:
+            name = type(item.record).__name__
+            raise DataError(f"{name} of {as_of} arrived after records of {newest}")
+        if as_of > newest:
+            self._held.clear()
+        self._held[type(item.record)] = item
+        if len(self._held) < len(self._types):
+            return None
+        complete = tuple(self._held[record_type] for record_type in self._types)
+        self._held.clear()
+        return complete

@@ -1,0 +1,286 @@
+"""Configuration: YAML and environment in, one frozen and validated object out.
+
+The only reader of configuration files and of the environment. Secrets (database URLs) come from
+the environment alone and are part of no file, no hash and no printout.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from prometheus_nt.domain.calendar import REGIONS
+from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.record import Params, content_hash
+from prometheus_nt.engines.assessment import AssessmentParams
+from prometheus_nt.engines.portfolio import PortfolioParams
+from prometheus_nt.engines.risk import RiskParams
+from prometheus_nt.engines.stability import StabilityParams
+from prometheus_nt.engines.universe import UniverseParams
+from prometheus_nt.venue.feed import Replay
+from prometheus_nt.venue.fees import FeeParams
+from prometheus_nt.venue.quotes import QuoteParams
+from prometheus_nt.venue.router import RouterParams
+from strategies.catalog import SleeveParams, family
+from strategies.gate import GateParams
+from strategies.planner import PlannerParams
+
+EngineRows = Literal["rebalance", "all", "none"]
+
+ENVIRONMENT_PREFIX = "PROMETHEUS__"
+
+
+class SessionsConfig(Params):
+    """First and last session to trade; everything before the first is warm-up history."""
+
+    start: date
+    end: date | None = Field(None, description="None is the last session of the dataset")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "SessionsConfig":
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} lies before start {self.start}")
+        return self
+
+
+class DataConfig(Params):
+    """The named dataset a node reads; sources never blend.
+
+    benchmark : instrument to compare with, from `benchmark_dataset` or the same dataset.
+    """
+
+    dataset: str
+    benchmark: str | None = None
+    benchmark_dataset: str | None = None
+
+
+class EnginesConfig(Params):
+    """Settings of every stage of the day; what is not set follows the sleeve's family."""
+
+    stability: StabilityParams = StabilityParams()
+    assessment: AssessmentParams = AssessmentParams()
+    universe: UniverseParams = UniverseParams()
+    portfolio: PortfolioParams = PortfolioParams()
+    risk: RiskParams = RiskParams()
+
+
+class ExecutionConfig(Params):
+    """How decisions become fills.
+
+    fill_timing : `next_open`: decided after a close, filled at the next session's opening quotes.
+    replay : `sparse` feeds the venue what it needs; `full` feeds everything, to prove it the same.
+    """
+
+    fill_timing: Literal["next_open"] = "next_open"
+    replay: Replay = "sparse"
+    planner: PlannerParams = PlannerParams()
+    router: RouterParams = RouterParams()
+    quotes: QuoteParams = QuoteParams()
+    fees: FeeParams = FeeParams()
+
+
+class PersistenceConfig(Params):
+    """engine_rows : sessions whose engine outputs become SQL rows (orders and fills always do)."""
+
+    engine_rows: EngineRows = "rebalance"
+
+
+class NodeConfig(Params):
+    """One node: the same file for every venue but for the word after `mode`."""
+
+    mode: Literal["backtest"] = "backtest"
+    region: Literal["US", "EU", "ASIA"] = "US"
+    market: str = "US_EQ"
+    sessions: SessionsConfig
+    instruments: Literal["all"] | tuple[str, ...] = "all"
+    data: DataConfig
+    engines: EnginesConfig = EnginesConfig()
+    sleeves: tuple[SleeveParams, ...] = Field(min_length=1)
+    execution: ExecutionConfig = ExecutionConfig()
+    gate: GateParams = GateParams()
+    persistence: PersistenceConfig = PersistenceConfig()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NodeConfig":
+        if REGIONS[self.region] != self.market:
+            raise ValueError(
+                f"region {self.region} trades {REGIONS[self.region]}, not {self.market}"
+            )
+        ids = [sleeve.sleeve_id for sleeve in self.sleeves]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"two sleeves have one id: {', '.join(sorted(ids))}")
+        return self
+
+    def engines_of(self, sleeve: SleeveParams) -> EnginesConfig:
+        """Return the engine settings of a sleeve: defaults, then its family's, then this file's."""
+        implied = family(sleeve).engine_overrides[sleeve.horizon]
+        explicit = self.engines.model_dump(exclude_unset=True)
+        forced = {
+            "assessment": {"horizon": sleeve.horizon},
+            "portfolio": {"book_id": sleeve.portfolio_id},
+        }
+        merged: dict[str, Any] = {}
+        for layer in (implied, explicit, forced):
+            merged = deep_merge(merged, layer)
+        return EnginesConfig.model_validate(merged)
+
+    def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
+        """Return everything that determines a sleeve's run, as plain values."""
+        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence"})
+        plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
+        plain["sleeve"] = sleeve.model_dump(mode="json")
+        plain["sleeve"]["rebalance"] = sleeve.rebalance or family(sleeve).schedules[sleeve.horizon]
+        return plain
+
+    def config_hash(self, sleeve: SleeveParams) -> str:
+        """Return the hash of the resolved configuration of a sleeve."""
+        return content_hash([self.resolved(sleeve)])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are kept; database URLs may hold passwords and are never shown."""
+
+    home: Path
+    historical_url: str = field(repr=False)
+    runtime_url: str = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL."""
+        home = Path(environment.get("PROMETHEUS_HOME", "var"))
+        return cls(
+            home=home,
+            historical_url=environment.get(
+                "PROMETHEUS_HISTORICAL_URL", f"sqlite:///{home / 'historical.db'}"
+            ),
+            runtime_url=environment.get(
+                "PROMETHEUS_RUNTIME_URL", f"sqlite:///{home / 'runtime.db'}"
+            ),
+        )
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.home / "cache"
+
+
+def load_config(
+    paths: Sequence[Path],
+    assignments: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> NodeConfig:
+    """Read files (later ones win), then the environment, then `key=value` assignments.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, the field, the value found and what was expected.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = deep_merge(merged, read_yaml(path))
+    for dotted, text in _from_environment(environment):
+        merged = deep_merge(merged, _nested(dotted, yaml.safe_load(text)))
+    for assignment in assignments:
+        dotted, separator, text = assignment.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
+        merged = deep_merge(merged, _nested(dotted, yaml.safe_load(text)))
+    source = " + ".join(str(path) for path in paths)
+    try:
+        config = NodeConfig.model_validate(merged)
+    except ValidationError as invalid:
+        raise ConfigError("\n".join(_explain(source, NodeConfig, invalid))) from None
+    for sleeve in config.sleeves:
+        family(sleeve)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; a key given twice is an error."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ConfigError(f"{path}: cannot be read: {unreadable}") from None
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as malformed:
+        raise ConfigError(f"{path}: not valid YAML: {malformed}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over`, mapping by mapping; lists are replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = deep_merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"{node.start_mark}: given twice: {', '.join(map(str, twice))}")
+        return super().construct_mapping(node, deep)
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (key.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), value)
+        for key, value in sorted(environment.items())
+        if key.startswith(ENVIRONMENT_PREFIX)
+    ]
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    for key in reversed(dotted.strip().split(".")):
+        value = {key: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _explain(source: str, model: type[BaseModel], invalid: ValidationError) -> list[str]:
+    lines = []
+    for error in invalid.errors():
+        path = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            hint = _suggestion(model, error["loc"])
+            lines.append(f"{source}: {path}: unknown field{hint}")
+        elif error["type"] == "missing":
+            lines.append(f"{source}: {path}: required, but not given")
+        else:
+            found = (
+                "" if error["type"] == "value_error" and not path else f", found {error['input']!r}"
+            )
+            lines.append(f"{source}: {path or 'the file'}: {error['msg']}{found}")
+    return lines
+
+
+def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    known: Any = model
+    for part in location[:-1]:
+        if isinstance(part, str) and isinstance(known, type) and issubclass(known, BaseModel):
+            known = known.model_fields[part].annotation
+        elif isinstance(part, int):
+            known = known.__args__[0]
+    if not (isinstance(known, type) and issubclass(known, BaseModel)):
+        return ""
+    close = difflib.get_close_matches(str(location[-1]), known.model_fields, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known.model_fields)}"

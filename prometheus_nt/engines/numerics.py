@@ -1,0 +1,294 @@
+"""Definitions that several engines share, each written once: returns, rolling risk, ranks, caps.
+
+Functions of a panel are causal, row by row and bit by bit: a later row never changes an earlier
+result. That is why sums over time are cumulative sums. Hand them to `MarketPanel.derived`, which
+computes the whole history once and cuts the rows a view may see.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+
+SESSIONS_PER_YEAR = 252
+
+BLOCK_COLUMNS = 16
+"""Instruments per block: the working arrays of a ten-year block then fit a core's cache."""
+
+NEGLIGIBLE = 1e-12
+"""Relative size below which a difference is rounding, not information."""
+
+
+def has_bar(close: FloatArray) -> BoolArray:
+    """Return where `close` is a price: finite and positive."""
+    return np.isfinite(close) & (close > 0.0)
+
+
+def total_returns(panel: MarketPanel) -> FloatArray:
+    """Return simple total returns per session, (T, N).
+
+    NaN where there is no bar, or none before it. Between the last earlier bar s and t a holder of
+    one share comes to own the product of the splits, and is paid the dividends on it. With C the
+    running product of splits:
+
+        r_t = (C_t close_t + sum_{s < u <= t} C_u dividend_u) / (C_s close_s) - 1
+
+    which for consecutive bars is split_t (close_t + dividend_t) / close_s - 1. Splits and
+    dividends on sessions without a bar are therefore not lost.
+    """
+    return _by_blocks(_returns_of_holder, panel.close, panel.split, panel.dividend)
+
+
+def log_total_returns(panel: MarketPanel) -> FloatArray:
+    """Return ln(1 + total return) per session, (T, N); NaN where `total_returns` is."""
+    return np.log1p(panel.derived(total_returns))
+
+
+def total_return_index(panel: MarketPanel) -> FloatArray:
+    """Return the value of 1 invested at each instrument's first close, (T, N).
+
+    Carried forward through missing bars; NaN before the first bar.
+    """
+    returns = panel.derived(total_returns)
+    index = np.cumprod(np.where(np.isnan(returns), 1.0, 1.0 + returns), axis=0)
+    listed = np.logical_or.accumulate(has_bar(panel.close), axis=0)
+    return np.where(listed, index, np.nan)
+
+
+def trailing_return(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatArray:
+    """Return the simple total return from `lookback` to `skip` sessions before `as_of`, (N,).
+
+    NaN where the instrument has no bar that old.
+    """
+    index = panel.derived(total_return_index)
+    if len(panel) <= lookback:
+        return np.full(len(panel.instruments), np.nan)
+    change: FloatArray = index[-1 - skip] / index[-1 - lookback] - 1.0
+    return change
+
+
+def equal_weighted_returns(panel: MarketPanel) -> FloatArray:
+    """Return the mean total return of the instruments with one, (T,); NaN if there is none."""
+    returns = panel.derived(total_returns)
+    known = np.isfinite(returns)
+    count = known.sum(axis=1)
+    mean = np.where(known, returns, 0.0).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)
+
+
+def bar_counts(panel: MarketPanel) -> FloatArray:
+    """Return how many bars each instrument has had up to each session, (T, N)."""
+    return np.cumsum(has_bar(panel.close), axis=0, dtype=np.float64)
+
+
+def rolling_volatility_per_session(
+    panel: MarketPanel, lookback: int, min_observations: int
+) -> FloatArray:
+    """Return the standard deviation (ddof 1) of the log returns of `lookback` sessions, (T, N).
+
+    NaN where fewer than `min_observations` (at least 2) of them are known.
+    """
+    floor = max(min_observations, 2)
+
+    def deviation(log_returns: FloatArray) -> FloatArray:
+        known = np.isfinite(log_returns)
+        values = np.where(known, log_returns, 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        divisor = np.maximum(count, 2.0)
+        squares = _rolling_sum(values * values, lookback)
+        scatter = squares - _rolling_sum(values, lookback) ** 2 / divisor
+        sigma = np.sqrt(np.maximum(scatter, 0.0) / (divisor - 1.0))
+        return np.where(count >= floor, sigma, np.nan)
+
+    return _by_blocks(deviation, log_total_returns(panel))
+
+
+def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
+    """Return the mean of close times volume, as traded, over `lookback` sessions, (T, N).
+
+    Sessions without a bar or a volume do not count; NaN where fewer than half are left.
+    """
+
+    def mean_traded(close: FloatArray, volume: FloatArray) -> FloatArray:
+        traded = close * volume
+        known = has_bar(close) & np.isfinite(traded) & (volume >= 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        mean = _rolling_sum(np.where(known, traded, 0.0), lookback) / np.maximum(count, 1.0)
+        return np.where(2.0 * count >= lookback, mean, np.nan)
+
+    return _by_blocks(mean_traded, panel.close, panel.volume)
+
+
+def rolling_max_drawdown(panel: MarketPanel, lookback: int) -> FloatArray:
+    """Return the deepest fall from a peak within the last `lookback` closes, (T, N), <= 0.
+
+    On total returns; a window that begins before the first bar starts there. NaN before it.
+
+    The deepest fall of two adjacent stretches of history is the deepest of either, or the fall
+    from the older one's peak to the newer one's trough. So stretches of 1, 2, 4, ... sessions
+    are built by doubling, and the binary digits of `lookback` say which of them to join.
+    """
+
+    def drawdown(index: FloatArray) -> FloatArray:
+        return np.where(np.isnan(index), np.nan, np.expm1(_deepest_fall(np.log(index), lookback)))
+
+    return _by_blocks(drawdown, panel.derived(total_return_index))
+
+
+def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> FloatArray:
+    """Return z-scores along the last axis, after pulling each tail in to its first inner value.
+
+    Parameters
+    ----------
+    x : (..., N) array
+        NaN (or infinite) where unknown; the result is NaN there.
+    tail_fraction : float
+        Fraction of the known values in each tail that is winsorised.
+
+    Returns
+    -------
+    (..., N) array
+        Mean 0 and standard deviation 1 over the known values; all 0 where they do not vary.
+    """
+    known = np.where(np.isfinite(x), x, np.nan)
+    # Sums over sorted values do not depend on the order of the instruments.
+    ordered = np.sort(known, axis=-1)
+    present = ~np.isnan(ordered)
+    count = present.sum(axis=-1, keepdims=True)
+    tail = (tail_fraction * count).astype(np.int64)
+    low = np.take_along_axis(ordered, tail, axis=-1)
+    high = np.take_along_axis(ordered, np.maximum(count - 1 - tail, 0), axis=-1)
+    divisor = np.maximum(count, 1)
+    inner = np.where(present, np.clip(ordered, low, high), 0.0)
+    centre = inner.sum(axis=-1, keepdims=True) / divisor
+    deviation = np.where(present, inner - centre, 0.0)
+    spread = np.sqrt((deviation * deviation).sum(axis=-1, keepdims=True) / divisor)
+    flat = spread <= NEGLIGIBLE * np.maximum(np.abs(low), np.abs(high))
+    z: FloatArray = (np.clip(known, low, high) - centre) / np.where(flat, 1.0, spread)
+    return np.where(flat & ~np.isnan(known), 0.0, z)
+
+
+def percentile_rank(x: FloatArray) -> FloatArray:
+    """Return each value's rank among the known ones, 0 lowest to 1 highest, (N,).
+
+    Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
+    """
+    known = np.isfinite(x)
+    ordered = np.sort(x[known])
+    below = np.searchsorted(ordered, x, side="left")
+    upto = np.searchsorted(ordered, x, side="right")
+    if len(ordered) < 2:
+        return np.where(known, 0.5, np.nan)
+    return np.where(known, (below + upto - 1) / (2.0 * (len(ordered) - 1)), np.nan)
+
+
+def waterfill(raw_weights: FloatArray, cap: float, total: float = 1.0) -> FloatArray:
+    """Return weights in proportion to `raw_weights`, none above `cap`, that sum to `total`.
+
+    What the cap takes from a name goes to the names below it, in proportion. What no name can
+    take stays unplaced: the sum is then below `total`, and the cap holds.
+
+    Parameters
+    ----------
+    raw_weights : (N,) array
+        Relative attractiveness; not positive or not finite means no weight. So does less than
+        1e-12 of the largest.
+    cap : float
+        Largest weight of a name, as a fraction of the same whole as `total`.
+    """
+    positive = np.where(np.isfinite(raw_weights) & (raw_weights > 0.0), raw_weights, 0.0)
+    peak = float(positive.max(initial=0.0))
+    if peak == 0.0:
+        return np.zeros(len(positive))
+    shares = np.where(positive > NEGLIGIBLE * peak, positive / peak, 0.0)
+    ordered = np.sort(shares[shares > 0.0])[::-1]
+    if cap * len(ordered) <= total:
+        return np.where(shares > 0.0, cap, 0.0)
+    # If the k largest are capped, the others divide what is left in proportion. The first k at
+    # which the largest of those others fits under the cap is the answer.
+    left = total - cap * np.arange(len(ordered))
+    scale = left / np.cumsum(ordered[::-1])[::-1]
+    fits = ordered * scale <= cap * (1.0 + NEGLIGIBLE)
+    weights: FloatArray = np.minimum(shares * scale[np.argmax(fits)], cap)
+    return weights
+
+
+class _Stretch(NamedTuple):
+    """The peak, the trough and the deepest fall of a stretch of log prices ending at each row."""
+
+    peak: FloatArray
+    trough: FloatArray
+    fall: FloatArray
+
+
+def _deepest_fall(log_price: FloatArray, lookback: int) -> FloatArray:
+    unlisted = np.isnan(log_price)
+    peak, trough = np.where(unlisted, -np.inf, log_price), np.where(unlisted, np.inf, log_price)
+    stretch = _Stretch(peak, trough, np.zeros_like(log_price))
+    window, covered = _ended_earlier(stretch, len(log_price)), 0
+    for digit in range(lookback.bit_length()):
+        length = 1 << digit
+        if lookback & length:
+            window = _joined(_ended_earlier(stretch, covered), window)
+            covered += length
+        if covered < lookback:
+            stretch = _joined(_ended_earlier(stretch, length), stretch)
+    return window.fall
+
+
+def _joined(older: _Stretch, newer: _Stretch) -> _Stretch:
+    fall = np.minimum(older.fall, newer.fall)
+    np.minimum(fall, newer.trough - older.peak, out=fall)
+    return _Stretch(
+        np.maximum(older.peak, newer.peak), np.minimum(older.trough, newer.trough), fall
+    )
+
+
+def _ended_earlier(stretch: _Stretch, rows: int) -> _Stretch:
+    kept = max(len(stretch.fall) - rows, 0)
+    before_history = _Stretch(*(np.empty_like(part) for part in stretch))
+    for part, source, nothing in zip(before_history, stretch, (-np.inf, np.inf, 0.0), strict=True):
+        part[:rows] = nothing
+        part[rows:] = source[:kept]
+    return before_history
+
+
+def _returns_of_holder(close: FloatArray, split: FloatArray, dividend: FloatArray) -> FloatArray:
+    traded = has_bar(close)
+    shares = np.cumprod(split, axis=0)
+    value = shares * close
+    income = np.cumsum(shares * dividend, axis=0)
+    previous = _previous_row(traded)
+    rows = np.maximum(previous, 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # The bracket is exactly zero when nothing was paid, whatever was paid before.
+        worth = value + (income - np.take_along_axis(income, rows, axis=0))
+        returns = worth / np.take_along_axis(value, rows, axis=0) - 1.0
+    known = traded & (previous >= 0) & (returns > -1.0) & np.isfinite(returns)
+    return np.where(known, returns, np.nan)
+
+
+def _previous_row(traded: BoolArray) -> IntArray:
+    newest = np.where(traded, np.arange(len(traded))[:, None], -1)
+    np.maximum.accumulate(newest, axis=0, out=newest)
+    previous = np.full_like(newest, -1)
+    previous[1:] = newest[:-1]
+    return previous
+
+
+def _rolling_sum(x: FloatArray, lookback: int) -> FloatArray:
+    running: FloatArray = np.cumsum(x, axis=0)
+    windowed = running.copy()
+    windowed[lookback:] -= running[:-lookback]
+    return windowed
+
+
+def _by_blocks(of: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
+    result = np.empty_like(arrays[0])
+    for start in range(0, result.shape[1], BLOCK_COLUMNS):
+        columns = slice(start, start + BLOCK_COLUMNS)
+        result[:, columns] = of(*(np.ascontiguousarray(array[:, columns]) for array in arrays))
+    return result

@@ -1,0 +1,179 @@
+"""The one place that knows every part: turns a configuration into a node that is ready to run."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from nautilus_trader.backtest.config import BacktestEngineConfig
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.cache.config import CacheConfig
+from nautilus_trader.config import LoggingConfig, RiskEngineConfig
+from nautilus_trader.model.currencies import USD
+from nautilus_trader.model.enums import AccountType, OmsType
+from nautilus_trader.model.identifiers import TraderId, Venue
+from nautilus_trader.model.objects import Money
+from nautilus_trader.portfolio.config import PortfolioConfig
+
+from persistence.mirror import Mirror
+from persistence.rows import RunContext
+from prometheus_nt.actors.market_data import PanelReplay
+from prometheus_nt.actors.pipeline import PIPELINE, EngineActor
+from prometheus_nt.config import NodeConfig
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.ledger import Ledger
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.runs import RunIdentity
+from prometheus_nt.domain.units import ShareUnits
+from prometheus_nt.engines.numerics import rolling_dollar_volume
+from prometheus_nt.venue.feed import SessionFeed, VenueParts
+from prometheus_nt.venue.fees import PerShareFees
+from prometheus_nt.venue.prices import equity_instrument
+from prometheus_nt.venue.quotes import VOLUME_SESSIONS, ImpactModel
+from prometheus_nt.venue.router import OpenRouter
+from strategies.catalog import SleeveParams, family
+from strategies.gate import OrderGate
+from strategies.sleeve import SleeveParts, SleeveStrategy
+
+UNLIMITED_RATE = "1000000/00:00:01"
+
+
+@dataclass(frozen=True)
+class BacktestNode:
+    """A wired backtest: drive `feed`, then read `mirror`."""
+
+    engine: BacktestEngine
+    feed: SessionFeed
+    mirror: Mirror
+    sleeve: SleeveStrategy
+
+    def close(self) -> None:
+        """Release what Nautilus holds; an engine that is only dropped leaks."""
+        self.engine.reset()
+        self.engine.dispose()
+
+
+def wire_backtest(
+    config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel, identity: RunIdentity
+) -> BacktestNode:
+    """Return the node that runs one sleeve over a recorded panel."""
+    calendar = MarketCalendar.of(config.market)
+    units = ShareUnits.of(panel)
+    instruments = tuple(equity_instrument(name) for name in panel.instruments)
+    columns = {instrument.id: column for column, instrument in enumerate(instruments)}
+    fees = PerShareFees(config.execution.fees, columns)
+    router = OpenRouter(config.execution.router, columns)
+    engine = new_engine()
+    add_venue(engine, instruments, fees, sleeve.capital_usd)
+    strategy = _sleeve(config, sleeve, panel, units, instruments)
+    engine.add_actor(PanelReplay(panel))
+    stages = config.engines_of(sleeve)
+    for stage in PIPELINE:
+        engine.add_actor(EngineActor(stage, getattr(stages, stage.name)))
+    engine.add_strategy(strategy)
+    engine.add_exec_algorithm(router)
+    mirror = Mirror(
+        run=run_context(config, sleeve, identity),
+        ledger=Ledger(panel.instruments, sleeve.capital_usd),
+        engine_rows=config.persistence.engine_rows,
+    )
+    mirror.attach(engine.kernel.msgbus)
+    parts = VenueParts(
+        engine=engine,
+        instruments=instruments,
+        router=router,
+        fees=fees,
+        impact=ImpactModel(panel, config.execution.quotes),
+        half_spread=config.execution.quotes.half_spread_bps / 1e4,
+    )
+    feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
+    return BacktestNode(engine, feed, mirror, strategy)
+
+
+def new_engine() -> BacktestEngine:
+    """Return a Nautilus engine set for speed and without its own opinions on risk or equity."""
+    return BacktestEngine(
+        BacktestEngineConfig(
+            trader_id=TraderId("PROMETHEUS-001"),
+            logging=LoggingConfig(bypass_logging=True),
+            cache=CacheConfig(bar_capacity=1, tick_capacity=1, drop_instruments_on_reset=False),
+            portfolio=PortfolioConfig(bar_updates=False),
+            # A rebalance is hundreds of orders at one instant; the default denies all but 100.
+            risk_engine=RiskEngineConfig(
+                max_order_submit_rate=UNLIMITED_RATE, max_order_modify_rate=UNLIMITED_RATE
+            ),
+            run_analysis=False,
+        )
+    )
+
+
+def add_venue(
+    engine: BacktestEngine, instruments: tuple[object, ...], fees: PerShareFees, capital: float
+) -> None:
+    """Add the simulated exchange and its instruments.
+
+    Raises
+    ------
+    ConfigError
+        If the instruments do not all belong to one venue.
+    """
+    venues = {str(instrument.id.venue) for instrument in instruments}  # type: ignore[attr-defined]
+    if len(venues) != 1:
+        raise ConfigError(
+            f"instruments: one market has one venue suffix, found {', '.join(sorted(venues))}"
+        )
+    engine.add_venue(
+        venue=Venue(venues.pop()),
+        oms_type=OmsType.NETTING,
+        # Cash is the ledger's business: a cash account would deny a sale larger than free cash.
+        account_type=AccountType.MARGIN,
+        starting_balances=[Money(capital, USD)],
+        base_currency=USD,
+        default_leverage=Decimal(1),
+        fee_model=fees,
+        use_reduce_only=False,
+        use_message_queue=False,
+        bar_execution=True,
+        trade_execution=False,
+    )
+    for instrument in instruments:
+        engine.add_instrument(instrument)
+
+
+def run_context(config: NodeConfig, sleeve: SleeveParams, identity: RunIdentity) -> RunContext:
+    """Return whose rows the mirror writes."""
+    return RunContext(
+        run_id=identity.run_id,
+        mode=identity.mode.value,
+        strategy_id=identity.strategy_id,
+        sleeve_id=sleeve.sleeve_id,
+        portfolio_id=sleeve.portfolio_id,
+        market_id=config.market,
+        region=config.region,
+    )
+
+
+def _sleeve(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    panel: MarketPanel,
+    units: ShareUnits,
+    instruments: tuple[object, ...],
+) -> SleeveStrategy:
+    parts = SleeveParts(
+        sleeve_id=sleeve.sleeve_id,
+        book_id=sleeve.portfolio_id,
+        rebalance=sleeve.rebalance or family(sleeve).schedules[sleeve.horizon],
+        instruments=instruments,
+        ledger=Ledger(panel.instruments, sleeve.capital_usd),
+        units=units,
+        planner=config.execution.planner,
+        gate=OrderGate(config.gate),
+        usual_value=_usual_value,
+    )
+    return SleeveStrategy(parts)
+
+
+def _usual_value(panel: MarketPanel) -> FloatArray:
+    row: FloatArray = panel.derived(rolling_dollar_volume, VOLUME_SESSIONS)[-1]
+    return row

@@ -1,0 +1,212 @@
+"""Drives a recorded market through Nautilus, one session at a time.
+
+A session, in the order the venue sees it:
+
+1. `SessionOpen`, then the session's `CorporateActions` (holders are paid before anybody trades);
+2. a quote for every instrument with an order waiting in the router (`_opening_batch`), then
+   `OpeningQuotes`, at which the router releases those orders and they fill;
+3. a bar for every instrument with a resting order (`_closing_batch`), then `SessionClose`, on
+   which the engines decide and the sleeves hand the next orders to the router.
+
+`replay: sparse` feeds only those instruments; `replay: full` feeds all of them, and must give the
+same fills. Two rules make that so: no order reaches the venue before its instrument has data of
+that very moment, and an instrument with a resting order gets every bar until the order is closed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from nautilus_trader.backtest.engine import BacktestEngine
+from nautilus_trader.model.data import Bar, BarType, QuoteTick
+from nautilus_trader.model.enums import OrderSide
+from nautilus_trader.model.objects import Price, Quantity
+
+from prometheus_nt.bus import stream_item
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.errors import VenueError
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.sessions import OpeningQuotes, SessionClose, SessionOpen
+from prometheus_nt.domain.units import ShareUnits
+from prometheus_nt.venue.carry import Carry
+from prometheus_nt.venue.fees import PerShareFees
+from prometheus_nt.venue.prices import PRICE_DECIMALS, RAW_PER_MICRO, RAW_PER_SHARE, to_micros
+from prometheus_nt.venue.quotes import ImpactModel
+from prometheus_nt.venue.router import OpenRouter
+
+Replay = Literal["sparse", "full"]
+Progress = Callable[[int, int], None]
+
+AMPLE = Quantity.from_int(1_000_000_000)
+"""Size at the touch: how much may trade is decided by the planner, not by the simulated book."""
+
+
+@dataclass(frozen=True)
+class VenueParts:
+    """What the feed drives; `instruments` are in panel order."""
+
+    engine: BacktestEngine
+    instruments: tuple[Any, ...]
+    router: OpenRouter
+    fees: PerShareFees
+    impact: ImpactModel
+    half_spread: float
+
+
+class SessionFeed:
+    """Feeds the sessions of a panel to the venue.
+
+    Parameters
+    ----------
+    panel : MarketPanel
+        The whole record, as traded; the venue quotes it split-adjusted.
+    units : ShareUnits
+    calendar : MarketCalendar
+    parts : VenueParts
+    replay : "sparse" or "full"
+    """
+
+    def __init__(
+        self,
+        panel: MarketPanel,
+        units: ShareUnits,
+        calendar: MarketCalendar,
+        parts: VenueParts,
+        replay: Replay = "sparse",
+    ) -> None:
+        self._panel, self._units, self._parts = panel, units, parts
+        self._full = replay == "full"
+        self._carry = Carry(panel, units)
+        rows = calendar.rows(panel.sessions)
+        self._opens_ns = calendar.opens_ns[rows]
+        self._closes_ns = calendar.closes_ns[rows]
+        self._columns = {item.id: column for column, item in enumerate(parts.instruments)}
+        self._bar_types = [
+            BarType.from_str(f"{item.id}-1-DAY-LAST-EXTERNAL") for item in parts.instruments
+        ]
+
+    def run(self, first: int, last: int, progress: Progress | None = None) -> None:
+        """Replay panel rows `first` to `last`, both included.
+
+        Raises
+        ------
+        VenueError
+            If the venue stopped early, or an order reached it past the router.
+        """
+        engine = self._parts.engine
+        bus = engine.kernel.msgbus
+        bus.subscribe("events.order.*", self._watch_router)
+        for row in range(first, last + 1):
+            self._parts.fees.begin_session(self._units.factor[row])
+            self._push(self._opening_batch(row))
+            self._push(self._closing_batch(row))
+            self._require_reached(int(self._closes_ns[row]))
+            if progress is not None:
+                progress(row - first + 1, last + 1 - first)
+        engine.end()
+
+    def _push(self, batch: list[Any]) -> None:
+        engine = self._parts.engine
+        engine.add_data(batch, validate=False, sort=False)
+        engine.run(streaming=True)
+        engine.clear_data()
+
+    def _opening_batch(self, row: int) -> list[Any]:
+        ts = int(self._opens_ns[row])
+        session = self._panel.sessions[row].astype(object)
+        as_of = self._panel.sessions[max(row - 1, 0)].astype(object)
+        batch: list[Any] = [stream_item(SessionOpen(as_of, session), ts)]
+        actions = self._carry.at_open(row)
+        if actions is not None:
+            batch.append(stream_item(actions, ts))
+        if self._full or self._parts.router.waiting():
+            quotes = self._opening_quotes(row, as_of, session)
+            batch += self._quote_ticks(quotes, ts)
+            batch.append(stream_item(quotes, ts))
+        return batch
+
+    def _opening_quotes(self, row: int, as_of: Any, session: Any) -> OpeningQuotes:
+        bought, sold = self._waiting_shares()
+        opens = self._panel.open[row] / self._units.factor[row]
+        wanted = np.ones(len(opens), dtype=bool) if self._full else (bought + sold) > 0
+        columns: IntArray = np.flatnonzero(wanted & (opens > 0))
+        mid = opens[columns]
+        impact = self._parts.impact
+        # The newest fact that may price an order at this open is yesterday's close.
+        known = max(row - 1, 0)
+        return OpeningQuotes(
+            as_of=as_of,
+            session=session,
+            rows=columns,
+            mid=mid,
+            half_spread=np.full(len(columns), self._parts.half_spread),
+            buy_impact=impact.fraction(known, columns, bought[columns] * mid),
+            sell_impact=impact.fraction(known, columns, sold[columns] * mid),
+        )
+
+    def _waiting_shares(self) -> tuple[FloatArray, FloatArray]:
+        bought, sold = np.zeros(len(self._columns)), np.zeros(len(self._columns))
+        for order in self._parts.router.waiting():
+            side = bought if order.side == OrderSide.BUY else sold
+            side[self._columns[order.instrument_id]] += order.quantity.raw // RAW_PER_SHARE
+        return bought, sold
+
+    def _quote_ticks(self, quotes: OpeningQuotes, ts: int) -> list[QuoteTick]:
+        asks = to_micros(quotes.mid * (1.0 + quotes.half_spread + quotes.buy_impact))
+        bids = to_micros(
+            quotes.mid * np.maximum(0.0, 1.0 - quotes.half_spread - quotes.sell_impact)
+        )
+        instruments = self._parts.instruments
+        return [
+            QuoteTick(instruments[column].id, _price(bid), _price(ask), AMPLE, AMPLE, ts, ts)
+            for column, bid, ask in zip(
+                quotes.rows.tolist(), bids.tolist(), asks.tolist(), strict=True
+            )
+        ]
+
+    def _closing_batch(self, row: int) -> list[Any]:
+        ts = int(self._closes_ns[row])
+        batch: list[Any] = self._bars(row, ts)
+        batch.append(stream_item(SessionClose(self._panel.sessions[row].astype(object)), ts))
+        return batch
+
+    def _bars(self, row: int, ts: int) -> list[Bar]:
+        columns = self._bar_columns(row)
+        if not len(columns):
+            return []
+        factor = self._units.factor[row, columns]
+        fields = (self._panel.open, self._panel.high, self._panel.low, self._panel.close)
+        prices = [to_micros(field[row, columns] / factor).tolist() for field in fields]
+        return [
+            Bar(self._bar_types[column], *map(_price, bar), AMPLE, ts, ts)
+            for column, *bar in zip(columns.tolist(), *prices, strict=True)
+        ]
+
+    def _bar_columns(self, row: int) -> IntArray:
+        traded = self._panel.close[row] > 0
+        if self._full:
+            return np.flatnonzero(traded)
+        resting = np.zeros(len(traded), dtype=bool)
+        for order in self._parts.engine.cache.orders_open():
+            resting[self._columns[order.instrument_id]] = True
+        return np.flatnonzero(traded & resting)
+
+    def _watch_router(self, event: Any) -> None:
+        if type(event).__name__ == "OrderSubmitted":
+            order_id = event.client_order_id
+            if order_id not in self._parts.router.released:
+                raise VenueError(
+                    f"order {order_id} reached the venue outside its opening window; "
+                    "submit orders through the router"
+                )
+
+    def _require_reached(self, ts: int) -> None:
+        reached = self._parts.engine.kernel.clock.timestamp_ns()
+        if reached != ts:
+            raise VenueError(f"the venue stopped at {reached} ns before the close at {ts} ns")
+
+
+def _price(micros: int) -> Price:
+    return Price.from_raw(micros * RAW_PER_MICRO, PRICE_DECIMALS)

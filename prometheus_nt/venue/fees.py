@@ -1,0 +1,65 @@
+"""Commissions of the simulated broker."""
+
+from nautilus_trader.backtest.models import FeeModel
+from nautilus_trader.model.currencies import USD
+from nautilus_trader.model.objects import Money
+from pydantic import Field
+
+from prometheus_nt.domain.record import FloatArray, Params
+from prometheus_nt.venue.prices import RAW_PER_SHARE
+
+
+class FeeParams(Params):
+    """Interactive Brokers "fixed" US stock pricing: per share as traded, with a floor and a cap.
+
+    Source: the broker's public price list for US stocks and ETFs, fixed pricing.
+    """
+
+    per_share_usd: float = Field(0.005, ge=0)
+    minimum_usd: float = Field(1.00, ge=0)
+    cap_fraction: float = Field(0.01, ge=0, le=1, description="of the trade's value")
+
+
+def commission(shares: float, value_usd: float, params: FeeParams) -> float:
+    """Return the fee of an order of `shares` traded shares worth `value_usd`, in USD.
+
+    The cap wins over the floor: a 50-cent trade costs half a cent, not a dollar.
+    """
+    fee = max(params.per_share_usd * shares, params.minimum_usd)
+    return min(fee, params.cap_fraction * value_usd)
+
+
+class PerShareFees(FeeModel):
+    """Charges `commission` on an order's cumulated fills, so that partial fills pay one floor.
+
+    Parameters
+    ----------
+    params : FeeParams
+    rows : dict of Nautilus InstrumentId to panel column
+    """
+
+    def __init__(self, params: FeeParams, rows: dict[object, int]) -> None:
+        super().__init__()
+        self._params, self._rows = params, rows
+        self._factor: FloatArray | None = None
+        self._partial: dict[object, tuple[float, float]] = {}
+
+    def begin_session(self, factor: FloatArray) -> None:
+        """Take the session's venue shares per traded share, (N,): fees are per traded share."""
+        self._factor = factor
+        self._partial.clear()
+
+    def get_commission(
+        self, order: object, fill_qty: object, fill_px: object, instrument: object
+    ) -> Money:
+        if self._factor is None:
+            raise RuntimeError("an order filled before the first session began")
+        filled = fill_qty.raw // RAW_PER_SHARE  # type: ignore[attr-defined]
+        value = filled * fill_px.as_double()  # type: ignore[attr-defined]
+        shares = filled / self._factor[self._rows[instrument.id]]  # type: ignore[attr-defined]
+        order_id = order.client_order_id  # type: ignore[attr-defined]
+        seen_shares, seen_value = self._partial.get(order_id, (0.0, 0.0))
+        paid = commission(seen_shares, seen_value, self._params) if seen_shares else 0.0
+        total = commission(seen_shares + shares, seen_value + value, self._params)
+        self._partial[order_id] = (seen_shares + shares, seen_value + value)
+        return Money(round(max(0.0, total - paid), 2), USD)

@@ -1,0 +1,89 @@
+"""The one door to the venue: orders decided at a close wait here for the opening quotes.
+
+The live form of this component sends market-on-open orders at once; sleeves cannot tell.
+"""
+
+from typing import Literal
+
+from nautilus_trader.core.uuid import UUID4
+from nautilus_trader.execution.algorithm import ExecAlgorithm
+from nautilus_trader.execution.config import ExecAlgorithmConfig
+from nautilus_trader.execution.messages import CancelOrder
+from nautilus_trader.model.identifiers import ExecAlgorithmId
+from nautilus_trader.model.orders import Order
+from pydantic import Field
+
+from prometheus_nt.bus import Published, subscribe
+from prometheus_nt.domain.record import Params
+from prometheus_nt.domain.sessions import OpeningQuotes
+
+ROUTE_OPEN = ExecAlgorithmId("OPEN")
+
+
+class RouterParams(Params):
+    """What becomes of an order whose instrument has no opening quote (a halt, a missing bar).
+
+    unquoted : `carry` keeps it for the next open, `drop` cancels it at once.
+    max_carry_sessions : opens a carried order may miss before it is cancelled.
+    """
+
+    unquoted: Literal["carry", "drop"] = "carry"
+    max_carry_sessions: int = Field(5, ge=1)
+
+    @property
+    def patience(self) -> int:
+        """Opens without a quote that an order survives."""
+        return self.max_carry_sessions if self.unquoted == "carry" else 0
+
+
+class OpenRouter(ExecAlgorithm):
+    """Holds every order until its instrument is quoted at an open, then releases it."""
+
+    def __init__(self, params: RouterParams, rows: dict[object, int]) -> None:
+        super().__init__(ExecAlgorithmConfig(exec_algorithm_id=ROUTE_OPEN))
+        self._patience, self._rows = params.patience, rows
+        self._waiting: dict[Order, int] = {}
+        self.released: set[object] = set()
+
+    def on_start(self) -> None:
+        subscribe(self, OpeningQuotes)
+
+    def waiting(self) -> list[Order]:
+        """Return the orders that wait for an open, in the order they were decided."""
+        self._waiting = {
+            order: missed for order, missed in self._waiting.items() if not order.is_closed
+        }
+        return list(self._waiting)
+
+    def on_order(self, order: Order) -> None:
+        self._waiting[order] = 0
+
+    def on_data(self, data: Published) -> None:
+        quoted = set(data.record.rows.tolist())
+        for order in self.waiting():
+            if self._rows[order.instrument_id] in quoted:
+                del self._waiting[order]
+                self.released.add(order.client_order_id)
+                self.submit_order(order)
+            else:
+                self._miss(order, data.record)
+
+    def _miss(self, order: Order, quotes: OpeningQuotes) -> None:
+        self._waiting[order] += 1
+        if self._waiting[order] <= self._patience:
+            return
+        del self._waiting[order]
+        self.log.warning(
+            f"order={order.client_order_id} cancelled: no opening quote by {quotes.session}"
+        )
+        self.execute(
+            CancelOrder(
+                trader_id=order.trader_id,
+                strategy_id=order.strategy_id,
+                instrument_id=order.instrument_id,
+                client_order_id=order.client_order_id,
+                venue_order_id=None,
+                command_id=UUID4(),
+                ts_init=self.clock.timestamp_ns(),
+            )
+        )

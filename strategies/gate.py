@@ -1,0 +1,91 @@
+"""The pre-trade gate: every order passes here or goes nowhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from prometheus_nt.domain.errors import GateRefusal
+from prometheus_nt.domain.record import Params
+from strategies.planner import BookView, Plan
+
+
+class GateParams(Params):
+    """Hard limits on what may leave a sleeve, whatever its target says.
+
+    max_position_weight : largest |position| after the order, as a fraction of equity.
+    max_gross : largest gross exposure after all orders, as a fraction of equity.
+    max_order_notional_usd : largest single order; None is no limit.
+    """
+
+    long_only: bool = True
+    max_position_weight: float = Field(0.25, gt=0, le=1)
+    max_gross: float = Field(1.0, gt=0, le=10)
+    max_order_notional_usd: float | None = Field(None, gt=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Approved:
+    """A plan that passed the gate; `OrderGate` alone makes one, and sleeves submit nothing else."""
+
+    plan: Plan
+
+
+class OrderGate:
+    """Checks a whole plan before any of it is sent, so that nothing is ever half sent.
+
+    Parameters
+    ----------
+    params : GateParams
+    """
+
+    def __init__(self, params: GateParams) -> None:
+        self._params = params
+
+    def approve(self, plan: Plan, book: BookView) -> Approved:
+        """Return the plan as approved.
+
+        Raises
+        ------
+        GateRefusal
+            If any order breaks any limit, or cannot be judged. Orders that only reduce a
+            position are never the reason: they must always be possible.
+        """
+        after = book.shares.copy()
+        np.add.at(after, plan.rows, plan.quantities)
+        self._check_orders(plan, book, after)
+        self._check_gross(book, after)
+        return Approved(plan)
+
+    def _check_orders(self, plan: Plan, book: BookView, after: np.ndarray) -> None:
+        rows = plan.rows
+        prices = book.prices[rows]
+        self._refuse("price", rows, ~(np.isfinite(prices) & (prices > 0)))
+        self._refuse("working order", rows, book.working[rows])
+        self._refuse("duplicate order", rows, np.bincount(rows, minlength=len(after))[rows] > 1)
+        grows = np.abs(after[rows]) > np.abs(book.shares[rows])
+        flips = after[rows] * book.shares[rows] < 0
+        if self._params.long_only:
+            self._refuse("long_only", rows, (after[rows] < 0) & (grows | flips))
+        weight = np.abs(after[rows]) * prices / book.equity
+        self._refuse(
+            "max_position_weight", rows, grows & (weight > self._params.max_position_weight)
+        )
+        if self._params.max_order_notional_usd is not None:
+            notional = np.abs(plan.quantities) * prices
+            too_large = grows & (notional > self._params.max_order_notional_usd)
+            self._refuse("max_order_notional_usd", rows, too_large)
+
+    def _check_gross(self, book: BookView, after: np.ndarray) -> None:
+        before = self._gross(book, book.shares)
+        gross = self._gross(book, after)
+        if not gross <= max(self._params.max_gross, before):
+            raise GateRefusal("max_gross", f"{gross:.4f} of equity, limit {self._params.max_gross}")
+
+    def _gross(self, book: BookView, shares: np.ndarray) -> float:
+        held = np.flatnonzero(shares)
+        return float(np.abs(shares[held]) @ book.marks[held]) / book.equity
+
+    def _refuse(self, limit: str, rows: np.ndarray, broken: np.ndarray) -> None:
+        if broken.any():
+            raise GateRefusal(limit, f"instrument columns {rows[broken].tolist()}")

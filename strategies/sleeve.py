@@ -1,0 +1,212 @@
+"""A sleeve: follows its target portfolio, keeps its books, and knows no venue.
+
+After each close, in `on_data`:
+
+1. `MarketPanel` marks the ledger and publishes the `BookState`;
+2. `TargetPortfolio` of the same session, when a rebalance is due, becomes a plan (`planner`);
+3. the plan passes the gate (`gate`) whole, or nothing is sent;
+4. approved orders go to the router, which alone decides when the venue sees them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from nautilus_trader.config import StrategyConfig
+from nautilus_trader.model.enums import OrderSide
+from nautilus_trader.model.events import OrderFilled
+from nautilus_trader.model.identifiers import ExecAlgorithmId
+from nautilus_trader.model.objects import Quantity
+from nautilus_trader.trading.strategy import Strategy
+
+from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
+from prometheus_nt.domain.books import RiskActionType, TargetPortfolio
+from prometheus_nt.domain.errors import GateRefusal
+from prometheus_nt.domain.ledger import MICROS, Ledger
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray
+from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
+from prometheus_nt.domain.sessions import CorporateActions
+from prometheus_nt.domain.units import ShareUnits
+from strategies.gate import Approved, OrderGate
+from strategies.planner import BookView, Plan, PlannerParams, plan_orders
+from strategies.schedule import Rebalance, period
+
+UsualValue = Callable[[MarketPanel], FloatArray]
+"""Returns the (N,) usual traded value per session, USD, from a panel that ends now."""
+
+
+@dataclass(frozen=True)
+class SleeveParts:
+    """What a sleeve is made of; `instruments` are Nautilus instruments in panel order."""
+
+    sleeve_id: str
+    book_id: str
+    rebalance: Rebalance
+    instruments: tuple[Any, ...]
+    ledger: Ledger
+    units: ShareUnits
+    planner: PlannerParams
+    gate: OrderGate
+    usual_value: UsualValue
+    route: str = "OPEN"
+
+
+class SleeveStrategy(Strategy):
+    """Turns one book's target portfolios into orders, and orders into a ledger."""
+
+    def __init__(self, parts: SleeveParts) -> None:
+        super().__init__(StrategyConfig(strategy_id=parts.sleeve_id, order_id_tag="001"))
+        self.parts = parts
+        self.ledger = parts.ledger
+        self._columns = {item.id: column for column, item in enumerate(parts.instruments)}
+        self._join = AsOfJoin(MarketPanel, TargetPortfolio)
+        self._working: dict[object, int] = {}
+        self._period: tuple[int, int] | None = None
+        self._target: TargetPortfolio | None = None
+        self._unfinished: BoolArray = np.zeros(len(parts.instruments), dtype=bool)
+
+    def on_start(self) -> None:
+        subscribe(self, CorporateActions, MarketPanel, TargetPortfolio)
+
+    def on_data(self, data: Published) -> None:
+        match data.record:
+            case CorporateActions() as actions:
+                self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
+                self.ledger.close_delisted(actions.session, actions.delisted)
+                return
+            case MarketPanel() as panel:
+                self._mark(panel)
+                self._finish(panel)
+            case TargetPortfolio(book_id=self.parts.book_id):
+                pass
+            case _:
+                return
+        ready = self._join.add(data)
+        if ready is not None:
+            self._follow(*ready)
+
+    def on_order_filled(self, event: OrderFilled) -> None:
+        shares = int(event.last_qty.as_decimal())
+        signed = shares if event.order_side == OrderSide.BUY else -shares
+        price = int(event.last_px.as_decimal() * MICROS)
+        paid = int(event.commission.as_decimal() * MICROS)
+        self.ledger.fill(self._columns[event.instrument_id], signed, price, paid)
+        self._forget_if_closed(event.client_order_id)
+
+    def on_order_canceled(self, event: Any) -> None:
+        self._forget_if_closed(event.client_order_id)
+
+    def on_order_expired(self, event: Any) -> None:
+        self._forget_if_closed(event.client_order_id)
+
+    def on_order_rejected(self, event: Any) -> None:
+        self.log.error(f"order={event.client_order_id} rejected: {event.reason}")
+        self._forget_if_closed(event.client_order_id)
+
+    def on_order_denied(self, event: Any) -> None:
+        self.log.error(f"order={event.client_order_id} denied: {event.reason}")
+        self._forget_if_closed(event.client_order_id)
+
+    def _forget_if_closed(self, client_order_id: object) -> None:
+        order = self.cache.order(client_order_id)
+        if order is None or order.is_closed:
+            self._working.pop(client_order_id, None)
+
+    def _mark(self, panel: MarketPanel) -> None:
+        self.ledger.mark(panel.close[-1] / self.parts.units.factor_at(panel.as_of))
+        publish(self, self.ledger.state(panel.as_of, self.parts.book_id))
+
+    def _follow(self, panel_item: Published, target_item: Published) -> None:
+        target: TargetPortfolio = target_item.record
+        current = period(target.as_of, self.parts.rebalance)
+        if current == self._period:
+            return
+        self._period, self._target = current, target
+        self._trade(panel_item.record, target, None, (panel_item, target_item))
+
+    def _finish(self, panel: MarketPanel) -> None:
+        superseded = period(panel.as_of, self.parts.rebalance) != self._period
+        if self._target is not None and self._unfinished.any() and not superseded:
+            self._trade(panel, self._target, self._unfinished, ())
+
+    def _trade(
+        self,
+        panel: MarketPanel,
+        target: TargetPortfolio,
+        only: BoolArray | None,
+        inputs: tuple[Published, ...],
+    ) -> None:
+        book = self._book(panel)
+        plan = plan_orders(target.weights, book, self.parts.planner, only)
+        self._unfinished = np.zeros(len(self._columns), dtype=bool)
+        self._unfinished[plan.deferred] = True
+        self._unfinished[plan.held] = True
+        try:
+            approved = self.parts.gate.approve(plan, book)
+        except GateRefusal as refusal:
+            self._refused(panel.as_of, plan, refusal)
+            return
+        self._submit(approved, panel.as_of)
+        self._record_decision(panel.as_of, plan, inputs)
+
+    def _book(self, panel: MarketPanel) -> BookView:
+        units, as_of = self.parts.units, panel.as_of
+        working = np.zeros(len(self._columns), dtype=bool)
+        working[list(self._working.values())] = True
+        return BookView(
+            equity=self.ledger.equity,
+            shares=self.ledger.shares.copy(),
+            prices=panel.close[-1] / units.factor_at(as_of),
+            marks=self.ledger.marks.copy(),
+            lots=units.lots_at(as_of),
+            working=working,
+            usual_value=self.parts.usual_value(panel),
+        )
+
+    def _submit(self, approved: Approved, as_of: date) -> None:
+        plan = approved.plan
+        route = ExecAlgorithmId(self.parts.route)
+        tags = [f"as_of:{as_of}"]
+        for column, quantity in zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True):
+            order = self.order_factory.market(
+                instrument_id=self.parts.instruments[column].id,
+                order_side=OrderSide.BUY if quantity > 0 else OrderSide.SELL,
+                quantity=Quantity.from_int(abs(quantity)),
+                exec_algorithm_id=route,
+                tags=tags,
+            )
+            self._working[order.client_order_id] = column
+            self.submit_order(order)
+
+    def _refused(self, as_of: date, plan: Plan, refusal: GateRefusal) -> None:
+        self.log.error(f"book={self.parts.book_id} as_of={as_of} plan {refusal}")
+        publish(
+            self,
+            OrderRefusal(
+                as_of=as_of,
+                book_id=self.parts.book_id,
+                action_type=RiskActionType.EXECUTION_REJECT,
+                limit=refusal.limit,
+                detail=refusal.detail,
+                orders=len(plan.rows),
+            ),
+        )
+
+    def _record_decision(self, as_of: date, plan: Plan, inputs: tuple[Published, ...]) -> None:
+        names = self.ledger.instruments
+        publish(
+            self,
+            SleeveDecision(
+                as_of=as_of,
+                book_id=self.parts.book_id,
+                orders=len(plan.rows),
+                held=tuple(names[row] for row in plan.held),
+                deferred=tuple(names[row] for row in plan.deferred),
+            ),
+            engine="sleeve",
+            params_hash=self.parts.planner.digest(),
+            inputs=inputs,
+        )
