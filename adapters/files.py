@@ -66,7 +66,7 @@ NUMBERS = (*PRICE_FIELDS, "dividend", "split")
 MARKET_SUFFIX = {"US_EQ": ("US", "USD"), "EU_EQ": ("LSE", "GBP"), "ASIA_EQ": ("TSE", "JPY")}
 """Market id -> suffix of its instrument ids, and its currency."""
 
-_SAFE_SYMBOL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_SAFE_SYMBOL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class FileSource:
         return _usable_sheet(self.path, ("symbol", *REQUIRED))
 
     def _list_folder(self) -> _Listing:
-        found: dict[str, Path | IntArray] = {}
+        found: dict[str, Path] = {}
         refused = []
         files = sorted(self.path.iterdir())
         for file in (file for file in files if file.suffix.lower() in SUFFIXES):
@@ -166,7 +166,7 @@ class FileSource:
         return _Listing(found, tuple(refused))
 
     def _list_rows(self) -> _Listing:
-        found: dict[str, Path | IntArray] = {}
+        found: dict[str, IntArray] = {}
         refused = []
         for symbol, rows in _rows_by_symbol(self._sheet):
             line = int(self._sheet.lines[rows[0]])

@@ -279,7 +279,7 @@ def _issues(case: Case, finding: _Finding) -> Iterator[Issue]:
     for row, value in zip(finding.rows, found, strict=True):
         line = int(table.source_rows[row])
         day: date = table.dates[row].astype(object)
-        place = f"{table.source_file}, row {line}, column {column!r}, {day}"
+        place = f"{table.source_file}, row {line}, column {column!r}, {table.instrument_id} {day}"
         yield Issue(
             case.dataset_id,
             table.instrument_id,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def infer_actions(
     levels = constant_levels(close, adjusted_close)
     actions: list[Action] = []
     unexplained: list[Unexplained] = []
-    for before, after in zip(levels, levels[1:], strict=False):
+    for before, after in pairwise(levels):
         ex_date: date = dates[after.start].astype(object)
         split, rest, noise = _split_and_rest(before, after)
         if split != 1:

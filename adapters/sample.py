@@ -201,17 +201,22 @@ def _load_ohlcv() -> Mapping[str, PriceTable]:
 
 
 def _bars(instrument_id: str, columns: Mapping[str, Any]) -> PriceTable:
-    numbers = {
+    prices = {
         name: np.asarray(columns[name], dtype=np.float64)
-        for name in ("open", "high", "low", "close", "volume")
+        for name in ("open", "high", "low", "close", "adj_close", "volume")
     }
+    is_index = instrument_id == INDEX.instrument_id
     return PriceTable(
         instrument_id,
         np.array(columns["date"], dtype="datetime64[D]"),
-        adjusted_close=np.asarray(columns["adj_close"], dtype=np.float64),
-        source_file="bokeh_sampledata.stocks" if instrument_id != "SPX.INDX" else "arch.data.sp500",
-        source_rows=_lines(numbers["close"]),
-        **numbers,
+        open=prices["open"],
+        high=prices["high"],
+        low=prices["low"],
+        close=prices["close"],
+        adjusted_close=prices["adj_close"],
+        volume=prices["volume"],
+        source_file="arch.data.sp500" if is_index else "bokeh_sampledata.stocks",
+        source_rows=_lines(prices["close"]),
     )
 
 

@@ -61,10 +61,8 @@ def read_sheet(path: Path, spellings: Mapping[str, str]) -> Sheet:
         If the file is empty, not UTF-8, not a table, or has two columns of one field.
     """
     malformed: list[tuple[int, str]] = []
-    if path.suffix == ".parquet":
-        table = _read_parquet(path)
-    else:
-        table = _read_csv(path, malformed)
+    is_parquet = path.suffix.lower() == ".parquet"
+    table = _read_parquet(path) if is_parquet else _read_csv(path, malformed)
     names = _known_names(path, table.column_names, spellings)
     lines = np.arange(2, table.num_rows + len(malformed) + 2, dtype=np.int64)
     lines = np.delete(lines, [line - 2 for line, _ in malformed])
@@ -143,7 +141,7 @@ def _read_csv(path: Path, malformed: list[tuple[int, str]]) -> pa.Table:
             arrow_csv.ReadOptions(use_threads=False),
             arrow_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=skip),
             arrow_csv.ConvertOptions(
-                column_types=texts, strings_can_be_null=True, null_values=UNKNOWN
+                column_types=texts, strings_can_be_null=True, null_values=[""]
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as unreadable:

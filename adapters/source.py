@@ -225,16 +225,22 @@ class MarketDataSource(Protocol):
 
 def as_issue(error: DataError, dataset_id: str, instrument_id: str | None) -> Issue:
     """Return the error that stopped one instrument as a finding."""
-    is_file = isinstance(error, FileError)
-    return Issue(
+    problem = error.problem if isinstance(error, SourceError) else type(error).__name__
+    issue = Issue(
         dataset_id,
         instrument_id,
         None,
-        error.rule if is_file else "unreadable_source",
+        "unreadable_source",
         Severity.ERROR,
-        error.problem if isinstance(error, SourceError) else type(error).__name__,
+        problem,
         str(error),
-        error.file if is_file else None,
-        error.row if is_file else None,
-        error.column if is_file else None,
+    )
+    if not isinstance(error, FileError):
+        return issue
+    return replace(
+        issue,
+        rule=error.rule,
+        source_file=error.file,
+        source_row=error.row,
+        source_column=error.column,
     )

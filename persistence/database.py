@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 from io import BytesIO
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
-import psycopg2
+import psycopg2.extensions
 import pyarrow as pa
 from psycopg2.extras import execute_values
 from pyarrow import csv as arrow_csv
@@ -261,8 +261,8 @@ def _write_postgres(
     if "DO UPDATE" in on_conflict:
         plain = _last_of_each_key(table, columns, plain)
     target, names = _name(connection, table), _names(connection, columns)
-    cursor = connection.connection.cursor()
-    with cursor:
+    driver = cast(psycopg2.extensions.connection, connection.connection.driver_connection)
+    with driver.cursor() as cursor:
         if len(plain[0]) < COPY_FROM_ROWS:
             sql = f"INSERT INTO {target} ({names}) VALUES %s {on_conflict}"
             execute_values(cursor, sql, list(zip(*plain, strict=True)), page_size=COPY_FROM_ROWS)
@@ -294,8 +294,7 @@ def _csv(table: Table, columns: Sequence[str], plain: list[list[Any]]) -> BytesI
     """Return the rows as CSV: strings quoted, NULL empty and unquoted."""
     kinds = _kinds(table, columns)
     arrays = [
-        pa.array(values, type=_arrow_type(kind))
-        for values, kind in zip(plain, kinds, strict=True)
+        pa.array(values, type=_arrow_type(kind)) for values, kind in zip(plain, kinds, strict=True)
     ]
     buffer = BytesIO()
     options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed")
@@ -317,9 +316,7 @@ def _kinds(table: Table, columns: Sequence[str]) -> list[TypeEngine[Any]]:
     return [kind.impl_instance if isinstance(kind, TypeDecorator) else kind for kind in kinds]
 
 
-def _plain(
-    table: Table, columns: Sequence[str], rows: Sequence[Row]
-) -> list[list[Any]]:
+def _plain(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:
     """Return the values column by column as plain Python: no NaN, no numpy, no documents."""
     values = zip(*rows, strict=True)
     plain = []
@@ -380,7 +377,8 @@ def _sqlite_encoder(kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
 
 
 def _sqlite_time(moment: datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    # Always UTC here; SQLAlchemy reads the text without its offset.
+    return moment.isoformat(" ", "microseconds")[:26]
 
 
 def _arrow_type(kind: TypeEngine[Any]) -> pa.DataType:

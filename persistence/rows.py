@@ -1,11 +1,12 @@
 """Records as table rows: one function per table, columns in the table's own order.
 
-Unknown numbers (NaN) become NULL. Nothing here reads or writes a database.
+Numbers that are not finite are unknown, and become NULL. Nothing here reads or writes a database.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -267,11 +268,11 @@ def _weights(instruments: tuple[str, ...], weights: FloatArray) -> dict[str, flo
 
 
 def _numbers(values: FloatArray) -> list[float | None]:
-    listed = values.tolist()
-    if not np.isnan(values).any():
-        return listed  # type: ignore[no-any-return]
-    return [_number(value) for value in listed]
+    listed: list[float | None] = values.tolist()
+    for row in np.flatnonzero(~np.isfinite(values)):
+        listed[row] = None
+    return listed
 
 
 def _number(value: float) -> float | None:
-    return None if value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+    return value if isfinite(value) else None

@@ -1,18 +1,21 @@
 """What the mirror collected, as rows, in an order that satisfies every foreign key."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from persistence import rows as to_rows
+from persistence.artifacts import Artifact
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
-from persistence.rows import Row
+from persistence.rows import Row, RunContext
 from persistence.tables import runtime as tables
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
+from prometheus_nt.domain.record import FloatArray
 
 Batch = tuple[sa.Table, Sequence[Row]]
 
@@ -80,6 +83,85 @@ def _published(mirror: Mirror, record_type: type) -> list[Published]:
 
 def _model_id(item: Published) -> str:
     return f"{item.engine}-{item.params_hash}"
+
+
+def outcome_rows(mirror: Mirror) -> Iterator[Batch]:
+    """Yield what became of each decision after `OUTCOME_HORIZONS` sessions, where that is known.
+
+    An outcome uses only sessions after its decision; one whose horizon reaches past the end of the
+    run does not exist yet.
+    """
+    sessions = [held.as_of for held in mirror.holdings]
+    equity = np.array([held.equity for held in mirror.holdings])
+    rows_of = {session: row for row, session in enumerate(sessions)}
+    decided = [(item.record.as_of, rows_of[item.record.as_of]) for item in mirror.decisions]
+    yield (
+        tables.decision_outcomes,
+        [
+            _outcome_row(mirror, as_of, equity[row : row + horizon + 1], sessions[row + horizon])
+            for as_of, row in decided
+            for horizon in OUTCOME_HORIZONS
+            if row + horizon < len(sessions)
+        ],
+    )
+
+
+OUTCOME_HORIZONS = (5, 21, 63)
+"""Sessions after a decision at which its outcome is measured."""
+
+
+def _outcome_row(mirror: Mirror, as_of: date, path: FloatArray, known_at: date) -> Row:
+    returns = path[1:] / path[:-1] - 1.0
+    return (
+        mirror.run.decision_id(as_of),
+        len(returns),
+        mirror.run.run_id,
+        float(path[-1] / path[0] - 1.0),
+        float(path[-1] - path[0]),
+        float((path / np.maximum.accumulate(path) - 1.0).min()),
+        float(returns.std(ddof=1) * np.sqrt(252.0)),
+        known_at,
+        None,
+    )
+
+
+def equity_rows(mirror: Mirror, drawdown: FloatArray, gross: FloatArray, net: FloatArray) -> Batch:
+    """Return the daily equity curve; drawdown, gross and net are (T,) fractions of equity."""
+    parts = zip(mirror.holdings, drawdown.tolist(), gross.tolist(), net.tolist(), strict=True)
+    return tables.backtest_daily_equity, [
+        (*mirror.run.head, held.as_of, held.equity, deep, held.cash, total, signed, None)
+        for held, deep, total, signed in parts
+    ]
+
+
+def runner_decision(mirror: Mirror, manifest: dict[str, Any], metrics: dict[str, Any]) -> Batch:
+    """Return the runner's own decision: that this run was made, from what, to what end."""
+    run = mirror.run
+    refs = ("start", "end", "dataset", "data_fingerprint", "config_hash", "code_hash", "seed")
+    inputs = {"run_id": run.run_id, "sleeve_id": run.sleeve_id, "portfolio_id": run.portfolio_id}
+    inputs |= {name: str(manifest[name]) for name in refs}
+    row = (
+        f"{run.run_id}:runner",
+        "BACKTEST_SLEEVE_RUNNER",
+        run.run_id,
+        run.mode,
+        run.strategy_id,
+        run.market_id,
+        manifest["end"],
+        run.sleeve_id,
+        inputs,
+        {"metrics": metrics, "order_list_hash": manifest["order_list_hash"]},
+        None,
+    )
+    return tables.engine_decisions, [row]
+
+
+def artifact_rows(run: RunContext, artifacts: Iterable[Artifact]) -> Batch:
+    """Return the files of a run."""
+    return tables.artifacts, [
+        (*run.head, item.name, item.path, item.sha256, item.bytes, item.rows, item.kind)
+        for item in artifacts
+    ]
 
 
 def _lineage(item: Published) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def utc(moment: datetime) -> datetime:
     StoreError
         If `moment` has no timezone: nobody can tell which instant it means.
     """
+    if moment.tzinfo is UTC:
+        return moment
     if moment.tzinfo is None:
         raise StoreError(f"{moment.isoformat()}: a time without a timezone cannot be stored")
     return moment.astimezone(UTC)

@@ -113,10 +113,10 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     """
 
     def mean_traded(close: FloatArray, volume: FloatArray) -> FloatArray:
-        traded = close * volume
-        known = has_bar(close) & np.isfinite(traded) & (volume >= 0.0)
+        known = has_bar(close) & np.isfinite(volume) & (volume >= 0.0)
+        traded = np.where(known, close, 0.0) * np.where(known, volume, 0.0)
         count = _rolling_sum(known.astype(np.float64), lookback)
-        mean = _rolling_sum(np.where(known, traded, 0.0), lookback) / np.maximum(count, 1.0)
+        mean = _rolling_sum(traded, lookback) / np.maximum(count, 1.0)
         return np.where(2.0 * count >= lookback, mean, np.nan)
 
     return _by_blocks(mean_traded, panel.close, panel.volume)

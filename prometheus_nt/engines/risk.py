@@ -128,7 +128,7 @@ def _report(panel: MarketPanel, weights: FloatArray, params: RiskParams) -> Risk
         net_exposure=net,
         cash_weight=1.0 - net,
         names=int(np.count_nonzero(weights)),
-        herfindahl=float((absolute**2).sum()) / gross**2 if gross > 0.0 else 0.0,
+        herfindahl=float(((absolute / gross) ** 2).sum()) if gross > 0.0 else 0.0,
         largest_weight=float(absolute.max(initial=0.0)),
         volatility=figures.volatility,
         var_95=figures.var_95,

@@ -71,10 +71,9 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
     sigma, known = _volatility(panel, params)
     drawdown = np.where(known, panel.derived(rolling_max_drawdown, params.lookback)[-1], np.nan)
     trend = np.where(known, _trend(panel, params.lookback), np.nan)
-    vol_score = _points(sigma, params.vol_reference)
-    dd_score = _points(-drawdown, params.drawdown_reference)
-    trend_score = _points(-trend, params.trend_reference)
-    overall = _overall(vol_score, dd_score, trend_score, params)
+    points = _points(sigma, drawdown, trend, params)
+    vol_score, dd_score, trend_score = np.minimum(points, 100.0)
+    overall = _overall(points, params)
     return StabilityVectors(
         as_of=panel.as_of,
         instruments=panel.instruments,
@@ -105,21 +104,27 @@ def _trend(panel: MarketPanel, lookback: int) -> FloatArray:
     return trend
 
 
-def _points(badness: FloatArray, reference: float) -> FloatArray:
-    points: FloatArray = np.clip(50.0 * badness / reference, 0.0, 100.0)
-    return points
-
-
-def _overall(
-    vol_score: FloatArray, dd_score: FloatArray, trend_score: FloatArray, params: StabilityParams
+def _points(
+    sigma: FloatArray, drawdown: FloatArray, trend: FloatArray, params: StabilityParams
 ) -> FloatArray:
-    weighted = (
-        params.vol_weight * vol_score
-        + params.drawdown_weight * dd_score
-        + params.trend_weight * trend_score
+    """Return (3, N) points for volatility, drawdown and downtrend, not yet limited to 100."""
+    points = np.array(
+        [
+            50.0 * sigma / params.vol_reference,
+            -50.0 * drawdown / params.drawdown_reference,
+            -50.0 * trend / params.trend_reference,
+        ]
     )
-    absolute = weighted / (params.vol_weight + params.drawdown_weight + params.trend_weight)
-    relative = 100.0 * percentile_rank(absolute)
+    floored: FloatArray = np.maximum(points, 0.0)
+    return floored
+
+
+def _overall(points: FloatArray, params: StabilityParams) -> FloatArray:
+    weights = np.array([[params.vol_weight], [params.drawdown_weight], [params.trend_weight]])
+    weights /= weights.sum()
+    absolute = (weights * np.minimum(points, 100.0)).sum(axis=0)
+    # Ranked before the limit: in a crash many reach it, and would tie.
+    relative = 100.0 * percentile_rank((weights * points).sum(axis=0))
     overall: FloatArray = absolute + params.relative_blend * (relative - absolute)
     return overall
 

@@ -139,7 +139,8 @@ def _liquid(inputs: _Inputs) -> BoolArray:
 def _dear_enough(inputs: _Inputs) -> BoolArray:
     if inputs.params.min_price is None:
         return _all_pass(inputs)
-    return np.greater_equal(inputs.panel.close[-1], inputs.params.min_price)
+    close: FloatArray = inputs.panel.close[-1]
+    return np.greater_equal(close, inputs.params.min_price)
 
 
 def _stability_known(inputs: _Inputs) -> BoolArray:

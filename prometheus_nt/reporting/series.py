@@ -106,14 +106,14 @@ class RunSeries:
         Only its ratios matter; its first return is that of the second session.
     cash, gross, net : (T,) arrays
         At each close: cash, sum of absolute and sum of signed position values, as fractions of
-        equity.
+        equity; NaN where equity is not positive.
     turnover : (T,) array
         One-way: the larger of the notional bought and sold in the session, over equity.
     costs : mapping of each of `COST_KINDS` to a (T,) array, >= 0
     dividends : (T,) array
         Received (> 0) or paid on short positions (< 0).
     weights : (T, N) array
-        Signed position values at the close, as fractions of equity.
+        Signed position values at the close, as fractions of equity; NaN where it is not positive.
     sectors : tuple of N sector names, None where unknown; empty if none is known
     other_cash_flows : mapping of kind to a (T,) array
         Money that moved without a trade, dividends apart: borrow fees, interest, proceeds of
@@ -187,10 +187,13 @@ class RunSeries:
             raise DataError(f"sectors: expected {names} or none, found {len(self.sectors)}")
 
     def _check_levels(self) -> None:
+        money = {"equity": self.equity, "dividends": self.dividends}
+        money |= {**self.costs, **self.other_cash_flows}
+        for name, array in money.items():
+            if not np.isfinite(array).all():
+                raise DataError(f"{self.run_id}: {name} is not a number on some session")
         if not self.starting_capital > 0.0:
             raise DataError(f"{self.run_id}: starting capital {self.starting_capital} is not > 0")
-        if not np.isfinite(self.equity).all():
-            raise DataError(f"{self.run_id}: equity is not a number on some session")
         if self.benchmark is None:
             return
         if not (np.isfinite(self.benchmark) & (self.benchmark > 0.0)).all():

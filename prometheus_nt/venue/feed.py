@@ -76,7 +76,8 @@ class SessionFeed:
         parts: VenueParts,
         replay: Replay = "sparse",
     ) -> None:
-        self._panel, self._units, self._parts = panel, units, parts
+        self.units = units
+        self._panel, self._parts = panel, parts
         self._full = replay == "full"
         self._carry = Carry(panel, units)
         rows = calendar.rows(panel.sessions)
@@ -99,7 +100,7 @@ class SessionFeed:
         bus = engine.kernel.msgbus
         bus.subscribe("events.order.*", self._watch_router)
         for row in range(first, last + 1):
-            self._parts.fees.begin_session(self._units.factor[row])
+            self._parts.fees.begin_session(self.units.factor[row])
             self._push(self._opening_batch(row))
             self._push(self._closing_batch(row))
             self._require_reached(int(self._closes_ns[row]))
@@ -129,7 +130,7 @@ class SessionFeed:
 
     def _opening_quotes(self, row: int, as_of: Any, session: Any) -> OpeningQuotes:
         bought, sold = self._waiting_shares()
-        opens = self._panel.open[row] / self._units.factor[row]
+        opens = self._panel.open[row] / self.units.factor[row]
         wanted = np.ones(len(opens), dtype=bool) if self._full else (bought + sold) > 0
         columns: IntArray = np.flatnonzero(wanted & (opens > 0))
         mid = opens[columns]
@@ -176,7 +177,7 @@ class SessionFeed:
         columns = self._bar_columns(row)
         if not len(columns):
             return []
-        factor = self._units.factor[row, columns]
+        factor = self.units.factor[row, columns]
         fields = (self._panel.open, self._panel.high, self._panel.low, self._panel.close)
         prices = [to_micros(field[row, columns] / factor).tolist() for field in fields]
         return [

@@ -1,0 +1,444 @@
+"""The historical store: datasets, their instruments, daily prices, actions and quality findings.
+
+Rules of the store:
+
+- Every price belongs to a dataset. A dataset's `revision` rises when its prices, actions or
+  instruments really change, and only then: writing the same facts again writes nothing.
+- A daily bar is known at the close of its session, an action at the open's eve, that is at the
+  close before its ex-date.
+- Rows that a source no longer has are kept and reported; the past is not deleted by omission.
+- What one instrument brings is one transaction.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Table, delete, func, select, update
+
+from persistence.database import Database, upsert
+from persistence.tables import historical as tables
+from prometheus_nt.domain.calendar import REGIONS, MarketCalendar
+from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
+from prometheus_nt.domain.record import BoolArray, IntArray, SessionArray, content_hash
+
+PRICE_COLUMNS = ("open", "high", "low", "close", "adjusted_close", "volume")
+TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "Asia/Tokyo"}
+
+INFERRED = "inferred"
+"""Source of an action that was derived from prices, not recorded."""
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Fact = Mapping[str, Any]
+Columns = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write really did: rows new or changed, and what the source no longer has."""
+
+    rows: int
+    vanished: tuple[date, ...] = ()
+    vanished_actions: tuple[date, ...] = ()
+
+
+class HistoricalStore:
+    """Market history in one database, by dataset."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def write_dataset(self, dataset: Fact) -> None:
+        """Store what a dataset is: dataset_id, source, market_id, adjustment, ... and its market.
+
+        Raises
+        ------
+        StoreError
+            If the dataset exists with another market or another meaning of its prices.
+        """
+        if not _SAFE_ID.fullmatch(dataset["dataset_id"]):
+            raise ConfigError(
+                f"dataset id {dataset['dataset_id']!r}: use at most 64 letters, digits, - and _"
+            )
+        with self.database.writer() as connection:
+            market_id = dataset["market_id"]
+            _merge(connection, tables.markets, [_market(market_id)])
+            known = _dataset(connection, dataset["dataset_id"])
+            for name in ("market_id", "adjustment"):
+                if known is not None and known[name] != dataset[name]:
+                    raise StoreError(
+                        f"dataset {dataset['dataset_id']}: its {name} is {known[name]}, not"
+                        f" {dataset[name]}; give the new data a dataset id of its own"
+                    )
+            _merge(connection, tables.datasets, [dataset])
+
+    def write_instruments(self, dataset_id: str, instruments: Sequence[Fact]) -> int:
+        """Store who the instruments of a dataset are; return how many facts changed.
+
+        Parameters
+        ----------
+        instruments : sequence of mappings
+            instrument_id, symbol, issuer_id, name, sector, asset_class, exchange, currency. A
+            None does not replace what another source knows.
+        """
+        with self.database.writer() as connection:
+            market_id = require_dataset(connection, dataset_id)["market_id"]
+            changed = _merge(connection, tables.issuers, [_issuer(fact) for fact in instruments])
+            changed += _merge(
+                connection,
+                tables.instruments,
+                [_instrument(fact, market_id) for fact in instruments],
+            )
+            members = [(dataset_id, fact["instrument_id"]) for fact in instruments]
+            columns = ("dataset_id", "instrument_id")
+            upsert(connection, tables.dataset_instruments, columns, members, update=False)
+        return changed
+
+    def write_prices(
+        self,
+        dataset_id: str,
+        instrument_id: str,
+        prices: Columns,
+        *,
+        source: str,
+        currency: str = "USD",
+    ) -> Written:
+        """Store daily bars of one instrument; see `write_history`."""
+        labels = {"source": source, "currency": currency}
+        return self.write_history(dataset_id, instrument_id, prices, (), labels)
+
+    def write_actions(
+        self, dataset_id: str, instrument_id: str, actions: Sequence[Fact]
+    ) -> Written:
+        """Store splits and dividends of one instrument; see `write_history`."""
+        return self.write_history(dataset_id, instrument_id, None, actions, {})
+
+    def write_history(
+        self,
+        dataset_id: str,
+        instrument_id: str,
+        prices: Columns | None,
+        actions: Sequence[Fact],
+        labels: Mapping[str, str],
+    ) -> Written:
+        """Store the bars and actions of one instrument in one transaction.
+
+        Parameters
+        ----------
+        prices : mapping of arrays
+            `trade_date` (datetime64[D], ascending sessions) and every one of `PRICE_COLUMNS`.
+        actions : sequence of mappings
+            ex_date, action_type, value, source.
+        labels : mapping
+            `source` and `currency` of the bars.
+
+        Raises
+        ------
+        StoreError
+            If the dataset or the instrument is not part of the store.
+        NonSession
+            If a date is no session of the dataset's market.
+        """
+        with self.database.writer() as connection:
+            market_id = require_dataset(connection, dataset_id)["market_id"]
+            _require_member(connection, dataset_id, instrument_id)
+            calendar = MarketCalendar.of(market_id)
+            key = (dataset_id, instrument_id)
+            written = Written(0)
+            if prices is not None:
+                written = _write_prices(connection, key, prices, labels, calendar)
+            action = _write_actions(connection, key, actions, calendar)
+            changed = written.rows + action.rows
+            if changed:
+                _bump(connection, dataset_id)
+        return Written(changed, written.vanished, action.vanished_actions)
+
+    def write_quality_events(self, events: Sequence[Fact]) -> int:
+        """Store findings about the data; a finding that is known already is not repeated."""
+        names = (
+            "dataset_id",
+            "instrument_id",
+            "trade_date",
+            "rule",
+            "severity",
+            "value",
+            "message",
+            "source_file",
+            "source_row",
+            "source_column",
+        )
+        now = datetime.now(UTC)
+        rows = [
+            (content_hash(values), *values, now)
+            for values in (tuple(event.get(name) for name in names) for event in events)
+        ]
+        counted = select(func.count()).select_from(tables.data_quality_events)
+        with self.database.writer() as connection:
+            before = connection.execute(counted).scalar_one()
+            columns = ("event_id", *names, "created_at")
+            upsert(connection, tables.data_quality_events, columns, rows, update=False)
+            return int(connection.execute(counted).scalar_one() - before)
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """Return every dataset, by id."""
+        with self.database.reader() as connection:
+            query = select(tables.datasets).order_by(tables.datasets.c.dataset_id)
+            return _dicts(connection.execute(query).all())
+
+    def dataset(self, dataset_id: str) -> dict[str, Any]:
+        """Return one dataset, or raise `StoreError` naming those that exist."""
+        with self.database.reader() as connection:
+            return require_dataset(connection, dataset_id)
+
+    def instruments(self, dataset_id: str) -> list[dict[str, Any]]:
+        """Return the instruments of a dataset with their issuers, by instrument id."""
+        with self.database.reader() as connection:
+            require_dataset(connection, dataset_id)
+            return instruments_of(connection, dataset_id)
+
+    def coverage(self, dataset_id: str) -> list[dict[str, Any]]:
+        """Return first and last session and number of bars of every instrument."""
+        names = ("instrument_id", "first_date", "last_date", "row_count", "ingested_at")
+        return [{name: row[name] for name in names} for row in self.instruments(dataset_id)]
+
+    def actions(self, dataset_id: str, instrument_id: str | None = None) -> list[dict[str, Any]]:
+        """Return splits and dividends, by instrument and ex-date."""
+        table = tables.corporate_actions.c
+        query = select(tables.corporate_actions).where(table.dataset_id == dataset_id)
+        if instrument_id is not None:
+            query = query.where(table.instrument_id == instrument_id)
+        with self.database.reader() as connection:
+            rows = _dicts(connection.execute(query).all())
+        return sorted(rows, key=lambda row: (row["instrument_id"], row["ex_date"]))
+
+    def quality_events(
+        self, dataset_id: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
+        """Return findings about the data, errors first."""
+        events = tables.data_quality_events
+        query = select(events).order_by(
+            events.c.severity, events.c.source_file, events.c.source_row, events.c.event_id
+        )
+        if dataset_id is not None:
+            query = query.where(events.c.dataset_id == dataset_id)
+        with self.database.reader() as connection:
+            return _dicts(connection.execute(query.limit(limit)).all())
+
+
+def instruments_of(connection: Connection, dataset_id: str) -> list[dict[str, Any]]:
+    """Return who the instruments of a dataset are and what is stored of them, by id."""
+    member, instrument, issuer = tables.dataset_instruments, tables.instruments, tables.issuers
+    query = (
+        select(
+            instrument.c.instrument_id,
+            instrument.c.symbol,
+            instrument.c.asset_class,
+            instrument.c.exchange,
+            instrument.c.currency,
+            instrument.c.status,
+            instrument.c.issuer_id,
+            issuer.c.name,
+            issuer.c.sector,
+            issuer.c.industry,
+            member.c.first_date,
+            member.c.last_date,
+            member.c.row_count,
+            member.c.ingested_at,
+        )
+        .select_from(member)
+        .join(instrument, instrument.c.instrument_id == member.c.instrument_id)
+        .join(issuer, issuer.c.issuer_id == instrument.c.issuer_id)
+        .where(member.c.dataset_id == dataset_id)
+    )
+    rows = _dicts(connection.execute(query).all())
+    # Sorted here: the order of text depends on the database's collation.
+    return sorted(rows, key=lambda row: str(row["instrument_id"]))
+
+
+def _market(market_id: str) -> Fact:
+    MarketCalendar.of(market_id)
+    region = next(region for region, market in REGIONS.items() if market == market_id)
+    names = {"market_id": market_id, "name": f"{region} equities", "region": region}
+    return names | {"timezone": TIMEZONES[market_id]}
+
+
+def _issuer(fact: Fact) -> Fact:
+    issuer_type = "INDEX" if fact["asset_class"] == "INDEX" else "COMPANY"
+    known = {name: fact.get(name) for name in ("issuer_id", "name", "sector", "industry")}
+    return known | {"issuer_type": issuer_type}
+
+
+def _instrument(fact: Fact, market_id: str) -> Fact:
+    names = ("instrument_id", "issuer_id", "asset_class", "symbol", "exchange", "currency")
+    return {name: fact.get(name) for name in names} | {"market_id": market_id}
+
+
+def _merge(connection: Connection, table: Table, facts: Sequence[Fact]) -> int:
+    """Insert new facts and update changed ones; a None never replaces a value."""
+    (key,) = table.primary_key.columns
+    stored = {row[key.name]: row for row in _dicts(connection.execute(select(table)).all())}
+    now, changed = datetime.now(UTC), []
+    for fact in facts:
+        known = {name: value for name, value in fact.items() if value is not None}
+        old = stored.get(fact[key.name], {})
+        merged = {name: old.get(name) for name in fact} | known
+        if any(old.get(name) != value for name, value in merged.items()):
+            created = old.get("created_at", now)
+            changed.append(merged | {"created_at": created, "updated_at": now})
+    if changed:
+        columns = list(changed[0])
+        upsert(
+            connection, table, columns, [tuple(row[name] for name in columns) for row in changed]
+        )
+    return len(changed)
+
+
+def _dataset(connection: Connection, dataset_id: str) -> dict[str, Any] | None:
+    query = select(tables.datasets).where(tables.datasets.c.dataset_id == dataset_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else dict(row._mapping)
+
+
+def require_dataset(connection: Connection, dataset_id: str) -> dict[str, Any]:
+    """Return what a dataset is, or raise `StoreError` naming those that exist."""
+    dataset = _dataset(connection, dataset_id)
+    if dataset is None:
+        ids = connection.execute(select(tables.datasets.c.dataset_id)).scalars().all()
+        known = ", ".join(sorted(ids)) or "none yet; ingest one first"
+        raise StoreError(f"no dataset {dataset_id!r}; known datasets: {known}")
+    return dataset
+
+
+def _require_member(connection: Connection, dataset_id: str, instrument_id: str) -> None:
+    member = tables.dataset_instruments.c
+    query = select(member.instrument_id).where(
+        member.dataset_id == dataset_id, member.instrument_id == instrument_id
+    )
+    if connection.execute(query).one_or_none() is None:
+        raise StoreError(f"{instrument_id} is no instrument of {dataset_id}; write it there first")
+
+
+def _write_prices(
+    connection: Connection,
+    key: tuple[str, str],
+    prices: Columns,
+    labels: Mapping[str, str],
+    calendar: MarketCalendar,
+) -> Written:
+    days: SessionArray = prices["trade_date"]
+    values = np.column_stack([np.asarray(prices[name], np.float64) for name in PRICE_COLUMNS])
+    if len(days) > 1 and not (np.diff(days) > np.timedelta64(0)).all():
+        raise DataError(f"{key[1]}: the sessions of its bars must ascend without duplicates")
+    stored_days, stored = _stored_prices(connection, key)
+    changed = np.flatnonzero(_differs(days, values, stored_days, stored))
+    vanished = np.setdiff1d(stored_days, days)
+    if len(changed):
+        closes = calendar.closes_ns[calendar.rows(days[changed])]
+        now = datetime.now(UTC)
+        _put_bars(connection, key, (days[changed], values[changed], closes), labels, now)
+        _put_member(connection, key, np.union1d(stored_days, days), now)
+    return Written(len(changed), tuple(vanished.astype(object)))
+
+
+def _stored_prices(connection: Connection, key: tuple[str, str]) -> tuple[SessionArray, np.ndarray]:
+    bars = tables.prices_daily.c
+    query = (
+        select(bars.trade_date, *(bars[name] for name in PRICE_COLUMNS))
+        .where(bars.dataset_id == key[0], bars.instrument_id == key[1])
+        .order_by(bars.trade_date)
+    )
+    rows = connection.execute(query).all()
+    days = np.array([row[0] for row in rows], dtype="datetime64[D]")
+    values = np.array([tuple(row)[1:] for row in rows], dtype=np.float64)
+    return days, values.reshape(len(rows), len(PRICE_COLUMNS))
+
+
+def _differs(
+    days: SessionArray, values: np.ndarray, stored_days: SessionArray, stored: np.ndarray
+) -> BoolArray:
+    if not len(stored_days):
+        return np.ones(len(days), dtype=bool)
+    rows = np.minimum(np.searchsorted(stored_days, days), len(stored_days) - 1)
+    same = (values == stored[rows]) | (np.isnan(values) & np.isnan(stored[rows]))
+    differs: BoolArray = ~((stored_days[rows] == days) & same.all(axis=1))
+    return differs
+
+
+def _put_bars(
+    connection: Connection,
+    key: tuple[str, str],
+    bars: tuple[SessionArray, np.ndarray, IntArray],
+    labels: Mapping[str, str],
+    now: datetime,
+) -> None:
+    days, values, closes_ns = bars
+    known_at = [
+        moment.replace(tzinfo=UTC)
+        for moment in (closes_ns // 1000).astype("datetime64[us]").tolist()
+    ]
+    constant = (labels["currency"], labels["source"])
+    rows = [
+        (*key, day, *numbers, *constant, known, now)
+        for day, numbers, known in zip(days.tolist(), values.tolist(), known_at, strict=True)
+    ]
+    columns = (
+        *("dataset_id", "instrument_id", "trade_date", *PRICE_COLUMNS),
+        *("currency", "source", "known_at", "ingested_at"),
+    )
+    upsert(connection, tables.prices_daily, columns, rows)
+
+
+def _put_member(
+    connection: Connection, key: tuple[str, str], days: SessionArray, now: datetime
+) -> None:
+    columns = (
+        *("dataset_id", "instrument_id", "first_date", "last_date"),
+        *("row_count", "ingested_at"),
+    )
+    row = (*key, days[0].astype(object), days[-1].astype(object), len(days), now)
+    upsert(connection, tables.dataset_instruments, columns, [row])
+
+
+def _write_actions(
+    connection: Connection,
+    key: tuple[str, str],
+    actions: Sequence[Fact],
+    calendar: MarketCalendar,
+) -> Written:
+    table = tables.corporate_actions
+    columns = ("ex_date", "action_type", "value", "source")
+    of_instrument = (table.c.dataset_id == key[0]) & (table.c.instrument_id == key[1])
+    query = select(*(table.c[name] for name in columns)).where(of_instrument)
+    stored = {(row[0], row[1]): tuple(row) for row in connection.execute(query)}
+    now, rows = datetime.now(UTC), []
+    for fact in actions:
+        value = (fact["ex_date"], str(fact["action_type"]), fact["value"], fact["source"])
+        if stored.pop(value[:2], None) != value:
+            known_at = calendar.close_time(calendar.previous_session(fact["ex_date"]))
+            rows.append((*key, *value, known_at, now))
+    written = ("dataset_id", "instrument_id", *columns, "known_at", "ingested_at")
+    upsert(connection, table, written, rows)
+    # What was inferred from prices is no record of its own: better prices replace it.
+    stale = [name for name, value in stored.items() if value[3] == INFERRED]
+    for ex_date, action_type in stale:
+        same = (table.c.ex_date == ex_date) & (table.c.action_type == action_type)
+        connection.execute(delete(table).where(of_instrument & same))
+    gone = tuple(sorted(name[0] for name in stored if name not in stale))
+    return Written(len(rows) + len(stale), (), gone)
+
+
+def _bump(connection: Connection, dataset_id: str) -> None:
+    table = tables.datasets
+    connection.execute(
+        update(table)
+        .where(table.c.dataset_id == dataset_id)
+        .values(revision=table.c.revision + 1, updated_at=datetime.now(UTC))
+    )
+
+
+def _dicts(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in rows]

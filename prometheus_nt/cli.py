@@ -1,0 +1,420 @@
+"""`prometheus ...`: parses, calls a job, prints; holds no logic."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.domain.errors import PrometheusError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Backtest and trade on NautilusTrader. `prometheus demo` shows the main job.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
+db_app = typer.Typer(no_args_is_help=True, help="The historical and runtime databases.")
+config_app = typer.Typer(no_args_is_help=True, help="Configuration files.")
+app.add_typer(data_app, name="data")
+app.add_typer(db_app, name="db")
+app.add_typer(config_app, name="config")
+
+out = Console()
+err = Console(stderr=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ConfigPaths = Annotated[
+    list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, e.g. --set execution.replay=full"),
+]
+
+
+def main() -> None:
+    """Run the command line; every error that is the user's to mend ends with exit code 1."""
+    try:
+        app()
+    except PrometheusError as error:
+        err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted; what was finished is stored, run the command again to go on")
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    config: Annotated[Path, typer.Option(help="Node to run.")] = Path(
+        "configs/us_core_long_eq.yaml"
+    ),
+    as_json: JsonFlag = False,
+) -> None:
+    """Ingest the bundled real data, backtest US_CORE_LONG_EQ and make its report.
+
+    Example: [cyan]prometheus demo[/]
+    """
+    from prometheus_nt.jobs.demo import run_demo
+
+    with _progress() as progress:
+        result = run_demo(Settings.from_environment(), config, say=_say, progress=progress)
+    if not as_json:
+        for report in result.ingests:
+            _say(
+                f"{report.dataset_id}: {len(report.loaded)} instruments, "
+                f"{report.rows_written:,} rows written, {len(report.issues)} findings"
+            )
+    _print_runs(result.runs, as_json)
+
+
+@app.command()
+def backtest(
+    config: ConfigPaths,
+    start: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    assign: Assignments = None,
+    force: Annotated[
+        bool, typer.Option(help="Run again even if recorded; the orders must be the same.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run every sleeve of a node over recorded history, record it and make its report.
+
+    Example: [cyan]prometheus backtest configs/us_core_long_eq.yaml --start 2010-01-04[/]
+    """
+    from prometheus_nt.jobs.backtest import run_backtest
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = _node(config, assign, start, end)
+    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+        runs = run_backtest(node, stores, force=force, progress=progress)
+    _print_runs(runs, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")] = "latest",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make the report of a finished run again, from its files.
+
+    Example: [cyan]prometheus report latest[/]
+    """
+    from prometheus_nt.jobs.report import remake_report
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        path = remake_report(stores, run)
+    _emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+@app.command()
+def show(
+    what: Annotated[
+        str, typer.Argument(help="runs, orders, fills, positions, decisions or risk-actions")
+    ],
+    portfolio_id: Annotated[
+        str | None, typer.Option(help="A portfolio, a sleeve, or a strategy with all its sleeves.")
+    ] = None,
+    strategy_id: Annotated[str | None, typer.Option()] = None,
+    run_id: Annotated[str | None, typer.Option()] = None,
+    mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
+    include_outcomes: Annotated[
+        bool, typer.Option(help="With decisions: what became of them.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what runs recorded, newest first.
+
+    Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
+    """
+    from prometheus_nt.jobs.show import Filters, listing
+
+    filters = Filters(
+        portfolio_id=portfolio_id,
+        strategy_id=strategy_id,
+        run_id=run_id,
+        mode=None if mode is None else mode.upper(),
+        as_of=None if as_of is None else as_of.date(),
+        limit=limit,
+    )
+    columns, rows = listing(
+        Settings.from_environment(), what, filters, include_outcomes=include_outcomes
+    )
+    _print_rows(columns, rows, as_json)
+
+
+@data_app.command("ingest")
+def data_ingest(
+    source: Annotated[str, typer.Argument(help="sample, csv or parquet")],
+    path: Annotated[
+        Path | None, typer.Argument(help="For csv and parquet: a folder, or one long file.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset to fill.")] = None,
+    market: Annotated[str, typer.Option(help="Market whose sessions the data keep.")] = "US_EQ",
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated; default all.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read prices, check them, and store them under the name of a dataset.
+
+    Bad rows are quarantined with file, row, column and remedy; good ones are kept.
+
+    Example: [cyan]prometheus data ingest csv my_prices/ --dataset mine[/]
+    """
+    from prometheus_nt.jobs.data import SourceSpec, ingest_named
+
+    chosen = None if symbols is None else tuple(item.strip() for item in symbols.split(","))
+    spec = SourceSpec(source, path, dataset, market, chosen)
+    with _progress() as progress:
+        reports = ingest_named(Settings.from_environment(), spec, progress)
+    if as_json:
+        _print_json([_ingest_json(item) for item in reports])
+        return
+    for item in reports:
+        _say(
+            f"{item.dataset_id}: {len(item.loaded)} instruments loaded, {len(item.failed)} failed, "
+            f"{item.rows_read:,} rows read, {item.rows_written:,} written, "
+            f"{item.rows_quarantined:,} quarantined"
+        )
+        _print_issues(item.issues)
+
+
+@data_app.command("list")
+def data_list(as_json: JsonFlag = False) -> None:
+    """List the datasets and what each of them covers.
+
+    Example: [cyan]prometheus data list[/]
+    """
+    from prometheus_nt.jobs.data import list_datasets
+
+    columns, rows = list_datasets(Settings.from_environment())
+    _print_rows(columns, rows, as_json)
+
+
+@data_app.command("check")
+def data_check(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """List the findings about a dataset; exit code 1 if any row was quarantined.
+
+    Example: [cyan]prometheus data check sample_ohlcv[/]
+    """
+    from prometheus_nt.jobs.data import check_dataset
+
+    columns, rows, errors = check_dataset(Settings.from_environment(), dataset)
+    _print_rows(columns, rows, as_json)
+    if errors:
+        err.print(f"{errors} findings of severity ERROR in {dataset}")
+        raise typer.Exit(1)
+
+
+@config_app.command("show")
+def config_show(config: ConfigPaths, assign: Assignments = None, as_json: JsonFlag = False) -> None:
+    """Print the resolved configuration of every sleeve, with its hash.
+
+    Example: [cyan]prometheus config show configs/us_core_long_eq.yaml[/]
+    """
+    node = _node(config, assign)
+    resolved = {
+        sleeve.sleeve_id: {"config_hash": node.config_hash(sleeve), **node.resolved(sleeve)}
+        for sleeve in node.sleeves
+    }
+    text = yaml.safe_dump(resolved, sort_keys=False)
+    _emit(resolved, as_json, lambda: out.print(text, highlight=False, markup=False))
+
+
+@db_app.command("upgrade")
+def db_upgrade(as_json: JsonFlag = False) -> None:
+    """Bring both databases to the newest schema.
+
+    Example: [cyan]prometheus db upgrade[/]
+    """
+    from prometheus_nt.jobs.stores import upgrade_schemas
+
+    _print_databases(upgrade_schemas(Settings.from_environment()), "upgraded", as_json)
+
+
+@db_app.command("check")
+def db_check(as_json: JsonFlag = False) -> None:
+    """Require both databases to have exactly this version's schema.
+
+    Example: [cyan]prometheus db check[/]
+    """
+    from prometheus_nt.jobs.stores import check_schemas
+
+    _print_databases(check_schemas(Settings.from_environment()), "up to date", as_json)
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Check what the machine needs; each failure names its remedy.
+
+    Example: [cyan]prometheus doctor[/]
+    """
+    from prometheus_nt.jobs.doctor import examine
+
+    findings = examine(Settings.from_environment())
+    rows = [("ok" if item.ok else "FAIL", item.subject, item.detail) for item in findings]
+    _print_rows(("state", "subject", "detail"), rows, as_json)
+    if not all(item.ok for item in findings):
+        raise typer.Exit(1)
+
+
+def _node(
+    paths: list[Path],
+    assign: list[str] | None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> NodeConfig:
+    dates = [("start", start), ("end", end)]
+    overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
+    return load_config(paths, [*(assign or ()), *overrides])
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
+    """Yield a progress callback that draws bars on a terminal, and None elsewhere."""
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(done: int, total: int, label: str) -> None:
+            key = label if total > 1000 else str(total)
+            if key not in tasks:
+                tasks[key] = bars.add_task(label, total=total)
+            bars.update(tasks[key], completed=done, description=label)
+
+        yield advance
+
+
+def _say(text: str) -> None:
+    err.print(text, highlight=False, soft_wrap=True)
+
+
+def _emit(document: Any, as_json: bool, print_text: Callable[[], None]) -> None:
+    if as_json:
+        _print_json(document)
+    else:
+        print_text()
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def _print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
+    rows = list(rows)
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    if not rows:
+        _say("nothing found")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console(width=None if out.is_terminal else 240).print(table)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.2f}"
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S")
+        case dict() | list():
+            return _plain(json.dumps(value, default=str))
+        case _:
+            return _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    # Square brackets are markup to rich; a message must be shown as it was written.
+    return text.replace("[", "\\[")
+
+
+RUN_FIGURES = (
+    ("CAGR", "cagr", ".2%"),
+    ("volatility", "annualised_vol", ".2%"),
+    ("Sharpe", "annualised_sharpe", ".2f"),
+    ("max drawdown", "max_drawdown", ".2%"),
+    ("turnover/yr", "turnover_annual", ".2f"),
+    ("costs/yr", "cost_drag_annual", ".2%"),
+    ("beta", "beta", ".2f"),
+    ("fills", "num_fills", ",d"),
+)
+
+
+def _print_runs(runs: Sequence[Any], as_json: bool) -> None:
+    if as_json:
+        _print_json([asdict(run) for run in runs])
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("sleeve")
+    table.add_column("sessions")
+    for title, _, _ in RUN_FIGURES:
+        table.add_column(title, justify="right")
+    table.add_column("orders hash")
+    for run in runs:
+        figures = [_figure(run.metrics.get(key), spec) for _, key, spec in RUN_FIGURES]
+        table.add_row(run.sleeve_id, f"{run.start}..{run.end}", *figures, run.order_list_hash)
+    Console(width=None if out.is_terminal else 160).print(table)
+    for run in runs:
+        note = "  (recorded before; --force runs it again)" if run.cached else ""
+        out.print(f"{run.report}{note}", highlight=False, soft_wrap=True)
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "n/a" if value is None else format(value, spec)
+
+
+def _print_issues(issues: Sequence[Any], most: int = 20) -> None:
+    for issue in issues[:most]:
+        _say(f"  {issue.severity}: {_plain(issue.message)}")
+    if len(issues) > most:
+        _say(f"  and {len(issues) - most} more: prometheus data check DATASET lists them all")
+
+
+def _ingest_json(item: Any) -> dict[str, Any]:
+    document: dict[str, Any] = asdict(item)
+    return document
+
+
+def _print_databases(urls: Sequence[str], state: str, as_json: bool) -> None:
+    rows = list(zip(("historical", "runtime"), urls, (state, state), strict=True))
+    _print_rows(("database", "url", "state"), rows, as_json)

@@ -1,0 +1,333 @@
+"""Run a sleeve over recorded history, record it, and make its report.
+
+1. `_load` reads the panel and the benchmark of the configured dataset;
+2. the run's identity says whether it was made before (`_identity`);
+3. `wiring.wire_backtest` builds the node, the session feed drives it;
+4. the mirror's rows, the decisions' outcomes and the run folder are written (`_record`);
+5. only then is the run COMPLETED; until then it is visibly RUNNING, or FAILED.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persistence.artifacts import RunFolder
+from persistence.mirror import Mirror
+from persistence.panel_cache import load_panel, load_series
+from persistence.run_rows import (
+    artifact_rows,
+    equity_rows,
+    outcome_rows,
+    run_rows,
+    runner_decision,
+)
+from prometheus_nt.config import NodeConfig
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.errors import DataError, DeterminismError
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray, content_hash
+from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
+from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
+from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
+from prometheus_nt.reporting.metrics import compute_metrics
+from strategies.catalog import SleeveParams, family
+
+Progress = Callable[[int, int, str], None]
+
+BENCHMARK_PATIENCE = 5
+"""Sessions over which a benchmark's last level may stand in for a missing one."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run amounts to; `cached` if it had been made before."""
+
+    run_id: str
+    sleeve_id: str
+    strategy_id: str
+    start: date
+    end: date
+    metrics: dict[str, Any]
+    order_list_hash: str
+    report: Path
+    cached: bool
+
+
+@dataclass(frozen=True)
+class _Market:
+    """The recorded market of a node, and the rows of it that are traded."""
+
+    panel: MarketPanel
+    benchmark: FloatArray | None
+    first: int
+    last: int
+
+    def benchmark_levels(self) -> FloatArray | None:
+        """Return the benchmark on the traded sessions, (last - first + 1,)."""
+        return None if self.benchmark is None else self.benchmark[self.first : self.last + 1]
+
+    @property
+    def start(self) -> date:
+        session: date = self.panel.sessions[self.first].astype(object)
+        return session
+
+    @property
+    def end(self) -> date:
+        session: date = self.panel.sessions[self.last].astype(object)
+        return session
+
+
+def run_backtest(
+    config: NodeConfig, stores: Stores, *, force: bool = False, progress: Progress | None = None
+) -> list[RunSummary]:
+    """Run every sleeve of a node; return their summaries in the order of the file.
+
+    A run that was completed before, from the same code, configuration, data and seed, is not run
+    again unless `force` is set; forced, it must reproduce its orders exactly.
+
+    Raises
+    ------
+    PrometheusError
+        If the data cannot support the run, or the run fails; the run is then marked FAILED.
+    """
+    market = _load(config, stores)
+    return [
+        _run_sleeve(config, market, stores, force, progress, sleeve) for sleeve in config.sleeves
+    ]
+
+
+def _load(config: NodeConfig, stores: Stores) -> _Market:
+    cache, historical = stores.settings.cache_dir, stores.historical
+    panel = load_panel(historical, config.data.dataset, cache)
+    if config.instruments != "all":
+        panel = panel.select(config.instruments)
+    benchmark = None
+    if config.data.benchmark is not None:
+        dataset = config.data.benchmark_dataset or config.data.dataset
+        sessions, levels = load_series(historical, dataset, config.data.benchmark)
+        benchmark = _aligned(panel, sessions, levels)
+    first, last = _traded_rows(config, panel)
+    return _Market(panel, benchmark, first, last)
+
+
+def _traded_rows(config: NodeConfig, panel: MarketPanel) -> tuple[int, int]:
+    calendar = MarketCalendar.of(config.market)
+    begins, ends = panel.sessions[0].astype(object), panel.as_of
+    start = config.sessions.start
+    if not calendar.is_session(start):
+        start = calendar.next_session(start)
+    end = calendar.roll_back(config.sessions.end or ends)
+    if not begins <= start <= end <= ends:
+        raise DataError(
+            f"sessions: {start} to {end} is not inside dataset {config.data.dataset!r}, which has "
+            f"{begins} to {ends}; change sessions.start or sessions.end"
+        )
+    rows = np.searchsorted(panel.sessions, np.array([start, end], dtype="datetime64[D]"))
+    return int(rows[0]), int(rows[1])
+
+
+def _aligned(panel: MarketPanel, sessions: np.ndarray, levels: FloatArray) -> FloatArray:
+    aligned: FloatArray = np.full(len(panel), np.nan)
+    rows = np.searchsorted(panel.sessions, sessions)
+    inside = rows < len(panel)
+    inside[inside] = panel.sessions[rows[inside]] == sessions[inside]
+    aligned[rows[inside]] = levels[inside]
+    for _ in range(BENCHMARK_PATIENCE):
+        gap = np.flatnonzero(np.isnan(aligned[1:])) + 1
+        aligned[gap] = aligned[gap - 1]
+    return aligned
+
+
+def _identity(config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel) -> RunIdentity:
+    return RunIdentity(
+        strategy_id=family(sleeve).strategy_id,
+        sleeve_id=sleeve.sleeve_id,
+        mode=Mode.BACKTEST,
+        code_hash=code_hash(),
+        config_hash=config.config_hash(sleeve),
+        data_fingerprint=panel.fingerprint,
+        seed=config.seed,
+    )
+
+
+def _run_sleeve(
+    config: NodeConfig,
+    market: _Market,
+    stores: Stores,
+    force: bool,
+    progress: Progress | None,
+    sleeve: SleeveParams,
+) -> RunSummary:
+    identity = _identity(config, sleeve, market.panel)
+    before = stores.runtime.run(identity.run_id)
+    known_hash = before["order_list_hash"] if before and before["status"] == "COMPLETED" else None
+    if known_hash is not None and not force:
+        return _summary(stores, identity.run_id, cached=True)
+    facts = _facts(config, sleeve, market)
+    stores.runtime.begin_run(identity, facts)
+    completed = False
+    try:
+        node = wire_backtest(config, sleeve, market.panel, identity)
+        try:
+            _drive(node, market, sleeve.sleeve_id, progress)
+            found_hash = _order_list_hash(node.mirror)
+            _require_same_orders(identity.run_id, known_hash, found_hash)
+            _record(node, market, stores, _manifest(identity, facts, stores, found_hash))
+            completed = True
+        finally:
+            node.close()
+    finally:
+        if not completed:
+            stores.runtime.end_run(identity.run_id, "FAILED")
+    return _summary(stores, identity.run_id, cached=False)
+
+
+def _require_same_orders(run_id: str, known: str | None, found: str) -> None:
+    if known not in (None, found):
+        raise DeterminismError(
+            f"{run_id}: orders hash to {found}, before to {known}; the same code, configuration, "
+            "data and seed must give the same orders"
+        )
+
+
+def _drive(node: BacktestNode, market: _Market, label: str, progress: Progress | None) -> None:
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total, label)
+
+    node.feed.run(market.first, market.last, report)
+    node.mirror.require_same_books()
+
+
+def _order_list_hash(mirror: Mirror) -> str:
+    """Return the hash of every order and fill: what, when, how much and at what price.
+
+    Identifiers that Nautilus draws at random are left out.
+    """
+    orders = [
+        (o.ts_ns, o.column, o.side, o.order_type, o.quantity, o.limit_price, o.stop_price, o.status)
+        for o in mirror.orders.values()
+    ]
+    fills = [
+        (f.ts_ns, f.order.column, f.order.side, f.quantity, f.price, f.commission)
+        for f in mirror.fills
+    ]
+    return content_hash([mirror.ledger.instruments, orders, fills])
+
+
+def _facts(config: NodeConfig, sleeve: SleeveParams, market: _Market) -> dict[str, Any]:
+    return {
+        "portfolio_id": sleeve.portfolio_id,
+        "market_id": config.market,
+        "start_date": market.start,
+        "end_date": market.end,
+        "universe_id": config.engines_of(sleeve).universe.universe_id,
+        "dataset_id": config.data.dataset,
+        "config_json": config.resolved(sleeve),
+    }
+
+
+def _record(
+    node: BacktestNode,
+    market: _Market,
+    stores: Stores,
+    manifest: dict[str, Any],
+) -> None:
+    mirror, runtime = node.mirror, stores.runtime
+    run_id = mirror.run.run_id
+    runtime.write(run_rows(mirror))
+    folder = RunFolder(stores.settings.runs_dir, run_id)
+    write_run_tables(
+        folder, mirror, node.feed.units, market.benchmark_levels(), market.panel.sectors
+    )
+    folder.write_yaml("config.resolved.yaml", manifest["config"])
+    folder.write_json("manifest.json", manifest)
+    series = load_run_series(folder)
+    metrics = compute_metrics(series)
+    folder.write_json("statistics.json", metrics)
+    write_report(folder, series, metrics)
+    drawdown = series.equity / np.maximum.accumulate(series.equity) - 1.0
+    runtime.write([equity_rows(mirror, drawdown, series.gross, series.net)])
+    runtime.write(outcome_rows(mirror))
+    runtime.write([runner_decision(mirror, manifest, metrics)])
+    runtime.write([artifact_rows(mirror.run, folder.written.values())])
+    runtime.end_run(
+        run_id, "COMPLETED", metrics=metrics, order_list_hash=manifest["order_list_hash"]
+    )
+    folder.point_latest_here()
+
+
+def _manifest(
+    identity: RunIdentity, facts: dict[str, Any], stores: Stores, order_list_hash: str
+) -> dict[str, Any]:
+    config = facts["config_json"]
+    dataset = stores.historical.dataset(facts["dataset_id"])
+    return {
+        "run_id": identity.run_id,
+        "strategy_id": identity.strategy_id,
+        "sleeve_id": identity.sleeve_id,
+        "mode": identity.mode.value,
+        "start": facts["start_date"],
+        "end": facts["end_date"],
+        "starting_capital": config["sleeve"]["capital_usd"],
+        "benchmark": config["data"]["benchmark"],
+        "dataset": facts["dataset_id"],
+        "seed": identity.seed,
+        "code_hash": identity.code_hash,
+        "git_commit": git_commit(),
+        "config_hash": identity.config_hash,
+        "data_fingerprint": identity.data_fingerprint,
+        "order_list_hash": order_list_hash,
+        "packages": package_versions(),
+        "platform": platform_name(),
+        "config": config,
+        "notes": _notes(config, dataset),
+    }
+
+
+def _notes(config: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+    """Return what a reader must know before believing the numbers."""
+    execution = config["execution"]
+    quotes, fees = execution["quotes"], execution["fees"]
+    bars = (
+        "Open, high and low are not observed: they repeat the close, so an order fills at the "
+        "close of the session after its decision."
+        if dataset["synthetic_bars"]
+        else "Open, high, low, close and volume are as traded."
+    )
+    impact = (
+        "no market impact is charged"
+        if quotes["impact_coefficient"] == 0
+        else f"market impact {quotes['impact_coefficient']} x volatility x sqrt(participation)"
+    )
+    return [
+        f"Data: {dataset['dataset_id']}. {dataset['description']}",
+        f"Survivorship: {dataset['survivorship']}",
+        f"Bars: {bars}",
+        "Timing: decided after a close, filled at the opening quotes of the next session.",
+        f"Costs: half spread {quotes['half_spread_bps']} bps, {impact}, commission "
+        f"{fees['per_share_usd']} USD per share with a minimum of {fees['minimum_usd']} USD and a "
+        f"cap of {fees['cap_fraction']:.1%} of the trade.",
+        "Selection: this is one run. It says nothing about how many others were tried.",
+    ]
+
+
+def _summary(stores: Stores, run_id: str, *, cached: bool) -> RunSummary:
+    row = stores.runtime.find_run(run_id)
+    return RunSummary(
+        run_id=run_id,
+        sleeve_id=row["sleeve_id"],
+        strategy_id=row["strategy_id"],
+        start=row["start_date"],
+        end=row["end_date"],
+        metrics=row["metrics_json"],
+        order_list_hash=row["order_list_hash"],
+        report=stores.settings.runs_dir / run_id / "report.html",
+        cached=cached,
+    )

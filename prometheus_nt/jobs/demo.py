@@ -1,0 +1,39 @@
+"""The main job on bundled real data: databases, ingestion, a backtest, a report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.sample import sample_ohlcv, sample_sp500
+from prometheus_nt.config import Settings, load_config
+from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
+from prometheus_nt.jobs.ingest import IngestReport, ingest
+from prometheus_nt.jobs.stores import open_stores
+
+CONFIG = Path("configs/us_core_long_eq.yaml")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo ingested and ran."""
+
+    ingests: list[IngestReport]
+    runs: list[RunSummary]
+
+
+def run_demo(
+    settings: Settings,
+    config_path: Path = CONFIG,
+    *,
+    say: Callable[[str], None],
+    progress: Progress | None = None,
+) -> DemoResult:
+    """Run the demo; a second time it finds everything done and changes nothing."""
+    config = load_config([config_path])
+    with open_stores(settings, upgrade=True) as stores:
+        ingests = []
+        for source in (sample_sp500(), sample_ohlcv()):
+            say(f"Ingesting {source.info.dataset_id}")
+            ingests.append(ingest(source, stores.historical, progress=progress))
+        say(f"Backtesting {', '.join(sleeve.sleeve_id for sleeve in config.sleeves)}")
+        return DemoResult(ingests, run_backtest(config, stores, progress=progress))

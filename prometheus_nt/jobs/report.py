@@ -1,0 +1,250 @@
+"""A run's folder: the tables a report is made of, and the report made from them.
+
+A report can be made again at any time from the files alone.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persistence.artifacts import RunFolder
+from persistence.mirror import Mirror
+from persistence.run_rows import instant
+from prometheus_nt.domain.errors import StoreError
+from prometheus_nt.domain.ledger import MICROS, CashFlowKind
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.runs import Mode
+from prometheus_nt.domain.units import ShareUnits
+from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.reporting.metrics import compute_metrics
+from prometheus_nt.reporting.series import COST_KINDS, FillTable, RunSeries
+from prometheus_nt.reporting.tearsheet import render_tearsheet
+
+REPORT = "report.html"
+
+
+def write_run_tables(
+    folder: RunFolder,
+    mirror: Mirror,
+    units: ShareUnits,
+    benchmark: FloatArray | None,
+    sectors: tuple[str | None, ...],
+) -> None:
+    """Write orders, fills, positions and the equity curve as Parquet.
+
+    Parameters
+    ----------
+    benchmark : (T,) array of levels on the run's own sessions, or None
+    sectors : per instrument of the mirror's ledger; empty if none is known
+    """
+    folder.write_table("orders.parquet", _orders(mirror))
+    folder.write_table("fills.parquet", _fills(mirror, units))
+    folder.write_table("positions.parquet", _positions(mirror, sectors))
+    folder.write_table("equity.parquet", _equity(mirror, benchmark))
+
+
+def load_run_series(folder: RunFolder) -> RunSeries:
+    """Return the run in `folder` as aligned arrays.
+
+    Raises
+    ------
+    StoreError
+        If a file of the run is missing.
+    """
+    manifest = folder.read_json("manifest.json")
+    table, positions = folder.read_table("equity.parquet"), folder.read_table("positions.parquet")
+    sessions = table["session"].astype("datetime64[D]")
+    equity = table["equity"]
+    instruments = tuple(sorted(set(positions["instrument_id"].tolist())))
+    sectors = dict(zip(positions["instrument_id"], positions["sector"], strict=True))
+    known = any(sector is not None for sector in sectors.values())
+    benchmark = table["benchmark"]
+    return RunSeries(
+        run_id=manifest["run_id"],
+        strategy_id=manifest["strategy_id"],
+        sleeve_id=manifest["sleeve_id"],
+        mode=Mode(manifest["mode"]),
+        sessions=sessions,
+        equity=equity,
+        starting_capital=float(manifest["starting_capital"]),
+        benchmark=None if np.isnan(benchmark).any() else benchmark,
+        benchmark_id=manifest["benchmark"],
+        cash=table["cash"] / equity,
+        gross=table["gross"],
+        net=table["net"],
+        turnover=table["turnover"],
+        costs={kind: table[kind] for kind in COST_KINDS},
+        dividends=table["dividends"],
+        weights=_weights(sessions, instruments, positions),
+        instruments=instruments,
+        sectors=tuple(sectors[name] for name in instruments) if known else (),
+        fills=_fill_table(folder),
+        other_cash_flows={"delistings": table["delistings"]},
+    )
+
+
+def write_report(folder: RunFolder, series: RunSeries, metrics: dict[str, Any]) -> None:
+    """Render the tearsheet into the run's folder."""
+    manifest = folder.read_json("manifest.json")
+    page = render_tearsheet(series, metrics, manifest, manifest["notes"])
+    folder.write_text(REPORT, page, "html")
+
+
+def remake_report(stores: Stores, run: str) -> Path:
+    """Make the report of a finished run again, from its files; return where it is.
+
+    Parameters
+    ----------
+    run : str
+        A run id, its beginning, or `latest`.
+
+    Raises
+    ------
+    StoreError
+        If no one run matches, it did not finish, or its files are gone.
+    """
+    row = stores.runtime.find_run(run)
+    if row["status"] != "COMPLETED":
+        raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run has a report")
+    folder = RunFolder(stores.settings.runs_dir, row["run_id"])
+    series = load_run_series(folder)
+    write_report(folder, series, compute_metrics(series))
+    return folder.path / REPORT
+
+
+def _orders(mirror: Mirror) -> dict[str, Any]:
+    orders = list(mirror.orders.values())
+    return {
+        "order_id": [order.order_id for order in orders],
+        "timestamp": [instant(order.ts_ns) for order in orders],
+        "decided_on": [order.decided_on for order in orders],
+        "instrument_id": [mirror.ledger.instruments[order.column] for order in orders],
+        "side": [order.side for order in orders],
+        "order_type": [order.order_type for order in orders],
+        "quantity": [order.quantity for order in orders],
+        "filled_quantity": [order.filled for order in orders],
+        "status": [order.status for order in orders],
+    }
+
+
+def _fills(mirror: Mirror, units: ShareUnits) -> dict[str, Any]:
+    fills = mirror.fills
+    sessions = [instant(fill.ts_ns).date() for fill in fills]
+    return {
+        "fill_id": [fill.fill_id for fill in fills],
+        "order_id": [fill.order.order_id for fill in fills],
+        "timestamp": [instant(fill.ts_ns) for fill in fills],
+        "instrument_id": [mirror.ledger.instruments[fill.order.column] for fill in fills],
+        "side": [fill.order.side for fill in fills],
+        "quantity": [fill.quantity for fill in fills],
+        "price": [fill.price for fill in fills],
+        "commission_usd": [fill.commission for fill in fills],
+        "spread_cost_usd": [fill.spread_cost for fill in fills],
+        "impact_cost_usd": [fill.impact_cost for fill in fills],
+        "decision_price": [fill.order.decision_price for fill in fills],
+        "arrival_price": [fill.arrival_price for fill in fills],
+        "split_factor": [
+            float(units.factor_at(session)[fill.order.column])
+            for fill, session in zip(fills, sessions, strict=True)
+        ],
+    }
+
+
+def _positions(mirror: Mirror, sectors: tuple[str | None, ...]) -> dict[str, Any]:
+    names = mirror.ledger.instruments
+    rows = [
+        (held.as_of, names[column], sectors[column] if sectors else None, shares, mark, held.equity)
+        for held in mirror.holdings
+        for column, shares, mark in zip(
+            held.columns.tolist(), held.shares.tolist(), held.marks.tolist(), strict=True
+        )
+    ]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+    value = np.multiply(columns[3], columns[4]) if rows else np.empty(0)
+    return {
+        "session": np.array(columns[0], dtype="datetime64[D]"),
+        "instrument_id": columns[1],
+        "sector": columns[2],
+        "quantity": columns[3],
+        "market_value": value,
+        "weight": value / np.array(columns[5], dtype=float) if rows else value,
+    }
+
+
+def _equity(mirror: Mirror, benchmark: FloatArray | None) -> dict[str, Any]:
+    holdings = mirror.holdings
+    sessions = np.array([held.as_of for held in holdings], dtype="datetime64[D]")
+    equity = np.array([held.equity for held in holdings])
+    values = [held.shares * held.marks for held in holdings]
+    by_session = _by_session(mirror, sessions)
+    unknown = np.full(len(sessions), np.nan)
+    return {
+        "session": sessions,
+        "equity": equity,
+        "cash": np.array([held.cash for held in holdings]),
+        "gross": np.array([np.abs(value).sum() for value in values]) / equity,
+        "net": np.array([value.sum() for value in values]) / equity,
+        "turnover": np.maximum(by_session["bought"], by_session["sold"]) / equity,
+        "benchmark": unknown if benchmark is None else benchmark,
+        **{name: by_session[name] for name in (*COST_KINDS, "dividends", "delistings")},
+    }
+
+
+def _by_session(mirror: Mirror, sessions: np.ndarray) -> dict[str, FloatArray]:
+    fills, flows = mirror.fills, mirror.ledger.cash_flows
+    rows = _rows(sessions, [instant(fill.ts_ns).date() for fill in fills])
+    flow_rows = _rows(sessions, [flow.session for flow in flows])
+
+    def total(rows: np.ndarray, amounts: list[float]) -> FloatArray:
+        summed = np.zeros(len(sessions))
+        np.add.at(summed, rows, amounts)
+        return summed
+
+    value = [fill.quantity * fill.price for fill in fills]
+    bought = [fill.order.side == "BUY" for fill in fills]
+    paid = [flow.amount_micros / MICROS for flow in flows]
+    dividend = [flow.kind is CashFlowKind.DIVIDEND for flow in flows]
+    return {
+        "bought": total(rows, np.where(bought, value, 0.0).tolist()),
+        "sold": total(rows, np.where(bought, 0.0, value).tolist()),
+        "commission": total(rows, [fill.commission for fill in fills]),
+        "spread": total(rows, [fill.spread_cost for fill in fills]),
+        "impact": total(rows, [fill.impact_cost for fill in fills]),
+        "dividends": total(flow_rows, np.where(dividend, paid, 0.0).tolist()),
+        "delistings": total(flow_rows, np.where(dividend, 0.0, paid).tolist()),
+    }
+
+
+def _rows(sessions: np.ndarray, days: list[date]) -> np.ndarray:
+    return np.searchsorted(sessions, np.array(days, dtype="datetime64[D]"))
+
+
+def _weights(
+    sessions: np.ndarray, instruments: tuple[str, ...], positions: dict[str, np.ndarray]
+) -> FloatArray:
+    weights: FloatArray = np.zeros((len(sessions), len(instruments)))
+    if instruments:
+        rows = np.searchsorted(sessions, positions["session"].astype("datetime64[D]"))
+        columns = np.searchsorted(instruments, positions["instrument_id"].astype(str))
+        weights[rows, columns] = positions["weight"]
+    return weights
+
+
+def _fill_table(folder: RunFolder) -> FillTable:
+    table = folder.read_table("fills.parquet")
+    if not len(table["fill_id"]):
+        return FillTable.empty()
+    return FillTable(
+        timestamps=table["timestamp"].astype("datetime64[s]"),
+        instrument_id=table["instrument_id"],
+        side=table["side"],
+        quantity=table["quantity"],
+        price=table["price"],
+        commission_usd=table["commission_usd"],
+        spread_cost_usd=table["spread_cost_usd"],
+        impact_cost_usd=table["impact_cost_usd"],
+        decision_price=table["decision_price"].astype(float),
+        split_factor=table["split_factor"],
+    )

@@ -1,0 +1,310 @@
+"""A run on one page, to be shown to whoever owns the money.
+
+1. `_banner` says what was run, and what the result rests on.
+2. `_sections` lists the page from the key figures to what the run was made from.
+3. `page.render_page` puts style, scripts and data inside, so that nothing is fetched.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from prometheus_nt.domain.record import SessionArray
+from prometheus_nt.reporting.charts import (
+    ROLLING_LOOKBACK,
+    Chart,
+    Figure,
+    Unavailable,
+    cost_chart,
+    drawdown_chart,
+    equity_chart,
+    exposure_chart,
+    income_chart,
+    position_chart,
+    rolling_sharpe_chart,
+    sector_chart,
+    turnover_chart,
+    yearly_chart,
+)
+from prometheus_nt.reporting.formats import brief_percent, percent, ratio, usd, whole
+from prometheus_nt.reporting.metrics import Metrics, benchmark_statistics
+from prometheus_nt.reporting.page import render_page
+from prometheus_nt.reporting.periods import drawdown_periods
+from prometheus_nt.reporting.series import RunSeries
+from prometheus_nt.reporting.tables import (
+    LAST_FILLS,
+    Table,
+    drawdown_table,
+    fills_table,
+    manifest_table,
+    metrics_table,
+    monthly_table,
+    positions_table,
+)
+
+HEADLINE = (
+    ("cumulative_return", "Cumulative return", percent),
+    ("cagr", "Annual growth", percent),
+    ("annualised_sharpe", "Sharpe ratio", ratio),
+    ("annualised_vol", "Volatility", brief_percent),
+    ("max_drawdown", "Deepest drawdown", brief_percent),
+    ("cost_drag_annual", "Costs a year", percent),
+)
+
+METRICS_CAPTION = (
+    "252 sessions a year, risk-free rate 0, after all costs; n/a where a figure is undefined. "
+    "The strategy is measured from its starting capital, the benchmark from its first close, the "
+    "comparison from the second session. The probability treats this run as the only one tried."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One card of the page: its charts and tables, in order."""
+
+    anchor: str
+    title: str
+    caption: str
+    parts: tuple[Chart | Table, ...]
+    half_width: bool = False
+
+
+def render_tearsheet(
+    series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    """Return one self-contained HTML page; it fetches nothing.
+
+    Parameters
+    ----------
+    metrics : dict
+        From `metrics.compute_metrics`.
+    manifest : mapping
+        What the run was made from: hashes, versions, settings; may be nested.
+    notes : sequence of str
+        What a reader must know before believing a number: the data set and whether its bars are
+        synthetic, survivorship, fill timing, the cost model.
+    """
+    made_from = {name: value for name, value in manifest.items() if value != notes}
+    sections = _sections(series, metrics, made_from)
+    figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
+    body = (
+        f"{_banner(series, metrics)}"
+        f'<div class="wide">{_navigation(sections)}<main>{_honesty(series, notes)}'
+        f"{''.join(map(_card, sections))}</main>"
+        f"<footer>{escape(series.run_id)}</footer></div>"
+    )
+    return render_page(
+        f"{series.sleeve_id} {series.mode.value.lower()} {series.run_id}",
+        body,
+        series.sessions.astype("datetime64[D]").astype(str).tolist(),
+        figures,
+    )
+
+
+def _sections(series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any]) -> list[Section]:
+    return [
+        *_performance_sections(series, metrics),
+        *_trading_sections(series),
+        *_position_sections(series),
+        Section(
+            "fills",
+            "Fills",
+            f"{_last_fills(len(series.fills))} Shares and prices as traded on the day; shortfall "
+            "is the price paid against the decision price, positive if worse.",
+            (fills_table(series.fills),),
+        ),
+        Section(
+            "reproducibility",
+            "Reproducibility",
+            "The same inputs give the same orders.",
+            (manifest_table(manifest),),
+        ),
+    ]
+
+
+def _performance_sections(series: RunSeries, metrics: Metrics) -> list[Section]:
+    name = series.benchmark_id or "Benchmark"
+    figures = metrics_table(metrics, benchmark_statistics(series), name)
+    periods = drawdown_periods(series.sessions, series.equity, start=series.starting_capital)
+    return [
+        Section("metrics", "Key figures", METRICS_CAPTION, (figures,)),
+        Section("equity", "Equity", _equity_caption(series), _with_benchmark(series)),
+        Section(
+            "drawdown",
+            "Drawdown",
+            "How far equity is below its highest close so far.",
+            (drawdown_chart(series),),
+        ),
+        Section(
+            "drawdown-periods",
+            "Deepest drawdown periods",
+            "The ten deepest stretches below an earlier high.",
+            (drawdown_table(periods),),
+        ),
+        Section(
+            "monthly",
+            "Monthly returns",
+            "The first and the last month count as far as the run goes.",
+            (monthly_table(series),),
+        ),
+        Section("yearly", "Yearly returns", "Calendar years.", (yearly_chart(series),), True),
+        Section(
+            "rolling-sharpe",
+            "Rolling Sharpe ratio",
+            f"Annualised, of the last {ROLLING_LOOKBACK} sessions.",
+            (rolling_sharpe_chart(series),),
+            True,
+        ),
+    ]
+
+
+def _trading_sections(series: RunSeries) -> list[Section]:
+    return [
+        Section(
+            "exposure",
+            "Exposure",
+            "Gross, net and cash at each close, as shares of equity.",
+            (exposure_chart(series),),
+            True,
+        ),
+        Section(
+            "turnover",
+            "Turnover",
+            "One-way traded notional by month, as a share of equity.",
+            (turnover_chart(series),),
+            True,
+        ),
+        Section(
+            "costs",
+            "Costs",
+            "Cumulated, by kind; all are in the returns above.",
+            (cost_chart(series),),
+            True,
+        ),
+        Section(
+            "income",
+            "Dividends and other cash flows",
+            "Cumulated, by kind; all are in the returns above.",
+            (income_chart(series),),
+            True,
+        ),
+    ]
+
+
+def _position_sections(series: RunSeries) -> list[Section]:
+    return [
+        Section(
+            "positions",
+            "Positions",
+            "Weights at each close; largest by average absolute weight.",
+            (position_chart(series), positions_table(series)),
+        ),
+        Section(
+            "sectors",
+            "Sectors",
+            "Net weight of each sector at each close.",
+            (sector_chart(series),),
+        ),
+    ]
+
+
+def _banner(series: RunSeries, metrics: Metrics) -> str:
+    first, last = _window(series.sessions)
+    benchmark = benchmark_statistics(series)
+    numbers = "".join(
+        f"<div><dt>{label}</dt><dd>{written(metrics.get(key))}"
+        f'<div class="beside">{_beside(benchmark, key, written)}</div></dd></div>'
+        for key, label, written in HEADLINE
+    )
+    return (
+        f'<header><div class="wide"><p class="eyebrow">{escape(series.mode.value)} tearsheet</p>'
+        f"<h1>{escape(series.sleeve_id)}</h1>"
+        f'<p class="facts">Strategy <b>{escape(series.strategy_id)}</b> · '
+        f"Run <b>{escape(series.run_id)}</b></p>"
+        f'<p class="facts"><b>{first}</b> to <b>{last}</b> · {whole(len(series))} sessions · '
+        f"{usd(series.starting_capital)} became <b>{usd(float(series.equity[-1]))}</b></p>"
+        f'<dl class="headline">{numbers}</dl></div></header>'
+    )
+
+
+def _honesty(series: RunSeries, notes: Sequence[str]) -> str:
+    stated = [*notes, *_ruin(series)] or [
+        "Not available: the run did not state its data set, survivorship, fill timing or costs."
+    ]
+    items = "".join(f"<li>{escape(note)}</li>" for note in stated)
+    return f"<aside><h2>What these numbers rest on</h2><ul>{items}</ul></aside>"
+
+
+def _ruin(series: RunSeries) -> list[str]:
+    ruined = np.flatnonzero(series.equity <= 0.0)
+    if not len(ruined):
+        return []
+    return [
+        f"Equity was no longer positive at the close of {series.sessions[ruined[0]]}: returns "
+        "after that are undefined, and so is every figure made from them."
+    ]
+
+
+def _navigation(sections: Sequence[Section]) -> str:
+    links = "".join(f'<a href="#{part.anchor}">{part.title}</a>' for part in sections)
+    return f'<nav aria-label="Sections">{links}</nav>'
+
+
+def _card(section: Section) -> str:
+    kind = ' class="half"' if section.half_width else ""
+    return (
+        f'<section id="{section.anchor}"{kind} aria-labelledby="title-{section.anchor}">'
+        f"{''.join(map(_switch, section.parts))}"
+        f'<h2 id="title-{section.anchor}">{section.title}</h2>'
+        f'<p class="caption">{section.caption}</p>{"".join(map(_part, section.parts))}</section>'
+    )
+
+
+def _part(part: Chart | Table) -> str:
+    match part:
+        case Figure(name=name, label=label):
+            return f'<div class="chart" id="chart-{name}" role="img" aria-label="{label}"></div>'
+        case Unavailable(reason=reason):
+            return f'<p class="missing">Not available: {reason}.</p>'
+        case _:
+            return part
+
+
+def _switch(part: Chart | Table) -> str:
+    if not isinstance(part, Figure) or not part.can_be_logarithmic:
+        return ""
+    return (
+        f'<div class="switch"><button type="button" data-figure="{part.name}" '
+        'aria-pressed="false">Log scale</button></div>'
+    )
+
+
+def _with_benchmark(series: RunSeries) -> tuple[Chart, ...]:
+    if series.benchmark is not None:
+        return (equity_chart(series),)
+    reason = "the run has no benchmark to compare with"
+    return equity_chart(series), Unavailable(reason)
+
+
+def _equity_caption(series: RunSeries) -> str:
+    if series.benchmark is None:
+        return "After each close."
+    name = escape(series.benchmark_id or "The benchmark")
+    return f"After each close. {name} is bought with the same capital at its first close."
+
+
+def _beside(benchmark: Metrics, key: str, written: Any) -> str:
+    return f"benchmark {written(benchmark[key])}" if key in benchmark else ""
+
+
+def _last_fills(count: int) -> str:
+    if count <= LAST_FILLS:
+        return f"All {whole(count)} fills of the run, newest first."
+    return f"The last {LAST_FILLS} of {whole(count)} fills, newest first."
+
+
+def _window(sessions: SessionArray) -> tuple[str, str]:
+    return str(sessions[0].astype("datetime64[D]")), str(sessions[-1].astype("datetime64[D]"))
