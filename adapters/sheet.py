@@ -132,8 +132,7 @@ def _read_csv(path: Path, malformed: list[tuple[int, str]]) -> pa.Table:
         malformed.append((row.number, row.text))
         return "skip"
 
-    header = [name.decode(errors="replace") for name in content.split(b"\n", 1)[0].split(b",")]
-    texts = {name.strip().strip('"').lstrip("\ufeff"): pa.string() for name in header}
+    texts = {name.strip('"'): pa.string() for name in _header(content)}
     try:
         # Only one thread knows line numbers, and blank lines must count for them to be right.
         table = arrow_csv.read_csv(
@@ -144,8 +143,9 @@ def _read_csv(path: Path, malformed: list[tuple[int, str]]) -> pa.Table:
                 column_types=texts, strings_can_be_null=True, null_values=[""]
             ),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as unreadable:
-        raise _encoding_error(path, content, header, unreadable) from unreadable
+    except pa.ArrowInvalid as unreadable:
+        problem = f"not a CSV table ({_first_line(unreadable)})"
+        raise FileError(path, problem, "download it again") from unreadable
     if not table.num_rows and not malformed:
         raise EmptyFile(path, "the file has a header and no rows", "download it, or remove it")
     return table
@@ -159,23 +159,29 @@ def _read_bytes(path: Path) -> bytes:
         raise FileError(path, problem, "check that the file exists and may be read") from unreadable
     if not content.strip():
         raise EmptyFile(path, "the file is empty", "download it again, or remove it")
-    return content
-
-
-def _encoding_error(path: Path, content: bytes, header: list[str], cause: Exception) -> FileError:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as foreign:
-        start = content.rfind(b"\n", 0, foreign.start) + 1
-        position = content[start : foreign.start].count(b",")
-        return WrongEncoding(
-            path,
-            f"byte 0x{content[foreign.start]:02x} is not UTF-8",
-            "save the file as UTF-8",
-            row=content[: foreign.start].count(b"\n") + 1,
-            column=header[position].strip() if position < len(header) else None,
-        )
-    return FileError(path, f"not a CSV table ({_first_line(cause)})", "download it again")
+        raise _wrong_encoding(path, content, foreign.start) from foreign
+    return content if content.endswith(b"\n") else content + b"\n"
+
+
+def _header(content: bytes) -> list[str]:
+    line = content.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].rstrip(b"\r")
+    return line.decode(errors="replace").split(",")
+
+
+def _wrong_encoding(path: Path, content: bytes, position: int) -> WrongEncoding:
+    header = _header(content)
+    line_start = content.rfind(b"\n", 0, position) + 1
+    column = content[line_start:position].count(b",")
+    return WrongEncoding(
+        path,
+        f"byte 0x{content[position]:02x} is not UTF-8",
+        "save the file as UTF-8",
+        row=content[:position].count(b"\n") + 1,
+        column=header[column].strip() if column < len(header) else None,
+    )
 
 
 def _known_names(path: Path, names: list[str], spellings: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from io import BytesIO
 from math import isnan
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -69,6 +70,7 @@ class Database:
         self.safe_url = url.render_as_string(hide_password=True)
         self._path = Path(url.database or "") if self.dialect == "sqlite" else None
         self._engines: dict[str, Engine] = {}
+        self._opening = Lock()
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -129,9 +131,10 @@ class Database:
         self._engines.clear()
 
     def _engine(self, role: str) -> Engine:
-        if role not in self._engines:
-            self._engines[role] = self._new_engine(role)
-        return self._engines[role]
+        with self._opening:
+            if role not in self._engines:
+                self._engines[role] = self._new_engine(role)
+            return self._engines[role]
 
     def _new_engine(self, role: str) -> Engine:
         if self._path is None:

@@ -109,7 +109,7 @@ class HistoricalStore:
     ) -> Written:
         """Store daily bars of one instrument; see `write_history`."""
         labels = {"source": source, "currency": currency}
-        return self.write_history(dataset_id, instrument_id, prices, (), labels)
+        return self.write_history(dataset_id, instrument_id, prices, None, labels)
 
     def write_actions(
         self, dataset_id: str, instrument_id: str, actions: Sequence[Fact]
@@ -122,7 +122,7 @@ class HistoricalStore:
         dataset_id: str,
         instrument_id: str,
         prices: Columns | None,
-        actions: Sequence[Fact],
+        actions: Sequence[Fact] | None,
         labels: Mapping[str, str],
     ) -> Written:
         """Store the bars and actions of one instrument in one transaction.
@@ -131,8 +131,9 @@ class HistoricalStore:
         ----------
         prices : mapping of arrays
             `trade_date` (datetime64[D], ascending sessions) and every one of `PRICE_COLUMNS`.
+            None leaves the stored bars alone.
         actions : sequence of mappings
-            ex_date, action_type, value, source.
+            ex_date, action_type, value, source: all there are. None leaves the stored ones alone.
         labels : mapping
             `source` and `currency` of the bars.
 
@@ -148,14 +149,15 @@ class HistoricalStore:
             _require_member(connection, dataset_id, instrument_id)
             calendar = MarketCalendar.of(market_id)
             key = (dataset_id, instrument_id)
-            written = Written(0)
+            bars, acted = Written(0), Written(0)
             if prices is not None:
-                written = _write_prices(connection, key, prices, labels, calendar)
-            action = _write_actions(connection, key, actions, calendar)
-            changed = written.rows + action.rows
+                bars = _write_prices(connection, key, prices, labels, calendar)
+            if actions is not None:
+                acted = _write_actions(connection, key, actions, calendar)
+            changed = bars.rows + acted.rows
             if changed:
                 _bump(connection, dataset_id)
-        return Written(changed, written.vanished, action.vanished_actions)
+        return Written(changed, bars.vanished, acted.vanished_actions)
 
     def write_quality_events(self, events: Sequence[Fact]) -> int:
         """Store findings about the data; a finding that is known already is not repeated."""

@@ -68,10 +68,12 @@ def _absorb(state: "hashlib.blake2b", part: object) -> None:
         for field in fields(part):
             _absorb(state, getattr(part, field.name))
     elif isinstance(part, dict):
+        state.update(f"{{{len(part)}}}".encode())
         for key in sorted(part):
             _absorb(state, key)
             _absorb(state, part[key])
     elif isinstance(part, tuple | list):
+        state.update(f"[{len(part)}]".encode())
         for item in part:
             _absorb(state, item)
     else:

@@ -30,9 +30,7 @@ class RunIdentity:
 
     @property
     def run_id(self) -> str:
-        digest = content_hash(
-            [self.code_hash, self.config_hash, self.data_fingerprint, self.seed, self.mode.value]
-        )
+        digest = content_hash([self])
         return f"{self.sleeve_id}-{digest[:12]}"
 
 

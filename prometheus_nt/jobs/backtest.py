@@ -201,6 +201,7 @@ def _drive(node: BacktestNode, market: _Market, label: str, progress: Progress |
         if progress is not None:
             progress(done, total, label)
 
+    node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.run(market.first, market.last, report)
     node.mirror.require_same_books()
 

@@ -40,7 +40,7 @@ UNLIMITED_RATE = "1000000/00:00:01"
 
 @dataclass(frozen=True)
 class BacktestNode:
-    """A wired backtest: drive `feed`, then read `mirror`."""
+    """A wired backtest: attach `mirror`, drive `feed`, then read what the mirror collected."""
 
     engine: BacktestEngine
     feed: SessionFeed
@@ -77,7 +77,6 @@ def wire_backtest(
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         engine_rows=config.persistence.engine_rows,
     )
-    mirror.attach(engine.kernel.msgbus)
     parts = VenueParts(
         engine=engine,
         instruments=instruments,

@@ -7,11 +7,12 @@ run's session axis, which the page holds once.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
+from math import ceil
 from typing import Any
 
 import numpy as np
 
-from prometheus_nt.domain.record import BoolArray, FloatArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, SessionArray
 from prometheus_nt.reporting.performance import rolling_sharpe
 from prometheus_nt.reporting.periods import drawdowns, yearly_returns
 from prometheus_nt.reporting.series import COST_KINDS, RunSeries
@@ -19,10 +20,12 @@ from prometheus_nt.reporting.series import COST_KINDS, RunSeries
 SESSION_AXIS = "$sessions"
 ROLLING_LOOKBACK = 126
 LARGEST = 10
-PALETTE = 12
+MOST_YEAR_LABELS = 8
+OTHERS = "All others"
+PALETTE = 11
 UNKNOWN_SECTOR = "Unknown"
 
-PERCENT = {"tickformat": ".0%", "hoverformat": ".2%"}
+PERCENT = {"tickformat": ".2~%", "hoverformat": ".2%"}
 DOLLARS = {"tickformat": "$~s", "hoverformat": "$,.0f"}
 
 Trace = dict[str, Any]
@@ -51,7 +54,7 @@ Chart = Figure | Unavailable
 
 def equity_chart(series: RunSeries) -> Chart:
     """Return equity after each close, with the benchmark bought at its first close."""
-    traces = [_line("Strategy", series.equity, "--strategy", digits=2)]
+    traces = [_strategy(series.equity, "--strategy", digits=2)]
     if series.benchmark is not None:
         level = series.benchmark / series.benchmark[0] * series.starting_capital
         traces.append(_line(_benchmark_name(series), level, "--benchmark", digits=2))
@@ -69,7 +72,7 @@ def drawdown_chart(series: RunSeries) -> Chart:
     depth = drawdowns(np.concatenate(([series.starting_capital], series.equity)))[1:]
     if not (depth < 0.0).any():
         return Unavailable("equity never closed below an earlier high")
-    strategy = _line("Strategy", depth, "--loss") | {"fill": "tozeroy", "fillcolor": "--loss-soft"}
+    strategy = _strategy(depth, "--loss") | {"fill": "tozeroy", "fillcolor": "--loss-soft"}
     traces = [strategy]
     if series.benchmark is not None:
         name = _benchmark_name(series)
@@ -81,13 +84,13 @@ def drawdown_chart(series: RunSeries) -> Chart:
 def yearly_chart(series: RunSeries) -> Chart:
     """Return the returns of calendar years, next to the benchmark's."""
     years, own = yearly_returns(series.sessions, series.returns)
-    axis = years.astype(str).tolist()
-    traces = [_bars("Strategy", axis, own, "--strategy")]
+    traces = [_bars("Strategy", _numbers(years), own, "--strategy")]
     if series.benchmark_returns is not None:
         other_years, other = yearly_returns(series.sessions[1:], series.benchmark_returns)
         name = _benchmark_name(series)
-        traces.append(_bars(name, other_years.astype(str).tolist(), other, "--benchmark"))
-    layout = {"yaxis": PERCENT, "barmode": "group", "xaxis": {"type": "category"}}
+        traces.append(_bars(name, _numbers(other_years), other, "--benchmark"))
+    spacing = {"tickformat": "d", "dtick": ceil(len(years) / MOST_YEAR_LABELS)}
+    layout = {"yaxis": PERCENT, "barmode": "group", "xaxis": spacing}
     return Figure("yearly", "Bar chart of returns by calendar year", traces, layout)
 
 
@@ -98,7 +101,7 @@ def rolling_sharpe_chart(series: RunSeries) -> Chart:
         return Unavailable(
             f"it needs {ROLLING_LOOKBACK} sessions with varying returns, the run has {len(series)}"
         )
-    traces = [_line("Strategy", ratio, "--strategy", digits=3)]
+    traces = [_strategy(ratio, "--strategy", digits=3)]
     if series.benchmark_returns is not None:
         other = np.concatenate(([np.nan], rolling_sharpe(series.benchmark_returns)))
         traces.append(_line(_benchmark_name(series), other, "--benchmark", digits=3))
@@ -122,8 +125,9 @@ def turnover_chart(series: RunSeries) -> Chart:
         return Unavailable("nothing was traded")
     months, first = np.unique(series.sessions.astype("datetime64[M]"), return_index=True)
     total = np.add.reduceat(series.turnover, first)
-    traces = [_bars("One-way turnover", months.astype(str).tolist(), total, "--strategy")]
-    return Figure("turnover", "Bar chart of turnover by month", traces, {"yaxis": PERCENT})
+    bars = _bars("One-way turnover", months.astype(str).tolist(), total, "--strategy")
+    bars |= {"xperiod": "M1", "xperiodalignment": "middle"}
+    return Figure("turnover", "Bar chart of turnover by month", [bars], {"yaxis": PERCENT})
 
 
 def cost_chart(series: RunSeries) -> Chart:
@@ -154,13 +158,14 @@ def income_chart(series: RunSeries) -> Chart:
 
 def position_chart(series: RunSeries) -> Chart:
     """Return the weights of the largest positions over time, the others added up."""
-    if not np.nan_to_num(series.weights).any():
+    size = np.nan_to_num(np.abs(series.weights)).sum(axis=0)
+    if not size.any():
         return Unavailable("nothing was ever held")
-    order = np.argsort(-np.nan_to_num(np.abs(series.weights)).sum(axis=0), kind="stable")
-    top = [row for row in order[:LARGEST] if np.nan_to_num(series.weights[:, row]).any()]
+    order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    top, others = order[:LARGEST], order[LARGEST:]
     groups = {escape(series.instruments[row]): series.weights[:, row] for row in top}
-    if len(order) > len(top):
-        groups["All others"] = series.weights[:, order[len(top) :]].sum(axis=1)
+    if len(others):
+        groups[OTHERS] = series.weights[:, others].sum(axis=1)
     label = "Chart of the weights of the largest positions over time"
     return _composition("positions", label, groups)
 
@@ -183,7 +188,7 @@ def _composition(name: str, label: str, groups: dict[str, FloatArray]) -> Figure
     # Areas cannot be stacked across zero: with short positions the weights are lines.
     draw = _line if any(np.nanmin(weights) < 0.0 for weights in groups.values()) else _area
     traces = [
-        draw(group, weights, hue)
+        draw(group, weights, "--benchmark" if group == OTHERS else hue, digits=4)
         for (group, weights), hue in zip(groups.items(), _hues(len(groups)), strict=True)
     ]
     return Figure(name, label, traces, {"yaxis": PERCENT})
@@ -200,14 +205,23 @@ def _line(name: str, values: FloatArray, colour: str, digits: int = 5) -> Trace:
     }
 
 
+def _strategy(values: FloatArray, colour: str, digits: int = 5) -> Trace:
+    # Named first, yet drawn over the benchmark.
+    return _line("Strategy", values, colour, digits) | {"zorder": 1}
+
+
 def _area(name: str, values: FloatArray, colour: str, digits: int = 5) -> Trace:
     trace = _line(name, values, colour, digits)
     return trace | {"line": {"width": 0.5, "color": colour}, "stackgroup": "1"}
 
 
-def _bars(name: str, axis: list[str], values: FloatArray, colour: str) -> Trace:
+def _bars(name: str, axis: list[Any], values: FloatArray, colour: str) -> Trace:
     marker = {"color": colour}
     return {"type": "bar", "name": name, "x": axis, "y": _plain(values, 5), "marker": marker}
+
+
+def _numbers(years: SessionArray) -> list[int]:
+    return [int(year) for year in years.astype(str).tolist()]
 
 
 def _pen(colour: str, dash: str = "solid") -> dict[str, Any]:

@@ -39,7 +39,7 @@ def price(value: Number) -> str:
     """Return a price per share in dollars and cents, with four decimals below one dollar."""
     if value is None or not isfinite(value):
         return UNKNOWN
-    return f"{value:,.2f}" if value >= 1.0 else f"{value:,.4f}"
+    return f"${value:,.2f}" if value >= 1.0 else f"${value:,.4f}"
 
 
 def whole(value: Number) -> str:

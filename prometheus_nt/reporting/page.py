@@ -24,14 +24,14 @@ STYLE = """
   --loss: #c2493d; --loss-soft: rgba(194, 73, 61, .16);
   --hue-0: #1d5fa6; --hue-1: #5d9ad1; --hue-2: #a5c8e6; --hue-3: #2b8a80; --hue-4: #86c5b8;
   --hue-5: #c8963a; --hue-6: #e8cd8f; --hue-7: #b0583f; --hue-8: #dba08b; --hue-9: #75609f;
-  --hue-10: #b7a8d1; --hue-11: #b4bcc5;
+  --hue-10: #b7a8d1;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #0e141b; --card: #161e27; --ink: #e4eaf0; --muted: #94a3b2; --rule: #27323e;
     --band: #0a1826; --note: #2a2412; --strategy: #5b9fe0; --benchmark: #76838f;
     --gain: #35b386; --loss: #e0695c; --loss-soft: rgba(224, 105, 92, .2);
-    --hue-0: #4b8fd3; --hue-1: #82b4e2; --hue-2: #b5d3ee; --hue-3: #3aa598; --hue-11: #6d7884;
+    --hue-0: #4b8fd3; --hue-1: #82b4e2; --hue-2: #b5d3ee; --hue-3: #3aa598;
   }
 }
 * { box-sizing: border-box; }
@@ -49,7 +49,7 @@ h2 { margin: 0 0 4px; font-size: 1.12rem; }
   display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px;
   margin: 22px 0 0;
 }
-.headline div { border-left: 2px solid rgba(255, 255, 255, .25); padding-left: 12px; }
+.headline > div { border-left: 2px solid rgba(255, 255, 255, .25); padding-left: 12px; }
 .headline dt { color: var(--band-muted); font-size: .8rem; }
 .headline dd {
   margin: 0; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums;
@@ -89,8 +89,8 @@ aside li { margin: 2px 0; overflow-wrap: anywhere; }
   display: grid; gap: 18px 28px;
   grid-template-columns: repeat(auto-fit, minmax(min(330px, 100%), 1fr));
 }
-.scroll { overflow: auto; max-height: 540px; }
-.columns .scroll { max-height: none; }
+.scroll { overflow: auto; }
+.scroll.long { max-height: 540px; }
 table {
   border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums;
 }
@@ -106,8 +106,8 @@ tbody th { font-weight: 400; }
 .metrics thead th:first-child { color: var(--ink); font-size: .88rem; }
 .metrics tbody th { white-space: normal; }
 .metrics td:nth-child(3) { color: var(--muted); }
-.two-words td:nth-child(2), .two-words th:nth-child(2),
-.three-words td:nth-child(-n+3), .three-words th:nth-child(-n+3),
+.positions td:nth-child(2), .positions th:nth-child(2),
+.fills td:nth-child(-n+3), .fills th:nth-child(-n+3),
 .manifest td, .manifest th { text-align: left; }
 .manifest td {
   white-space: normal; overflow-wrap: anywhere;
@@ -182,8 +182,8 @@ SCRIPT = """
   function draw(figure) {
     const style = getComputedStyle(document.documentElement);
     const box = document.getElementById("chart-" + figure.name);
-    const config = { responsive: true, displayModeBar: false };
-    Plotly.react(box, themed(figure.traces, style, "traces"), layoutOf(figure, style), config);
+    const traces = themed(figure.traces, style, "traces");
+    Plotly.react(box, traces, layoutOf(figure, style), { displayModeBar: false });
   }
 
   for (const button of document.querySelectorAll("button[data-figure]")) {
@@ -196,8 +196,12 @@ SCRIPT = """
     });
   }
   const drawAll = () => page.figures.forEach(draw);
+  const fitted = new ResizeObserver((changes) => {
+    for (const change of changes) Plotly.Plots.resize(change.target);
+  });
   dark.addEventListener("change", drawAll);
   drawAll();
+  for (const box of document.querySelectorAll(".chart")) fitted.observe(box);
 })();
 """
 

@@ -30,6 +30,9 @@ TAIL = 0.05
 NEGLIGIBLE = 1e-12
 """Relative size below which a standard deviation is rounding."""
 
+ROUNDING = 1e-15
+"""What double precision leaves of a return that should be 0: it is a ratio near 1, less 1."""
+
 
 def cumulative_return(levels: FloatArray) -> float | None:
     """Return the last level over the first, less one."""
@@ -72,7 +75,7 @@ def rolling_sharpe(returns: FloatArray, lookback: int = 126) -> FloatArray:
         return ratio
     windows = np.lib.stride_tricks.sliding_window_view(returns, lookback)
     deviation = windows.std(axis=1, ddof=1)
-    varies = deviation > NEGLIGIBLE * np.abs(windows).max(axis=1)
+    varies = deviation > np.maximum(ROUNDING, NEGLIGIBLE * np.abs(windows).max(axis=1))
     ratio[lookback - 1 :] = windows.mean(axis=1) / np.where(varies, deviation, np.nan)
     return ratio * sqrt(SESSIONS_PER_YEAR)
 
@@ -214,7 +217,8 @@ def _known(x: FloatArray, minimum: int) -> bool:
 
 def _deviation(x: FloatArray) -> float:
     deviation = float(x.std(ddof=1))
-    return deviation if deviation > NEGLIGIBLE * float(np.abs(x).max()) else 0.0
+    rounding = max(ROUNDING, NEGLIGIBLE * float(np.abs(x).max()))
+    return deviation if deviation > rounding else 0.0
 
 
 def _sharpe_per_session(returns: FloatArray) -> float | None:

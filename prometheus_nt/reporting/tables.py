@@ -42,7 +42,7 @@ METRIC_GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
         "Return",
         (
-            Row("cumulative_return", "Cumulative return", percent),
+            Row("cumulative_return", "Cumulative return", brief_percent),
             Row("cagr", "Compound annual growth", percent),
             Row("best_session", "Best session", percent),
             Row("worst_session", "Worst session", percent),
@@ -173,7 +173,7 @@ def positions_table(series: RunSeries) -> Table:
         if size[row] > 0.0
     ]
     head = ("Instrument", "Sector", "Average", "Largest", "Final", "Sessions held")
-    return _table(head, rows, "two-words")
+    return _table(head, rows, "positions")
 
 
 def fills_table(fills: FillTable) -> Table:
@@ -194,7 +194,7 @@ def fills_table(fills: FillTable) -> Table:
         "Decision price",
         "Shortfall, bps",
     )
-    return _table(head, rows, "three-words")
+    return _table(head, rows, "fills")
 
 
 def manifest_table(manifest: Mapping[str, Any]) -> Table:
@@ -246,8 +246,9 @@ def _head(names: Iterable[str]) -> str:
 
 def _frame(head: str, lines: Iterable[str], kind: str) -> str:
     body = "\n".join(lines)
+    size = "scroll long" if kind == "fills" else "scroll"
     return (
-        f'<div class="scroll" tabindex="0"><table class="{kind}">'
+        f'<div class="{size}" tabindex="0"><table class="{kind}">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

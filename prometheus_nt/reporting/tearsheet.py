@@ -5,7 +5,7 @@
 3. `page.render_page` puts style, scripts and data inside, so that nothing is fetched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -29,7 +29,7 @@ from prometheus_nt.reporting.charts import (
     turnover_chart,
     yearly_chart,
 )
-from prometheus_nt.reporting.formats import brief_percent, percent, ratio, usd, whole
+from prometheus_nt.reporting.formats import Number, brief_percent, percent, ratio, usd, whole
 from prometheus_nt.reporting.metrics import Metrics, benchmark_statistics
 from prometheus_nt.reporting.page import render_page
 from prometheus_nt.reporting.periods import drawdown_periods
@@ -46,7 +46,7 @@ from prometheus_nt.reporting.tables import (
 )
 
 HEADLINE = (
-    ("cumulative_return", "Cumulative return", percent),
+    ("cumulative_return", "Cumulative return", brief_percent),
     ("cagr", "Annual growth", percent),
     ("annualised_sharpe", "Sharpe ratio", ratio),
     ("annualised_vol", "Volatility", brief_percent),
@@ -119,7 +119,7 @@ def _sections(series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any]) 
         Section(
             "reproducibility",
             "Reproducibility",
-            "The same inputs give the same orders.",
+            "What the run was made from: the same inputs give the same orders.",
             (manifest_table(manifest),),
         ),
     ]
@@ -286,6 +286,8 @@ def _with_benchmark(series: RunSeries) -> tuple[Chart, ...]:
     if series.benchmark is not None:
         return (equity_chart(series),)
     reason = "the run has no benchmark to compare with"
+    if series.benchmark_id is not None:
+        reason = f"{escape(series.benchmark_id)} has no level on some session of the run"
     return equity_chart(series), Unavailable(reason)
 
 
@@ -296,7 +298,7 @@ def _equity_caption(series: RunSeries) -> str:
     return f"After each close. {name} is bought with the same capital at its first close."
 
 
-def _beside(benchmark: Metrics, key: str, written: Any) -> str:
+def _beside(benchmark: Metrics, key: str, written: Callable[[Number], str]) -> str:
     return f"benchmark {written(benchmark[key])}" if key in benchmark else ""
 
 

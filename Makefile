@@ -1,0 +1,48 @@
+# Every target is listed by `make help`; CI and pre-commit call these same targets.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help setup demo test check fmt bench golden size clean
+.DEFAULT_GOAL := help
+
+help:            ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## create .venv and install everything, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)   ## the main job on bundled real data: ingest, backtest, report
+	@$(BIN)/prometheus demo
+
+test: $(STAMP)   ## every test, PostgreSQL included where its server is installed
+	$(BIN)/python -m pytest -n 2 -q
+
+check: $(STAMP)  ## format, lint, types, layers and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 -q -m 'not integration'
+
+fmt: $(STAMP)    ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as ratios
+	$(BIN)/python benchmarks/replay.py
+
+golden: $(STAMP) ## refresh the golden results; review the diff and say why they moved
+	$(BIN)/python -m pytest -q tests/golden --refresh-golden
+
+size:            ## source lines and the largest files
+	@git ls-files '*.py' | grep -v '^tests/' | xargs wc -l | sort -rn | head -25
+
+clean:           ## remove the environment and everything that was generated
+	rm -rf $(VENV) var build dist *.egg-info

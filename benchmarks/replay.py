@@ -1,0 +1,236 @@
+"""Sparse replay against full replay and against plain Nautilus, the mirror, and the panel cache.
+
+Every case runs in a process of its own and reports its CPU seconds and peak memory. Read the
+ratios: absolute times depend on the machine. Example: python benchmarks/replay.py
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from plain import run_plain
+from workload import INSTRUMENTS, NAMES, SESSIONS, market, node
+
+from persistence import schema
+from persistence.database import Database
+from persistence.historical import HistoricalStore
+from persistence.panel_cache import load_panel
+from persistence.run_rows import run_rows
+from persistence.runtime import RuntimeStore
+from prometheus_nt.domain.books import TargetPortfolio
+from prometheus_nt.domain.panel import BAR_FIELDS, MarketPanel
+from prometheus_nt.domain.record import content_hash
+from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
+
+Fill = tuple[int, int, int, float, float]
+
+LIMITS = {
+    "sparse CPU / plain Nautilus CPU": 1 / 6,
+    "sparse peak MB": 600.0,
+    "mirror CPU / sparse CPU": 0.20,
+    "panel from cache, seconds": 0.2,
+    "panel from SQLite, seconds": 4.0,
+}
+
+
+def build(replay: str, panel: MarketPanel) -> BacktestNode:
+    """Return the wired node of the workload."""
+    config = node(replay)
+    sleeve = config.sleeves[0]
+    identity = RunIdentity("US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.BACKTEST, "", "", "", 0)
+    return wire_backtest(config, sleeve, panel, identity)
+
+
+def simulate(replay: str) -> dict[str, Any]:
+    """Run the node without a mirror."""
+    panel = market()
+    fills: list[Fill] = []
+
+    def run() -> None:
+        wired = build(replay, panel)
+        _collect(wired, fills)
+        wired.feed.run(0, len(panel) - 1)
+
+    return {"cpu": _cpu(run), "fills": len(fills), "fill_hash": content_hash([sorted(fills)])}
+
+
+def mirrored(folder: Path) -> dict[str, Any]:
+    """Run the node with the mirror attached, write its rows to SQLite, keep its targets."""
+    panel = market()
+    database = Database.open(f"sqlite:///{folder / 'runtime.db'}")
+    schema.upgrade(database, "runtime")
+    store = RuntimeStore(database)
+    wired = build("sparse", panel)
+
+    def run() -> int:
+        wired.mirror.attach(wired.engine.kernel.msgbus)
+        wired.feed.run(0, len(panel) - 1)
+        return store.write(run_rows(wired.mirror))
+
+    seconds = _cpu(run)
+    weights = {
+        str(np.searchsorted(panel.sessions, np.datetime64(as_of, "D"))): stages[
+            TargetPortfolio
+        ].record.weights
+        for as_of, stages in wired.mirror.stages.items()
+    }
+    np.savez(folder / "targets.npz", **weights)
+    return {"cpu": seconds}
+
+
+def plain(folder: Path) -> dict[str, Any]:
+    """Run the plain strategy on the targets of the sparse run."""
+    saved = np.load(folder / "targets.npz")
+    targets = {int(name): saved[name] for name in saved.files}
+    panel, config = market(), node()
+    fills: list[Fill] = []
+    seconds = _cpu(lambda: fills.extend(run_plain(panel, config, targets)))
+    return {"cpu": seconds, "fills": len(fills), "fill_hash": content_hash([sorted(fills)])}
+
+
+def panel_cache(folder: Path) -> dict[str, Any]:
+    """Store the market, build its panel from SQLite, and load it from the cache."""
+    source = market()
+    database = Database.open(f"sqlite:///{folder / 'historical.db'}")
+    schema.upgrade(database, "historical")
+    store = HistoricalStore(database)
+    _store_market(store, source)
+    cold = _wall(lambda: load_panel(store, "benchmark", folder / "cache"))
+    warm = _wall(lambda: load_panel(store, "benchmark", folder / "cache"))
+    return {"cpu": cold, "build_seconds": cold, "load_seconds": warm}
+
+
+CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "sparse": lambda _: simulate("sparse"),
+    "mirrored": mirrored,
+    "full": lambda _: simulate("full"),
+    "plain": plain,
+    "panel": panel_cache,
+}
+
+
+def main() -> None:
+    """Run every case, print the ratios, and fail if one is worse than its limit."""
+    print(f"{INSTRUMENTS} instruments x {SESSIONS} sessions, {NAMES} names a month, engines daily")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {case: _in_process(case, folder) for case in CASES}
+        # The fastest of two is the one the neighbours disturbed least.
+        for case in ("sparse", "mirrored"):
+            again = _in_process(case, folder)
+            results[case] = min(results[case], again, key=lambda found: found["cpu"])
+    _print_results(results)
+    figures = _figures(results)
+    for label, value in figures.items():
+        verdict = "ok" if value <= LIMITS[label] else "WORSE THAN ITS LIMIT"
+        print(f"{label:<34}{value:>10.3f}   limit {LIMITS[label]:.3f}   {verdict}")
+    same = len({results[case]["fill_hash"] for case in ("sparse", "full", "plain")}) == 1
+    print(f"identical fills in sparse, full and plain: {same}")
+    if not same or any(value > LIMITS[label] for label, value in figures.items()):
+        sys.exit(1)
+
+
+def _print_results(results: dict[str, dict[str, Any]]) -> None:
+    base = results["sparse"]["cpu"]
+    print(f"\n{'case':<12}{'CPU s':>8}{'x sparse':>10}{'peak MB':>9}{'fills':>8}")
+    for case, found in results.items():
+        fills = f"{found['fills']:,}" if "fills" in found else ""
+        print(
+            f"{case:<12}{found['cpu']:>8.2f}{found['cpu'] / base:>10.2f}"
+            f"{found['peak_mb']:>9.0f}{fills:>8}"
+        )
+    print()
+
+
+def _figures(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    sparse = results["sparse"]
+    return {
+        "sparse CPU / plain Nautilus CPU": sparse["cpu"] / results["plain"]["cpu"],
+        "sparse peak MB": sparse["peak_mb"],
+        "mirror CPU / sparse CPU": results["mirrored"]["cpu"] / sparse["cpu"] - 1.0,
+        "panel from cache, seconds": results["panel"]["load_seconds"],
+        "panel from SQLite, seconds": results["panel"]["build_seconds"],
+    }
+
+
+def _in_process(case: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, case, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{case} failed:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _run_case(case: str, folder: Path) -> None:
+    found = CASES[case](folder)
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(found))
+
+
+def _collect(wired: BacktestNode, fills: list[Fill]) -> None:
+    columns = {name: column for column, name in enumerate(wired.sleeve.ledger.instruments)}
+
+    def on_event(event: Any) -> None:
+        if type(event).__name__ == "OrderFilled":
+            quantity = int(event.last_qty.as_decimal())
+            price, fee = event.last_px.as_decimal(), event.commission.as_decimal()
+            column = columns[event.instrument_id.value]
+            signed = quantity if event.is_buy else -quantity
+            fills.append((event.ts_event, column, signed, float(price), float(fee)))
+
+    wired.engine.kernel.msgbus.subscribe("events.order.*", on_event)
+
+
+def _store_market(store: HistoricalStore, source: MarketPanel) -> None:
+    store.write_dataset(
+        {
+            "dataset_id": "benchmark",
+            "source": "random",
+            "market_id": "US_EQ",
+            "adjustment": "AS_TRADED",
+            "synthetic_bars": True,
+            "description": "A random market.",
+            "survivorship": "Nobody dies in it.",
+        }
+    )
+    facts = [
+        {"instrument_id": name, "symbol": name, "issuer_id": name, "name": name, "sector": None}
+        | {"asset_class": "EQUITY", "exchange": None, "currency": "USD"}
+        for name in source.instruments
+    ]
+    store.write_instruments("benchmark", facts)
+    for column, name in enumerate(source.instruments):
+        bars = {field: getattr(source, field)[:, column] for field in BAR_FIELDS}
+        bars |= {"trade_date": source.sessions, "adjusted_close": bars["close"]}
+        store.write_prices("benchmark", name, bars, source="random")
+
+
+def _cpu(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def _wall(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        _run_case(sys.argv[1], Path(sys.argv[2]))
+    else:
+        main()

@@ -1,0 +1,49 @@
+"""The benchmark's market and node: 500 instruments, 2,520 sessions, 50 names a month."""
+
+from datetime import date
+
+import numpy as np
+
+from prometheus_nt.config import NodeConfig
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.panel import MarketPanel
+
+INSTRUMENTS, SESSIONS, NAMES = 500, 2520, 50
+FIRST = date(2010, 1, 4)
+
+
+def market(instruments: int = INSTRUMENTS, sessions: int = SESSIONS, seed: int = 1) -> MarketPanel:
+    """Return a seeded random market: fat-tailed returns with one common factor."""
+    rng = np.random.default_rng(seed)
+    shape = (sessions, instruments)
+    days = MarketCalendar.of("US_EQ").between(FIRST, date(2023, 12, 29))[:sessions]
+    common = rng.standard_normal((sessions, 1)) * 0.007
+    log_returns = rng.standard_t(5, shape) * 0.012 + 0.0003 + common
+    close = rng.uniform(20, 150, instruments) * np.exp(np.cumsum(log_returns, axis=0))
+    gap = np.exp(rng.standard_normal(shape) * 0.004)
+    open_ = np.vstack([close[:1], close[:-1]]) * gap
+    return MarketPanel(
+        sessions=days,
+        instruments=tuple(f"S{number:04d}.US" for number in range(instruments)),
+        open=open_.round(4),
+        high=(np.maximum(open_, close) * (1 + rng.uniform(0, 0.01, shape))).round(4),
+        low=(np.minimum(open_, close) * (1 - rng.uniform(0, 0.01, shape))).round(4),
+        close=close.round(4),
+        volume=rng.uniform(1e6, 5e6, shape).round(),
+        split=np.ones(shape),
+        dividend=np.zeros(shape),
+        fingerprint=f"benchmark-{instruments}x{sessions}-{seed}",
+    )
+
+
+def node(replay: str = "sparse") -> NodeConfig:
+    """Return the node that trades `NAMES` names of the market once a month."""
+    return NodeConfig.model_validate(
+        {
+            "sessions": {"start": FIRST},
+            "data": {"dataset": "benchmark"},
+            "sleeves": [{"horizon": 21, "capital_usd": 10_000_000}],
+            "engines": {"portfolio": {"max_names": NAMES}},
+            "execution": {"replay": replay},
+        }
+    )

@@ -1,0 +1,186 @@
+from datetime import UTC, date, datetime
+
+import numpy as np
+import pytest
+
+from adapters.gates import Case, check_prices
+from adapters.source import Action, ActionType, PriceTable, Severity
+from prometheus_nt.domain.calendar import MarketCalendar
+
+CALENDAR = MarketCalendar.of("US_EQ")
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+SESSIONS = CALENDAR.between(date(2024, 1, 2), date(2024, 1, 31))
+
+
+def bars(**changes):
+    """Return 21 quiet sessions; a change is {position: value} of one column."""
+    count = len(SESSIONS)
+    close = 100.0 + np.arange(count) * 0.1
+    columns = {
+        "dates": SESSIONS.copy(),
+        "open": close - 0.05,
+        "high": close + 0.5,
+        "low": close - 0.5,
+        "close": close.copy(),
+        "adjusted_close": close.copy(),
+        "volume": np.full(count, 1000.0),
+    }
+    for name, edits in changes.items():
+        for position, value in edits.items():
+            columns[name][position] = value
+    lines = np.arange(2, count + 2)
+    return PriceTable("A.US", **columns, source_file="a.csv", source_rows=lines)
+
+
+def check(table, actions=(), now=NOW):
+    kept, issues = check_prices(Case("d", table, actions, CALENDAR, now))
+    return (
+        np.flatnonzero(~kept).tolist(),
+        [(issue.rule, issue.source_row) for issue in issues],
+        issues,
+    )
+
+
+def test_quiet_bars_pass_without_a_finding():
+    dropped, findings, _ = check(bars())
+
+    assert (dropped, findings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("close", np.nan, "missing_price"),
+        ("open", np.inf, "missing_price"),
+        ("low", 0.0, "price_not_positive"),
+        ("close", -5.0, "price_not_positive"),
+        ("adjusted_close", -1.0, "price_not_positive"),
+        ("volume", -1.0, "negative_volume"),
+        ("high", 90.0, "high_below_low"),
+        ("close", 1000.0, "outside_range"),
+    ],
+)
+def test_a_bad_number_names_file_row_column_value_and_remedy(column, value, rule):
+    dropped, findings, issues = check(bars(**{column: {4: value}}))
+
+    assert findings[0] == (rule, 6)
+    assert dropped == ([] if rule == "outside_range" else [4])
+    issue = issues[0]
+    assert (issue.source_file, issue.trade_date) == ("a.csv", SESSIONS[4].astype(object))
+    for part in ("a.csv", "row 6", repr(issue.source_column), str(issue.value), "; "):
+        assert part in issue.message
+
+
+def test_an_unknown_volume_is_no_fault():
+    assert check(bars(volume={3: np.nan}, adjusted_close={3: np.nan}))[:2] == ([], [])
+
+
+def test_days_without_trading_are_quarantined():
+    dropped, findings, issues = check(bars(dates={4: "2024-01-06"}))
+
+    assert dropped == [4]
+    assert findings == [("not_a_session", 6)]
+    assert "not a US_EQ session" in issues[0].message
+
+
+def test_a_session_that_has_not_closed_is_quarantined():
+    before_close = datetime(2024, 1, 31, 20, 0, tzinfo=UTC)
+
+    dropped, findings, _ = check(bars(), now=before_close)
+
+    assert dropped == [20]
+    assert findings == [("future_date", 22)]
+
+
+def test_days_before_the_calendar_are_quarantined():
+    assert check(bars(dates={0: "1975-01-06"}))[1] == [("before_calendar", 2)]
+
+
+def test_of_equal_rows_the_first_is_kept():
+    table = bars().take(np.array([0, 1, 2, 2, 3]))
+
+    dropped, findings, issues = check(table)
+
+    assert dropped == [3]
+    assert findings == [("repeated_row", 4)]
+    assert issues[0].severity is Severity.WARNING
+
+
+def test_of_conflicting_rows_none_is_kept():
+    table = bars().take(np.array([0, 1, 2, 2, 3]))
+    table.close[3] += 0.01
+
+    dropped, findings, _ = check(table)
+
+    assert dropped == [2, 3]
+    assert findings == [("conflicting_rows", 4), ("conflicting_rows", 4)]
+
+
+def test_unsorted_rows_are_kept_and_sorted():
+    table = bars().take(np.arange(21)[::-1])
+    kept, issues = check_prices(Case("d", table, (), CALENDAR, NOW))
+
+    assert kept.all()
+    assert [(issue.rule, issue.source_row) for issue in issues] == [("unsorted_dates", 21)]
+    assert (table.in_order(kept).dates == SESSIONS).all()
+
+
+def test_a_single_impossible_price_costs_its_own_row_only():
+    table = bars(close={5: 10_000.0}, adjusted_close={5: 10_000.0}, high={5: 10_001.0})
+
+    dropped, findings, issues = check(table)
+
+    assert dropped == [5]
+    assert findings == [("impossible_return", 7)]
+    assert "+9860%" in issues[0].message
+
+
+def test_a_price_level_that_jumps_and_stays_is_quarantined_whole():
+    edits = {row: 0.5 for row in range(10, 21)}
+
+    dropped, findings, issues = check(bars(**{name: edits for name in _PRICES}))
+
+    assert dropped == list(range(10, 21))
+    assert findings[0] == ("impossible_return", 12)
+    assert "11 rows" in issues[0].message
+
+
+def test_a_split_in_the_adjusted_close_explains_a_jump():
+    table = bars(**{name: {row: 1.0 for row in range(10, 21)} for name in _PRICES})
+    table.adjusted_close[:10] /= 100
+    split = Action("A.US", SESSIONS[10].astype(object), ActionType.SPLIT, 100.0, "x")
+
+    dropped, findings, _ = check(table, [split])
+
+    assert (dropped, findings) == ([], [])
+
+
+def test_a_large_move_without_an_action_is_kept_with_a_warning():
+    table = bars(**{name: {row: 50.0 for row in range(10, 21)} for name in _PRICES})
+
+    dropped, findings, issues = check(table)
+
+    assert dropped == []
+    assert findings == [("large_return", 12)]
+    assert "-50%" in issues[0].value
+
+
+def test_a_split_on_a_missing_session_explains_the_next_bar():
+    table = bars(**{name: {row: 50.0 for row in range(10, 21)} for name in _PRICES})
+    table = table.take(np.delete(np.arange(21), 10))
+    split = Action("A.US", SESSIONS[10].astype(object), ActionType.SPLIT, 2.0, "x")
+
+    assert check(table, [split])[1] == []
+
+
+def test_an_instrument_without_a_good_row_says_so():
+    table = bars(close={row: -1.0 for row in range(21)})
+
+    dropped, findings, issues = check(table)
+
+    assert len(dropped) == 21
+    assert findings[-1] == ("no_good_row", None)
+    assert "no row of 21 is usable" in issues[-1].message
+
+
+_PRICES = ("open", "high", "low", "close", "adjusted_close")
