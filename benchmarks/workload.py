@@ -10,6 +10,7 @@ from prometheus_nt.domain.panel import MarketPanel
 
 INSTRUMENTS, SESSIONS, NAMES = 500, 2520, 50
 FIRST = date(2010, 1, 4)
+LEAN = {"engine_rows": "none", "positions": "trades"}
 
 
 def market(instruments: int = INSTRUMENTS, sessions: int = SESSIONS, seed: int = 1) -> MarketPanel:
@@ -36,8 +37,11 @@ def market(instruments: int = INSTRUMENTS, sessions: int = SESSIONS, seed: int =
     )
 
 
-def node(replay: str = "sparse") -> NodeConfig:
-    """Return the node that trades `NAMES` names of the market once a month."""
+def node(replay: str = "sparse", *, lean: bool = True) -> NodeConfig:
+    """Return the node that trades `NAMES` names of the market once a month.
+
+    `lean` writes SQL rows as a campaign does; otherwise every candidate and session has its rows.
+    """
     return NodeConfig.model_validate(
         {
             "sessions": {"start": FIRST},
@@ -45,5 +49,6 @@ def node(replay: str = "sparse") -> NodeConfig:
             "sleeves": [{"horizon": 21, "capital_usd": 10_000_000}],
             "engines": {"portfolio": {"max_names": NAMES}},
             "execution": {"replay": replay},
+            "persistence": LEAN if lean else {},
         }
     )

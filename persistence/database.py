@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, cast
 from urllib.parse import quote
 
+import numpy as np
 import psycopg2.extensions
 import pyarrow as pa
 from psycopg2.extras import execute_values
@@ -246,12 +247,13 @@ def _write_sqlite(
     on_conflict: str,
 ) -> None:
     encoded = [
-        [value if value is None else encode(value) for value in values] if encode else values
+        _each_once(encode, values) if encode else values
         for values, encode in zip(plain, map(_sqlite_encoder, _kinds(table, columns)), strict=True)
     ]
     names, marks = _names(connection, columns), ", ".join("?" * len(columns))
     sql = f"INSERT INTO {_name(connection, table)} ({names}) VALUES ({marks}) {on_conflict}"
-    connection.exec_driver_sql(sql, list(zip(*encoded, strict=True)))
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    driver.executemany(sql, zip(*encoded, strict=True)).close()
 
 
 def _write_postgres(
@@ -333,14 +335,36 @@ def _plain(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> list[li
 
 def _plain_column(kind: TypeEngine[Any], values: Sequence[Any]) -> list[Any]:
     if isinstance(kind, Float):
-        return [None if value is None or isnan(value) else float(value) for value in values]
+        return _known_numbers(values)
     convert = next((to for of, to in _CONVERTERS if isinstance(kind, of)), None)
     if convert is None:
         return list(values)
-    return [None if value is None else convert(value) for value in values]
+    if convert is _json_text:
+        return [None if value is None else _json_text(value) for value in values]
+    return _each_once(convert, values)
+
+
+def _known_numbers(values: Sequence[Any]) -> list[float | None]:
+    array = np.array(values, dtype=np.float64)
+    listed: list[float | None] = array.tolist()
+    for row in np.flatnonzero(np.isnan(array)):
+        listed[row] = None
+    return listed
+
+
+def _each_once(convert: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+    """Return the converted values; dates and times repeat, so each is converted once."""
+    converted = {value: None if value is None else convert(value) for value in set(values)}
+    return [converted[value] for value in values]
+
+
+class JsonText(str):
+    """A document that is already JSON."""
 
 
 def _json_text(document: Any) -> str:
+    if isinstance(document, JsonText):
+        return document
     try:
         return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -108,11 +108,14 @@ class Mirror:
         A second set of books, opened with the sleeve's own capital.
     engine_rows : "rebalance", "all" or "none"
         Keep the engines' records of sessions with a decision, of every session, or of none.
+    positions : "all" or "trades"
+        Write position snapshots of every session, or of those with a fill and the last one.
     """
 
     run: RunContext
     ledger: Ledger
     engine_rows: Literal["rebalance", "all", "none"] = "rebalance"
+    positions: Literal["all", "trades"] = "all"
     orders: dict[str, OrderTrace] = field(default_factory=dict)
     fills: list[FillTrace] = field(default_factory=list)
     holdings: list[Holdings] = field(default_factory=list)

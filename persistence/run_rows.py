@@ -30,7 +30,7 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
     yield tables.backtest_trades, [_trade_row(mirror, fill) for fill in mirror.fills]
     yield (
         tables.positions_snapshots,
-        [row for held in mirror.holdings for row in _position_rows(mirror, held)],
+        [row for held in _snapshots(mirror) for row in _position_rows(mirror, held)],
     )
     flows = mirror.ledger.cash_flows
     yield tables.cash_flows, [to_rows.cash_flow_row(run, flow) for flow in flows]
@@ -40,6 +40,13 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
             rows.extend(explode(run, item.record, _model_id(item)))
         yield table, rows
     yield from _target_rows(mirror)
+
+
+def _snapshots(mirror: Mirror) -> list[Holdings]:
+    if mirror.positions == "all":
+        return mirror.holdings
+    traded = {instant(fill.ts_ns).date() for fill in mirror.fills}
+    return [held for held in mirror.holdings[:-1] if held.as_of in traded] + mirror.holdings[-1:]
 
 
 EXPLODED: tuple[tuple[type, sa.Table, Callable[..., Iterator[Row]]], ...] = (
@@ -291,7 +298,7 @@ def _position_rows(mirror: Mirror, held: Holdings) -> list[Row]:
         strict=True,
     )
     return [
-        (*run.head, run.portfolio_id, held.as_of, instruments[column], at, *numbers)
+        (run.portfolio_id, held.as_of, *run.head, instruments[column], at, *numbers)
         for column, *numbers in parts
     ]
 

@@ -266,9 +266,7 @@ def _conditions(spec: Listing, filters: Filters) -> list[sa.ColumnElement[bool]]
     return found
 
 
-def _matches_portfolio(
-    columns: Any, portfolio_id: str
-) -> sa.ColumnElement[bool]:
+def _matches_portfolio(columns: Any, portfolio_id: str) -> sa.ColumnElement[bool]:
     choices = [columns["strategy_id"] == portfolio_id]
     if "portfolio_id" in columns:
         ids = (portfolio_id, f"{portfolio_id}_PORTFOLIO")

@@ -86,9 +86,14 @@ class ExecutionConfig(Params):
 
 
 class PersistenceConfig(Params):
-    """engine_rows : sessions whose engine outputs become SQL rows (orders and fills always do)."""
+    """What becomes SQL rows; orders, fills, decisions and targets always do.
+
+    engine_rows : sessions whose scores, stability and universe are written, one row a candidate.
+    positions : snapshots of every session, or of those with a fill (the run folder has them all).
+    """
 
     engine_rows: EngineRows = "rebalance"
+    positions: Literal["all", "trades"] = "all"
 
 
 class NodeConfig(Params):

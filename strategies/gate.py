@@ -63,14 +63,13 @@ class OrderGate:
         self._refuse("price", rows, ~(np.isfinite(prices) & (prices > 0)))
         self._refuse("working order", rows, book.working[rows])
         self._refuse("duplicate order", rows, np.bincount(rows, minlength=len(after))[rows] > 1)
-        grows = np.abs(after[rows]) > np.abs(book.shares[rows])
         flips = after[rows] * book.shares[rows] < 0
+        grows = flips | (np.abs(after[rows]) > np.abs(book.shares[rows]))
         if self._params.long_only:
-            self._refuse("long_only", rows, (after[rows] < 0) & (grows | flips))
-        weight = np.abs(after[rows]) * prices / book.equity
-        self._refuse(
-            "max_position_weight", rows, grows & (weight > self._params.max_position_weight)
-        )
+            self._refuse("long_only", rows, grows & (after[rows] < 0))
+        # As a product, not a quotient: equity that is negative or unknown then refuses too.
+        within = np.abs(after[rows]) * prices <= self._params.max_position_weight * book.equity
+        self._refuse("max_position_weight", rows, grows & ~within)
         if self._params.max_order_notional_usd is not None:
             notional = np.abs(plan.quantities) * prices
             too_large = grows & (notional > self._params.max_order_notional_usd)

@@ -117,7 +117,7 @@ def plan_orders(
 def _require_plannable(weights: FloatArray, book: BookView) -> None:
     if not np.isfinite(weights).all():
         raise DataError(f"{int((~np.isfinite(weights)).sum())} target weights are not finite")
-    if not book.equity > 0:
+    if not 0 < book.equity < np.inf:
         raise DataError(f"book equity is {book.equity:.2f} USD: nothing can be sized by it")
 
 

@@ -54,6 +54,8 @@ class MarketPanel:
     _wall: "_Wall | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self._wall is not None:
+            return  # a view is cut from arrays that were checked and made read-only before
         shape = (len(self.sessions), len(self.instruments))
         for name in PANEL_FIELDS:
             array = getattr(self, name)
@@ -61,10 +63,9 @@ class MarketPanel:
                 raise DataError(f"panel.{name}: expected shape {shape}, found {array.shape}")
             array.flags.writeable = False
         self.sessions.flags.writeable = False
-        if self._wall is None:
-            if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
-                raise DataError("panel.sessions: must ascend without duplicates")
-            object.__setattr__(self, "_wall", _Wall(self, 0, len(self.sessions)))
+        if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
+            raise DataError("panel.sessions: must ascend without duplicates")
+        object.__setattr__(self, "_wall", _Wall(self, 0, len(self.sessions)))
 
     def __len__(self) -> int:
         return len(self.sessions)

@@ -154,35 +154,49 @@ def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> Float
         Mean 0 and standard deviation 1 over the known values; all 0 where they do not vary.
     """
     known = np.where(np.isfinite(x), x, np.nan)
-    # Sums over sorted values do not depend on the order of the instruments.
+    # Sums over sorted values do not depend on the order of the instruments; NaN sorts last.
     ordered = np.sort(known, axis=-1)
-    present = ~np.isnan(ordered)
-    count = present.sum(axis=-1, keepdims=True)
-    tail = (tail_fraction * count).astype(np.int64)
-    low = np.take_along_axis(ordered, tail, axis=-1)
-    high = np.take_along_axis(ordered, np.maximum(count - 1 - tail, 0), axis=-1)
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    if tail_fraction > 0.0:
+        tail = (tail_fraction * count).astype(np.int64)
+        low = np.take_along_axis(ordered, tail, axis=-1)
+        high = np.take_along_axis(ordered, np.maximum(count - 1 - tail, 0), axis=-1)
+        known, ordered = np.clip(known, low, high), np.clip(ordered, low, high)
     divisor = np.maximum(count, 1)
-    inner = np.where(present, np.clip(ordered, low, high), 0.0)
-    centre = inner.sum(axis=-1, keepdims=True) / divisor
-    deviation = np.where(present, inner - centre, 0.0)
+    unknown = np.isnan(ordered)
+    ordered[unknown] = 0.0
+    size = np.maximum(-ordered.min(axis=-1, keepdims=True), ordered.max(axis=-1, keepdims=True))
+    centre = ordered.sum(axis=-1, keepdims=True) / divisor
+    deviation = ordered - centre
+    deviation[unknown] = 0.0
     spread = np.sqrt((deviation * deviation).sum(axis=-1, keepdims=True) / divisor)
-    flat = spread <= NEGLIGIBLE * np.maximum(np.abs(low), np.abs(high))
-    z: FloatArray = (np.clip(known, low, high) - centre) / np.where(flat, 1.0, spread)
-    return np.where(flat & ~np.isnan(known), 0.0, z)
+    flat = spread <= NEGLIGIBLE * size
+    z: FloatArray = (known - centre) / np.where(flat, np.inf, spread)
+    return z
 
 
 def percentile_rank(x: FloatArray) -> FloatArray:
-    """Return each value's rank among the known ones, 0 lowest to 1 highest, (N,).
+    """Return each value's rank among the known ones of its row, 0 lowest to 1 highest, (..., N).
 
     Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
     """
     known = np.isfinite(x)
-    ordered = np.sort(x[known])
-    below = np.searchsorted(ordered, x, side="left")
-    upto = np.searchsorted(ordered, x, side="right")
-    if len(ordered) < 2:
-        return np.where(known, 0.5, np.nan)
-    return np.where(known, (below + upto - 1) / (2.0 * (len(ordered) - 1)), np.nan)
+    keyed = np.where(known, x, np.inf)
+    order = np.argsort(keyed, axis=-1)
+    ordered = np.take_along_axis(keyed, order, axis=-1)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    edge = np.ones((*x.shape[:-1], 1), dtype=bool)
+    position = np.arange(x.shape[-1], dtype=np.float64)
+    first = np.where(np.concatenate((edge, differs), axis=-1), position, -np.inf)
+    last = np.where(np.concatenate((differs, edge), axis=-1), position, np.inf)
+    np.maximum.accumulate(first, axis=-1, out=first)
+    backwards = last[..., ::-1]
+    np.minimum.accumulate(backwards, axis=-1, out=backwards)
+    ranks = np.empty(x.shape)
+    np.put_along_axis(ranks, order, 0.5 * (first + last), axis=-1)
+    count = known.sum(axis=-1, keepdims=True)
+    scaled = np.where(count > 1, ranks / np.maximum(count - 1, 1), 0.5)
+    return np.where(known, scaled, np.nan)
 
 
 def waterfill(raw_weights: FloatArray, cap: float, total: float = 1.0) -> FloatArray:

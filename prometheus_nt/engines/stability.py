@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import StabilityVectors
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
+from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics import (
     has_bar,
     percentile_rank,
@@ -16,6 +16,9 @@ from prometheus_nt.engines.numerics import (
     rolling_volatility_per_session,
     total_return_index,
 )
+
+BLOCK_SESSIONS = 64
+"""Sessions measured at a time: their temporaries then fit the processor's cache."""
 
 
 class StabilityParams(Params):
@@ -68,12 +71,9 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
     """
     if len(panel) < params.lookback:
         raise InsufficientHistory(panel.as_of, params.lookback, len(panel))
-    sigma, known = _volatility(panel, params)
-    drawdown = np.where(known, panel.derived(rolling_max_drawdown, params.lookback)[-1], np.nan)
-    trend = np.where(known, _trend(panel, params.lookback), np.nan)
-    points = _points(sigma, drawdown, trend, params)
-    vol_score, dd_score, trend_score = np.minimum(points, 100.0)
-    overall = _overall(points, params)
+    measured = panel.derived(_measured, params)[-1]
+    drawdown, trend, overall = measured[1], measured[2], measured[3]
+    vol_score, dd_score, trend_score = np.minimum(_points(measured[:3], params), 100.0)
     return StabilityVectors(
         as_of=panel.as_of,
         instruments=panel.instruments,
@@ -81,50 +81,58 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
         vol_score=vol_score,
         dd_score=dd_score,
         trend_score=trend_score,
-        sigma=sigma,
+        sigma=measured[0],
         max_drawdown=drawdown,
         trend=trend,
         soft_target_class=_classes(overall, params),
     )
 
 
-def _volatility(panel: MarketPanel, params: StabilityParams) -> tuple[FloatArray, BoolArray]:
+def _measured(panel: MarketPanel, params: StabilityParams) -> FloatArray:
+    """Return volatility, drawdown, trend and overall score of every session, (T, 4, N)."""
     observed = (params.lookback - 1, params.min_observations)
-    sigma = panel.derived(rolling_volatility_per_session, *observed)[-1]
-    recent = has_bar(panel.close[-params.max_gap :]).any(axis=0)
-    known = recent & np.isfinite(sigma)
-    return np.where(known, sigma, np.nan), known
+    sigma = panel.derived(rolling_volatility_per_session, *observed)
+    drawdown = panel.derived(rolling_max_drawdown, params.lookback)
+    unknown = np.isnan(sigma) | (_sessions_since_bar(panel) >= params.max_gap)
+    measured = np.empty((len(panel), 4, len(panel.instruments)))
+    measured[:, 0], measured[:, 1] = sigma, drawdown
+    measured[:, 2] = _trends(panel, params.lookback)
+    for start in range(0, len(panel), BLOCK_SESSIONS):
+        block = measured[start : start + BLOCK_SESSIONS]
+        known = ~unknown[start : start + BLOCK_SESSIONS, None, :]
+        block[:, :3] = np.where(known, block[:, :3], np.nan)
+        block[:, 3] = _overall(_points(block[:, :3], params), params)
+    return measured
 
 
-def _trend(panel: MarketPanel, lookback: int) -> FloatArray:
+def _sessions_since_bar(panel: MarketPanel) -> IntArray:
+    rows = np.arange(len(panel))[:, None]
+    newest = np.maximum.accumulate(np.where(has_bar(panel.close), rows, -len(panel)), axis=0)
+    return rows - newest
+
+
+def _trends(panel: MarketPanel, lookback: int) -> FloatArray:
     index = panel.derived(total_return_index)
+    trends = np.full(index.shape, np.nan)
+    before = index[: len(index) - lookback + 1]
     # The index is 1 at the first bar, so 1 is where an instrument listed within the lookback began.
-    first = np.where(np.isnan(index[-lookback]), 1.0, index[-lookback])
-    trend: FloatArray = index[-1] / first - 1.0
-    return trend
+    trends[lookback - 1 :] = index[lookback - 1 :] / np.where(np.isnan(before), 1.0, before) - 1.0
+    return trends
 
 
-def _points(
-    sigma: FloatArray, drawdown: FloatArray, trend: FloatArray, params: StabilityParams
-) -> FloatArray:
-    """Return (3, N) points for volatility, drawdown and downtrend, not yet limited to 100."""
-    points = np.array(
-        [
-            50.0 * sigma / params.vol_reference,
-            -50.0 * drawdown / params.drawdown_reference,
-            -50.0 * trend / params.trend_reference,
-        ]
-    )
-    floored: FloatArray = np.maximum(points, 0.0)
-    return floored
+def _points(measured: FloatArray, params: StabilityParams) -> FloatArray:
+    """Return points for volatility, drawdown and downtrend, (..., 3, N), not yet limited to 100."""
+    references = (params.vol_reference, -params.drawdown_reference, -params.trend_reference)
+    points: FloatArray = np.maximum(measured * (50.0 / np.array(references))[:, None], 0.0)
+    return points
 
 
 def _overall(points: FloatArray, params: StabilityParams) -> FloatArray:
     weights = np.array([[params.vol_weight], [params.drawdown_weight], [params.trend_weight]])
     weights /= weights.sum()
-    absolute = (weights * np.minimum(points, 100.0)).sum(axis=0)
+    absolute = (weights * np.minimum(points, 100.0)).sum(axis=-2)
     # Ranked before the limit: in a crash many reach it, and would tie.
-    relative = 100.0 * percentile_rank((weights * points).sum(axis=0))
+    relative = 100.0 * percentile_rank((weights * points).sum(axis=-2))
     overall: FloatArray = absolute + params.relative_blend * (relative - absolute)
     return overall
 

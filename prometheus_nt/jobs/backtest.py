@@ -7,7 +7,9 @@
 5. only then is the run COMPLETED; until then it is visibly RUNNING, or FAILED.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -175,10 +177,11 @@ def _run_sleeve(
     try:
         node = wire_backtest(config, sleeve, market.panel, identity)
         try:
-            _drive(node, market, sleeve.sleeve_id, progress)
-            found_hash = _order_list_hash(node.mirror)
-            _require_same_orders(identity.run_id, known_hash, found_hash)
-            _record(node, market, stores, _manifest(identity, facts, stores, found_hash))
+            with calm_collector():
+                _drive(node, market, sleeve.sleeve_id, progress)
+                found_hash = _order_list_hash(node.mirror)
+                _require_same_orders(identity.run_id, known_hash, found_hash)
+                _record(node, market, stores, _manifest(identity, facts, stores, found_hash))
             completed = True
         finally:
             node.close()
@@ -204,6 +207,22 @@ def _drive(node: BacktestNode, market: _Market, label: str, progress: Progress |
     node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.run(market.first, market.last, report)
     node.mirror.require_same_books()
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Collect garbage rarely: a run makes millions of objects that all live until its end.
+
+    Scanning them over and over costs a tenth of a run and frees nothing.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _order_list_hash(mirror: Mirror) -> str:

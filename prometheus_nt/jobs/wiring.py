@@ -76,6 +76,7 @@ def wire_backtest(
         run=run_context(config, sleeve, identity),
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         engine_rows=config.persistence.engine_rows,
+        positions=config.persistence.positions,
     )
     parts = VenueParts(
         engine=engine,

@@ -101,8 +101,12 @@ class SessionFeed:
         bus.subscribe("events.order.*", self._watch_router)
         for row in range(first, last + 1):
             self._parts.fees.begin_session(self.units.factor[row])
-            self._push(self._opening_batch(row))
-            self._push(self._closing_batch(row))
+            opening = self._opening_batch(row)
+            if self._full or self._parts.router.waiting() or self._parts.engine.cache.orders_open():
+                self._push(opening)
+                opening = []
+            # Nothing can fill at this open, so the day is one batch: half the calls into Nautilus.
+            self._push(opening + self._closing_batch(row))
             self._require_reached(int(self._closes_ns[row]))
             if progress is not None:
                 progress(row - first + 1, last + 1 - first)

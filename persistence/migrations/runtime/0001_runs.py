@@ -258,11 +258,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "positions_snapshots",
+        sa.Column("portfolio_id", sa.String(length=64), nullable=False),
+        sa.Column("as_of_date", sa.Date(), nullable=False),
         sa.Column("run_id", sa.String(length=96), nullable=False),
         sa.Column("mode", sa.String(length=16), nullable=False),
         sa.Column("strategy_id", sa.String(length=64), nullable=False),
-        sa.Column("portfolio_id", sa.String(length=64), nullable=False),
-        sa.Column("as_of_date", sa.Date(), nullable=False),
         sa.Column("instrument_id", sa.String(length=50), nullable=False),
         sa.Column("timestamp", sa.DateTime(timezone=True), nullable=False),
         sa.Column("quantity", sa.Double(), nullable=False),
@@ -271,19 +271,14 @@ def upgrade() -> None:
         sa.Column("unrealized_pnl", sa.Double(), nullable=False),
         sa.Column("unmarked_sessions", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "run_id",
             "portfolio_id",
             "as_of_date",
+            "run_id",
             "instrument_id",
             name=op.f("pk_positions_snapshots"),
         ),
         sqlite_with_rowid=False,
     )
-    with op.batch_alter_table("positions_snapshots", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_positions_snapshots_portfolio", ["portfolio_id", "as_of_date"], unique=False
-        )
-
     op.create_table(
         "risk_actions",
         sa.Column("run_id", sa.String(length=96), nullable=False),
@@ -441,9 +436,6 @@ def downgrade() -> None:
         batch_op.drop_index("ix_risk_actions_strategy")
 
     op.drop_table("risk_actions")
-    with op.batch_alter_table("positions_snapshots", schema=None) as batch_op:
-        batch_op.drop_index("ix_positions_snapshots_portfolio")
-
     op.drop_table("positions_snapshots")
     op.drop_table("portfolio_risk_reports")
     with op.batch_alter_table("orders", schema=None) as batch_op:

@@ -52,7 +52,11 @@ def test_a_view_ends_at_the_session_asked_for(panel):
     assert view.as_of == _day(4)
     assert len(view) == 4
     assert view.close.tolist() == CLOSE[:4].tolist()
-    assert (view.instruments, view.sectors, view.fingerprint) == (("A", "B"), ("TECH", None), "test")
+    assert (view.instruments, view.sectors, view.fingerprint) == (
+        ("A", "B"),
+        ("TECH", None),
+        "test",
+    )
 
 
 def test_a_panel_may_be_asked_for_its_own_last_session(panel):

@@ -1,0 +1,258 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prometheus_nt.domain.errors import DataError
+from strategies.planner import BookView, Plan, PlannerParams, plan_orders
+
+EXACT = PlannerParams(cash_buffer=0.01, no_trade_band=0.0, min_notional_usd=0.0)
+
+counts = st.integers(1, 7)
+prices = st.one_of(st.just(np.nan), st.floats(0.5, 2_000.0), st.sampled_from([0.1, 1.0, 50.0]))
+params = st.builds(
+    PlannerParams,
+    cash_buffer=st.sampled_from([0.0, 0.01, 0.2]),
+    no_trade_band=st.sampled_from([0.0, 0.002, 0.05]),
+    min_notional_usd=st.sampled_from([0.0, 500.0, 5_000.0]),
+)
+
+
+def _several(draw, values, count):
+    return np.array(draw(st.lists(values, min_size=count, max_size=count)))
+
+
+@st.composite
+def targets(draw, count, shorts=False):
+    """Weights whose gross is at most one; every second example fills the book."""
+    raw = _several(draw, st.integers(0, 20), count).astype(np.float64)
+    gross = draw(st.sampled_from([1.0, 0.99, 0.5]))
+    weights = raw / raw.sum() * gross if raw.any() else raw
+    signs = _several(draw, st.sampled_from([1.0, -1.0]), count) if shorts else 1.0
+    return weights * signs
+
+
+@st.composite
+def books(draw, count, *, all_cash=False, tradable=False, shorts=False):
+    least = -3_000 if shorts else 0
+    held = np.zeros(count, dtype=np.int64)
+    if not all_cash:
+        held = _several(draw, st.one_of(st.just(0), st.integers(least, 3_000)), count)
+    price = _several(draw, prices, count)
+    if tradable:
+        price = np.nan_to_num(price, nan=33.0)
+    marks = np.where(np.isnan(price), 21.0, price)
+    working = np.zeros(count, dtype=bool)
+    if not tradable:
+        working = _several(draw, st.sampled_from([False, False, False, True]), count)
+    cash = draw(st.floats(1.0, 1e7)) + float(np.abs(np.minimum(held, 0)) @ marks)
+    return BookView(
+        equity=cash + float(held @ marks),
+        shares=held,
+        prices=price,
+        marks=marks,
+        lots=_several(draw, st.sampled_from([1, 1, 2, 28]), count),
+        working=working,
+        usual_value=_several(draw, st.floats(1e3, 1e7), count),
+    )
+
+
+@st.composite
+def cases(draw, **options):
+    count = draw(counts)
+    shorts = options.get("shorts", False)
+    return draw(targets(count, shorts)), draw(books(count, **options))
+
+
+def _executed(book: BookView, plan: Plan) -> BookView:
+    after = book.shares.copy()
+    after[plan.rows] += plan.quantities
+    return replace(book, shares=after)
+
+
+def _cash(book: BookView) -> float:
+    return book.equity - float(book.shares @ book.marks)
+
+
+@given(case=cases(shorts=True), params=params)
+@settings(max_examples=200, deadline=None)
+def test_orders_are_whole_distinct_and_never_for_what_cannot_trade(case, params):
+    weights, book = case
+
+    plan = plan_orders(weights, book, params)
+
+    assert len(set(plan.rows.tolist())) == len(plan.rows) == len(plan.quantities)
+    assert (plan.quantities != 0).all()
+    assert np.isfinite(book.prices[plan.rows]).all()
+    assert not book.working[plan.rows].any()
+    after = _executed(book, plan).shares
+    assert not (after[plan.rows] % book.lots[plan.rows]).any()
+    stuck = np.isnan(book.prices) | book.working
+    concerned = (weights != 0) | (book.shares != 0)
+    assert plan.held.tolist() == np.flatnonzero(stuck & concerned).tolist()
+    assert plan.deferred.tolist() == []
+
+
+@given(case=cases(shorts=True), params=params)
+@settings(max_examples=150, deadline=None)
+def test_sells_come_before_buys_and_by_instrument_within_each(case, params):
+    plan = plan_orders(*case, params)
+
+    order = [(quantity > 0, row) for row, quantity in zip(plan.rows, plan.quantities, strict=True)]
+    assert order == sorted(order)
+
+
+@given(case=cases(all_cash=True), params=params)
+@settings(max_examples=200, deadline=None)
+def test_a_book_of_cash_is_never_overspent(case, params):
+    weights, book = case
+
+    after = _executed(book, plan_orders(weights, book, params))
+
+    assert _cash(after) >= (params.cash_buffer - 1e-9) * book.equity
+
+
+@given(case=cases(tradable=True))
+@settings(max_examples=200, deadline=None)
+def test_a_long_only_book_keeps_its_cash_buffer(case):
+    weights, book = case
+
+    after = _executed(book, plan_orders(weights, book, EXACT))
+
+    gross = float(np.abs(after.shares) @ after.prices) / book.equity
+    assert gross <= 1.0 - EXACT.cash_buffer + 1e-9
+    assert _cash(after) >= 0.0
+
+
+@given(case=cases(tradable=True, shorts=True))
+@settings(max_examples=200, deadline=None)
+def test_every_position_ends_within_one_lot_below_its_target(case):
+    weights, book = case
+    gross = sum(abs(weight) for weight in weights.tolist())
+    scale = min(1.0, 0.99 / gross) if gross else 1.0
+
+    after = _executed(book, plan_orders(weights, book, EXACT)).shares
+
+    for row, weight in enumerate(weights.tolist()):
+        wanted = weight * scale * book.equity
+        reached = after[row] * book.prices[row]
+        slack = 1e-9 * book.equity
+        assert abs(reached) <= abs(wanted) + slack
+        assert abs(wanted - reached) < book.prices[row] * book.lots[row] + slack
+
+
+@given(case=cases(shorts=True), params=params)
+@settings(max_examples=200, deadline=None)
+def test_the_plan_is_the_one_a_plain_loop_makes(case, params):
+    weights, book = case
+    gross = sum(abs(weight) for weight in weights.tolist())
+    scale = min(1.0, (1.0 - params.cash_buffer) / gross) if gross else 1.0
+
+    orders = {}
+    for row, weight in enumerate(weights.tolist()):
+        price, lot, held = book.prices[row], int(book.lots[row]), int(book.shares[row])
+        if np.isnan(price) or book.working[row]:
+            continue
+        # Towards zero, but all of a whole lot but a rounding error is that lot.
+        whole = int(weight * scale * book.equity / (price * lot) * (1.0 + 1e-12))
+        change = whole * lot - held
+        worth = abs(change) * price
+        too_small = worth < params.min_notional_usd
+        in_band = held != 0 and worth < params.no_trade_band * book.equity
+        if change and (whole == 0 or not (too_small or in_band)):
+            orders[row] = change
+
+    plan = plan_orders(weights, book, params)
+
+    assert dict(zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True)) == orders
+
+
+@given(case=cases(shorts=True), params=params)
+@settings(max_examples=200, deadline=None)
+def test_planning_again_after_executing_a_plan_asks_for_nothing(case, params):
+    weights, book = case
+
+    executed = _executed(book, plan_orders(weights, book, params))
+
+    assert plan_orders(weights, executed, params).rows.tolist() == []
+
+
+@given(case=cases(tradable=True, shorts=True), cap=st.sampled_from([0.01, 0.1, 1.0]))
+@settings(max_examples=200, deadline=None)
+def test_no_order_exceeds_the_participation_cap_and_what_is_cut_is_reported(case, cap):
+    weights, book = case
+    capped_params = EXACT.model_copy(update={"max_participation": cap})
+
+    free = plan_orders(weights, book, EXACT)
+    capped = plan_orders(weights, book, capped_params)
+
+    worth = np.abs(capped.quantities) * book.prices[capped.rows]
+    assert (worth <= cap * book.usual_value[capped.rows] * (1 + 1e-12)).all()
+    wanted, granted = np.zeros((2, len(weights)), dtype=np.int64)
+    wanted[free.rows], granted[capped.rows] = free.quantities, capped.quantities
+    assert (np.abs(granted) <= np.abs(wanted)).all()
+    assert (granted * wanted >= 0).all()
+    assert capped.deferred.tolist() == np.flatnonzero(granted != wanted).tolist()
+
+
+@given(case=cases(tradable=True), sessions=st.integers(2, 5))
+@settings(max_examples=100, deadline=None)
+def test_deferred_orders_finish_where_an_uncapped_plan_would_have_gone(case, sessions):
+    weights, book = case
+    free = plan_orders(weights, book, EXACT)
+    largest = max((abs(free.quantities) * book.prices[free.rows]).tolist(), default=0.0)
+    lot_value = float((book.prices * book.lots).max())
+    # Thin enough to need `sessions` sessions, thick enough for a lot in each.
+    usual = np.full(len(weights), max(largest / sessions + lot_value, 1.0))
+    thin = replace(book, usual_value=usual)
+    params = EXACT.model_copy(update={"max_participation": 1.0})
+
+    plan, moved = plan_orders(weights, thin, params), thin
+    for _ in range(sessions + 1):
+        moved = _executed(moved, plan)
+        only = np.isin(np.arange(len(weights)), plan.deferred)
+        plan = plan_orders(weights, moved, params, only)
+        assert set(plan.rows.tolist()) <= set(np.flatnonzero(only).tolist())
+
+    assert moved.shares.tolist() == _executed(book, free).shares.tolist()
+    assert plan.deferred.tolist() == []
+
+
+@given(case=cases(shorts=True), params=params, seed=st.integers(0, 2**16))
+@settings(max_examples=150, deadline=None)
+def test_the_order_of_the_instruments_does_not_matter(case, params, seed):
+    weights, book = case
+    order = np.random.default_rng(seed).permutation(len(weights))
+    fields = ("shares", "prices", "marks", "lots", "working", "usual_value")
+    shuffled = replace(book, **{name: getattr(book, name)[order] for name in fields})
+
+    plan = plan_orders(weights, book, params)
+    other = plan_orders(weights[order], shuffled, params)
+
+    back = order[other.rows]
+    assert dict(zip(back.tolist(), other.quantities.tolist(), strict=True)) == dict(
+        zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True)
+    )
+    assert sorted(order[other.held].tolist()) == plan.held.tolist()
+
+
+@given(case=cases(), bad=st.sampled_from([np.nan, np.inf, -np.inf]), data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_weights_that_are_not_finite_have_no_plan(case, bad, data):
+    weights, book = case
+    weights = weights.copy()
+    weights[data.draw(st.integers(0, len(weights) - 1))] = bad
+
+    with pytest.raises(DataError, match="1 target weights are not finite"):
+        plan_orders(weights, book, EXACT)
+
+
+@given(case=cases(), equity=st.one_of(st.floats(max_value=0.0), st.just(np.nan)))
+@settings(max_examples=50, deadline=None)
+def test_equity_that_is_not_positive_has_no_plan(case, equity):
+    weights, book = case
+
+    with pytest.raises(DataError, match="nothing can be sized by it"):
+        plan_orders(weights, replace(book, equity=equity), EXACT)

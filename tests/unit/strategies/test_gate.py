@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+
+from prometheus_nt.domain.errors import GateRefusal
+from strategies.gate import Approved, GateParams, OrderGate
+from strategies.planner import Plan
+
+NAN = np.nan
+NONE = np.array([], dtype=np.int64)
+WIDE = GateParams(long_only=False, max_position_weight=1.0, max_gross=10.0)
+
+
+def _plan(*orders):
+    rows, quantities = zip(*orders, strict=True) if orders else ((), ())
+    return Plan(np.array(rows, dtype=np.int64), np.array(quantities, dtype=np.int64), NONE, NONE)
+
+
+def _approve(book, *orders, params=WIDE):
+    return OrderGate(params).approve(_plan(*orders), book)
+
+
+def _refusal(book, *orders, params=WIDE):
+    with pytest.raises(GateRefusal) as refused:
+        _approve(book, *orders, params=params)
+    return refused.value
+
+
+def test_an_approved_plan_is_the_plan_that_was_asked_for(book_of):
+    plan = _plan((0, 10))
+
+    approved = OrderGate(WIDE).approve(plan, book_of([10.0], cash=1_000.0))
+
+    assert isinstance(approved, Approved)
+    assert approved.plan is plan
+
+
+def test_a_plan_without_orders_passes(book_of):
+    assert _approve(book_of([10.0], cash=1_000.0)).plan.rows.tolist() == []
+
+
+def test_a_position_may_reach_its_largest_weight_but_not_a_share_more(book_of):
+    params = WIDE.model_copy(update={"max_position_weight": 0.25})
+    book = book_of([10.0, 10.0], shares=[5, 0], cash=9_950.0)
+
+    _approve(book, (0, 245), params=params)
+    refusal = _refusal(book, (1, 10), (0, 246), params=params)
+
+    assert refusal.limit == "max_position_weight"
+    assert refusal.detail == "instrument columns [0]"
+    assert str(refusal) == "refused by max_position_weight: instrument columns [0]"
+
+
+def test_a_short_position_has_the_same_largest_weight(book_of):
+    params = WIDE.model_copy(update={"max_position_weight": 0.25})
+    book = book_of([10.0], cash=10_000.0)
+
+    _approve(book, (0, -250), params=params)
+    assert _refusal(book, (0, -251), params=params).limit == "max_position_weight"
+
+
+def test_gross_may_reach_its_limit_but_not_a_share_more(book_of):
+    params = WIDE.model_copy(update={"max_gross": 0.9})
+    book = book_of([10.0, 10.0, 10.0], shares=[-300, 0, 0], cash=13_000.0)
+
+    _approve(book, (1, 300), (2, 300), params=params)
+    refusal = _refusal(book, (1, 300), (2, 301), params=params)
+
+    assert refusal.limit == "max_gross"
+    assert refusal.detail == "0.9010 of equity, limit 0.9"
+
+
+def test_a_sale_makes_room_for_a_purchase_of_the_same_plan(book_of):
+    book = book_of([10.0, 10.0], shares=[1_000, 0], cash=0.0)
+    params = WIDE.model_copy(update={"max_gross": 1.0})
+
+    _approve(book, (0, -500), (1, 500), params=params)
+    assert _refusal(book, (0, -500), (1, 501), params=params).limit == "max_gross"
+
+
+def test_an_order_may_reach_its_largest_notional_but_not_a_share_more(book_of):
+    params = WIDE.model_copy(update={"max_order_notional_usd": 500.0})
+    book = book_of([10.0], shares=[100], cash=9_000.0)
+
+    _approve(book, (0, 50), params=params)
+    refusal = _refusal(book, (0, 51), params=params)
+
+    assert (refusal.limit, refusal.detail) == ("max_order_notional_usd", "instrument columns [0]")
+
+
+def test_without_a_largest_notional_any_order_passes(book_of):
+    _approve(book_of([10.0], cash=10_000.0), (0, 1_000))
+
+
+def test_a_long_only_gate_lets_a_position_reach_zero_but_not_less(book_of):
+    params = GateParams(max_position_weight=1.0)
+    book = book_of([10.0, 10.0], shares=[100, 0], cash=9_000.0)
+
+    _approve(book, (0, -100), params=params)
+    assert _refusal(book, (0, -101), params=params).limit == "long_only"
+    assert _refusal(book, (1, -1), params=params).detail == "instrument columns [1]"
+
+
+def test_a_long_only_gate_lets_a_short_be_covered_but_not_grown(book_of):
+    params = GateParams(max_position_weight=1.0)
+    book = book_of([10.0], shares=[-100], cash=11_000.0)
+
+    _approve(book, (0, 40), params=params)
+    assert _refusal(book, (0, -1), params=params).limit == "long_only"
+
+
+def test_shorts_pass_a_gate_that_allows_them(book_of):
+    _approve(book_of([10.0], shares=[100], cash=9_000.0), (0, -300))
+
+
+@pytest.mark.parametrize("params", [GateParams(), WIDE])
+def test_a_reducing_order_passes_a_book_that_breaks_every_limit(book_of, params):
+    tight = params.model_copy(
+        update={"max_position_weight": 0.01, "max_gross": 0.01, "max_order_notional_usd": 1.0}
+    )
+    book = book_of([10.0, 10.0], shares=[900, -500], cash=6_000.0)
+
+    _approve(book, (0, -1), params=tight)
+    _approve(book, (0, -900), (1, 500), params=tight)
+
+
+def test_a_book_over_its_gross_may_not_grow_while_it_shrinks_elsewhere(book_of):
+    params = WIDE.model_copy(update={"max_gross": 0.5})
+    book = book_of([10.0, 10.0], shares=[900, 0], cash=1_000.0)
+
+    _approve(book, (0, -100), (1, 100), params=params)
+    assert _refusal(book, (0, -100), (1, 101), params=params).limit == "max_gross"
+
+
+def test_turning_a_long_into_a_short_is_not_a_reduction(book_of):
+    params = WIDE.model_copy(update={"max_order_notional_usd": 500.0})
+    book = book_of([10.0], shares=[100], cash=9_000.0)
+
+    assert _refusal(book, (0, -190), params=params).limit == "max_order_notional_usd"
+
+
+@pytest.mark.parametrize("price", [NAN, 0.0, -10.0, np.inf])
+def test_an_order_that_cannot_be_priced_is_refused(book_of, price):
+    book = book_of([price, 10.0], marks=[10.0, 10.0], cash=1_000.0)
+
+    refusal = _refusal(book, (0, 1), (1, 1))
+
+    assert (refusal.limit, refusal.detail) == ("price", "instrument columns [0]")
+
+
+def test_a_second_order_while_one_is_working_is_refused(book_of):
+    book = book_of([10.0, 10.0], cash=1_000.0, working=[False, True])
+
+    _approve(book, (0, 1))
+    refusal = _refusal(book, (0, 1), (1, 1))
+
+    assert (refusal.limit, refusal.detail) == ("working order", "instrument columns [1]")
+
+
+def test_two_orders_for_one_instrument_are_refused(book_of):
+    book = book_of([10.0, 10.0], cash=1_000.0)
+
+    refusal = _refusal(book, (1, 1), (0, 1), (1, 2))
+
+    assert (refusal.limit, refusal.detail) == ("duplicate order", "instrument columns [1, 1]")
+
+
+def test_exposure_that_cannot_be_valued_is_refused(book_of):
+    book = book_of([10.0, NAN], shares=[0, 10], marks=[10.0, NAN], cash=1_000.0)
+
+    assert _refusal(book, (0, 1)).limit == "max_gross"
+
+
+@pytest.mark.parametrize("equity", [-1_000.0, NAN])
+def test_nothing_may_grow_on_equity_that_is_negative_or_unknown(book_of, equity):
+    book = book_of([10.0], shares=[100], equity=equity)
+
+    assert _refusal(book, (0, 1)).limit == "max_position_weight"
+
+
+def test_a_broken_order_refuses_the_whole_plan(book_of):
+    params = WIDE.model_copy(update={"max_order_notional_usd": 100.0})
+    book = book_of([10.0] * 3, cash=10_000.0)
+
+    assert _refusal(book, (0, 5), (1, 11), (2, 12), params=params).detail == (
+        "instrument columns [1, 2]"
+    )
+
+
+def test_judging_a_plan_changes_neither_the_plan_nor_the_book(book_of):
+    book = book_of([10.0, 10.0], shares=[100, 0], cash=9_000.0)
+    plan = _plan((0, -50), (1, 10))
+
+    OrderGate(WIDE).approve(plan, book)
+
+    assert book.shares.tolist() == [100, 0]
+    assert plan.quantities.tolist() == [-50, 10]

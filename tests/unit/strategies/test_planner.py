@@ -1,0 +1,248 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from prometheus_nt.domain.errors import DataError
+from strategies.planner import PlannerParams, plan_orders
+
+NAN = np.nan
+EXACT = PlannerParams(cash_buffer=0.0, no_trade_band=0.0, min_notional_usd=0.0)
+
+
+def _orders(plan):
+    return list(zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True))
+
+
+def _plan(weights, book, params=EXACT, only=None):
+    return plan_orders(np.array(weights), book, params, None if only is None else np.array(only))
+
+
+def test_a_first_plan_buys_the_target_in_whole_shares(book_of):
+    book = book_of([30.0, 70.0], cash=10_000.0)
+
+    plan = _plan([0.5, 0.25], book)
+
+    # 5 000 / 30 = 166.67 and 2 500 / 70 = 35.71
+    assert _orders(plan) == [(0, 166), (1, 35)]
+    assert plan.held.tolist() == plan.deferred.tolist() == []
+
+
+def test_sells_come_before_buys_and_then_by_instrument(book_of):
+    book = book_of([10.0] * 4, shares=[0, 100, 0, 100], cash=8_000.0)
+
+    plan = _plan([0.3, 0.05, 0.3, 0.05], book)
+
+    assert _orders(plan) == [(1, -50), (3, -50), (0, 300), (2, 300)]
+
+
+def test_a_held_name_that_is_absent_from_the_target_is_sold(book_of):
+    book = book_of([10.0, 20.0], shares=[100, 50], cash=0.0)
+
+    assert _orders(_plan([0.0, 0.5], book)) == [(0, -100)]
+
+
+def test_an_empty_target_closes_everything(book_of):
+    book = book_of([10.0, 20.0], shares=[100, -50], cash=2_000.0)
+
+    assert _orders(_plan([0.0, 0.0], book)) == [(0, -100), (1, 50)]
+
+
+def test_a_full_target_is_scaled_to_leave_the_cash_buffer(book_of):
+    book = book_of([10.0, 10.0], cash=100_000.0)
+    params = EXACT.model_copy(update={"cash_buffer": 0.02})
+
+    # 98 % of 100 000 in the proportion 60 : 40
+    assert _orders(_plan([0.6, 0.4], book, params)) == [(0, 5_880), (1, 3_920)]
+
+
+def test_a_target_that_leaves_the_buffer_anyway_is_not_scaled(book_of):
+    book = book_of([10.0, 10.0], cash=100_000.0)
+    params = EXACT.model_copy(update={"cash_buffer": 0.02})
+
+    assert _orders(_plan([0.5, 0.4], book, params)) == [(0, 5_000), (1, 4_000)]
+
+
+def test_short_weights_are_sold_short_and_rounded_towards_zero(book_of):
+    book = book_of([30.0, 70.0], cash=10_000.0)
+
+    assert _orders(_plan([-0.5, 0.25], book)) == [(0, -166), (1, 35)]
+
+
+def test_a_long_turns_short_in_one_order(book_of):
+    book = book_of([10.0], shares=[100], cash=9_000.0)
+
+    assert _orders(_plan([-0.1], book)) == [(0, -200)]
+
+
+def test_quantities_are_whole_lots(book_of):
+    book = book_of([30.0, 30.0], cash=10_000.0, lots=[4, 1])
+
+    # 166 shares are 41 lots of four
+    assert _orders(_plan([0.5, 0.5], book)) == [(0, 164), (1, 166)]
+
+
+def test_an_odd_lot_is_rounded_to_whole_lots_when_it_trades(book_of):
+    book = book_of([10.0], shares=[7], cash=930.0, lots=[4])
+
+    assert _orders(_plan([0.5], book)) == [(0, 41)]
+
+
+def test_a_target_of_exactly_k_shares_buys_k(book_of):
+    book = book_of([0.1, 0.7], cash=1.0)
+
+    assert _orders(_plan([0.3, 0.7], book)) == [(0, 3), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "orders"),
+    [(9_801, []), (9_800, [(0, 200)]), (10_199, []), (10_200, [(0, -200)])],
+)
+def test_a_held_name_inside_the_band_is_left_alone(book_of, shares, orders):
+    params = EXACT.model_copy(update={"no_trade_band": 0.02})
+    book = book_of([1.0], shares=[shares], equity=10_000.0)
+
+    # The target is 10 000 shares; 2 % of 10 000 dollars are 200 shares.
+    assert _orders(_plan([1.0], book, params)) == orders
+
+
+def test_the_band_does_not_keep_a_new_name_out(book_of):
+    params = EXACT.model_copy(update={"no_trade_band": 0.02})
+    book = book_of([1.0], cash=10_000.0)
+
+    assert _orders(_plan([0.01], book, params)) == [(0, 100)]
+
+
+def test_the_band_does_not_keep_an_old_name_in(book_of):
+    params = EXACT.model_copy(update={"no_trade_band": 0.02})
+    book = book_of([1.0], shares=[50], cash=9_950.0)
+
+    assert _orders(_plan([0.0], book, params)) == [(0, -50)]
+
+
+@pytest.mark.parametrize(("weight", "orders"), [(0.0499, []), (0.05, [(0, 50)])])
+def test_an_order_must_be_worth_the_least_notional(book_of, weight, orders):
+    params = EXACT.model_copy(update={"min_notional_usd": 500.0})
+
+    assert _orders(_plan([weight], book_of([10.0], cash=10_000.0), params)) == orders
+
+
+def test_reducing_by_less_than_the_least_notional_waits(book_of):
+    params = EXACT.model_copy(update={"min_notional_usd": 500.0})
+    book = book_of([10.0], shares=[140], cash=8_600.0)
+
+    assert _orders(_plan([0.1], book, params)) == []
+
+
+def test_closing_ignores_the_least_notional(book_of):
+    params = EXACT.model_copy(update={"min_notional_usd": 500.0})
+    book = book_of([10.0], shares=[3], cash=9_970.0)
+
+    assert _orders(_plan([0.0], book, params)) == [(0, -3)]
+
+
+@pytest.mark.parametrize("price", [NAN, 0.0, -1.0, np.inf])
+def test_a_name_without_a_price_is_held(book_of, price):
+    book = book_of([price, 10.0], shares=[100, 0], marks=[10.0, 10.0], cash=9_000.0)
+
+    plan = _plan([0.0, 0.1], book)
+
+    assert _orders(plan) == [(1, 100)]
+    assert plan.held.tolist() == [0]
+
+
+def test_a_name_with_a_working_order_is_left_alone(book_of):
+    book = book_of([10.0, 10.0], shares=[100, 0], cash=9_000.0, working=[True, False])
+
+    plan = _plan([0.5, 0.1], book)
+
+    assert _orders(plan) == [(1, 100)]
+    assert plan.held.tolist() == [0]
+
+
+def test_a_name_neither_held_nor_wanted_is_not_reported_as_held(book_of):
+    book = book_of([NAN, 10.0, NAN], marks=[NAN, 10.0, NAN], cash=1_000.0)
+
+    assert _plan([0.0, 0.5, 0.2], book).held.tolist() == [2]
+
+
+def test_only_the_names_asked_for_are_considered(book_of):
+    book = book_of([10.0, 10.0, NAN], shares=[50, 0, 5], marks=[10.0] * 3, cash=9_450.0)
+
+    plan = _plan([0.0, 0.5, 0.0], book, only=[False, True, False])
+
+    assert _orders(plan) == [(1, 500)]
+    assert plan.held.tolist() == []
+
+
+def test_an_order_is_cut_to_what_the_market_absorbs_and_the_rest_deferred(book_of):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    book = book_of(
+        [10.0, 10.0, 10.0], shares=[0, 400, 0], cash=6_000.0, usual_value=[20_000.0, 40_000.0, 1e9]
+    )
+
+    plan = _plan([0.3, 0.0, 0.3], book, params)
+
+    # 5 % of 20 000 and of 40 000 dollars are 100 and 200 shares.
+    assert _orders(plan) == [(1, -200), (0, 100), (2, 300)]
+    assert plan.deferred.tolist() == [0, 1]
+
+
+def test_a_cut_order_is_still_whole_lots(book_of):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    book = book_of([10.0], cash=10_000.0, lots=[30], usual_value=[20_000.0])
+
+    assert _orders(_plan([1.0], book, params)) == [(0, 90)]
+
+
+def test_a_market_too_thin_for_one_lot_defers_everything(book_of):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    book = book_of([10.0], cash=10_000.0, usual_value=[199.0])
+
+    plan = _plan([1.0], book, params)
+
+    assert _orders(plan) == []
+    assert plan.deferred.tolist() == [0]
+
+
+@pytest.mark.parametrize("usual", [NAN, 0.0])
+def test_a_participation_cap_on_unknown_volume_is_an_error_with_a_remedy(book_of, usual):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    book = book_of([10.0], cash=10_000.0, usual_value=[usual])
+
+    with pytest.raises(DataError, match=r"unknown.*set planner.max_participation to null"):
+        _plan([1.0], book, params)
+
+
+def test_unknown_volume_does_not_matter_where_nothing_trades(book_of):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    book = book_of([10.0, 10.0], cash=10_000.0, usual_value=[NAN, 1e6])
+
+    assert _orders(_plan([0.0, 0.1], book, params)) == [(1, 100)]
+
+
+@pytest.mark.parametrize("weight", [NAN, np.inf, -np.inf])
+def test_a_weight_that_is_not_a_number_has_no_plan(book_of, weight):
+    with pytest.raises(DataError, match="1 target weights are not finite"):
+        _plan([weight, 0.5], book_of([10.0, 10.0], cash=1_000.0))
+
+
+@pytest.mark.parametrize("equity", [0.0, -1.0, NAN, np.inf])
+def test_equity_that_sizes_nothing_has_no_plan(book_of, equity):
+    with pytest.raises(DataError, match="book equity is .* nothing can be sized by it"):
+        _plan([0.5], book_of([10.0], equity=equity))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"cash_buffer": -0.01},
+        {"cash_buffer": 1.0},
+        {"no_trade_band": 1.0},
+        {"min_notional_usd": -1.0},
+        {"max_participation": 0.0},
+        {"max_participation": 1.01},
+    ],
+)
+def test_settings_out_of_bounds_are_refused(bad):
+    with pytest.raises(ValidationError, match=next(iter(bad))):
+        PlannerParams(**bad)

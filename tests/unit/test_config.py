@@ -1,0 +1,405 @@
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, read_yaml
+from prometheus_nt.domain.errors import ConfigError
+from strategies.catalog import SleeveParams
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+MINIMAL = """\
+sessions: {start: 2020-01-02}
+data: {dataset: sample}
+sleeves: [{horizon: 21}]
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load YAML texts as files 0.yaml, 1.yaml, ... with no environment but the one given."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(*texts, sets=(), environment=None) -> NodeConfig:
+        paths = [Path(f"{number}.yaml") for number in range(len(texts))]
+        for path, text in zip(paths, texts, strict=True):
+            path.write_text(text, encoding="utf-8")
+        return load_config(paths, sets, environment or {})
+
+    return load
+
+
+@pytest.fixture
+def refusal(load):
+    def refusal(*texts, **options) -> str:
+        with pytest.raises(ConfigError) as refused:
+            load(*texts, **options)
+        return str(refused.value)
+
+    return refusal
+
+
+def test_a_minimal_file_is_enough(load):
+    config = load(MINIMAL)
+
+    assert config.sessions.start == date(2020, 1, 2)
+    assert config.sessions.end is None
+    assert config.data.dataset == "sample"
+    assert (config.mode, config.region, config.market, config.seed) == (
+        "backtest",
+        "US",
+        "US_EQ",
+        0,
+    )
+    assert config.sleeves == (SleeveParams(horizon=21),)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_configurations_we_ship_are_valid(path):
+    config = load_config([path], (), {})
+
+    for sleeve in config.sleeves:
+        assert config.engines_of(sleeve).assessment.horizon == sleeve.horizon
+
+
+def test_there_are_configurations_to_ship():
+    assert SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "engines: {stability: {lookbak: 5}}",
+            "0.yaml: engines.stability.lookbak: unknown field; did you mean 'lookback'?",
+        ),
+        ("sed: 1", "0.yaml: sed: unknown field; did you mean 'seed'?"),
+        (
+            "execution: {fees: {minimum: 1}}",
+            "0.yaml: execution.fees.minimum: unknown field; did you mean 'minimum_usd'?",
+        ),
+        (
+            "execution: {router: {xyz: 1}}",
+            "0.yaml: execution.router.xyz: unknown field; known: unquoted, max_carry_sessions",
+        ),
+    ],
+)
+def test_an_unknown_field_is_named_with_the_likeliest_known_one(refusal, text, message):
+    assert refusal(f"{MINIMAL}{text}\n") == message
+
+
+def test_an_unknown_field_of_a_sleeve_is_named_with_its_place_in_the_list(refusal):
+    text = MINIMAL.replace("[{horizon: 21}]", "[{horizon: 5}, {horizn: 21}]")
+
+    assert "0.yaml: sleeves.1.horizn: unknown field; did you mean 'horizon'?" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [(0, "sessions"), (1, "data"), (2, "sleeves")],
+)
+def test_a_missing_setting_is_named(refusal, line, field):
+    lines = MINIMAL.splitlines()
+    del lines[line]
+
+    assert refusal("\n".join(lines)) == f"0.yaml: {field}: required, but not given"
+
+
+def test_a_missing_nested_setting_is_named(refusal):
+    assert refusal(MINIMAL.replace("start: 2020-01-02", "end: 2020-01-02")) == (
+        "0.yaml: sessions.start: required, but not given"
+    )
+
+
+def test_every_mistake_is_reported_not_only_the_first(refusal):
+    message = refusal("sleeves: [{horizon: 21}]\nsed: 1\n")
+
+    assert sorted(message.splitlines()) == [
+        "0.yaml: data: required, but not given",
+        "0.yaml: sed: unknown field; did you mean 'seed'?",
+        "0.yaml: sessions: required, but not given",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "found"),
+    [
+        ("engines: {stability: {lookback: many}}", "engines.stability.lookback", "'many'"),
+        ("engines: {stability: {lookback: 2}}", "engines.stability.lookback", "2"),
+        ("seed: -1", "seed", "-1"),
+        ("mode: livetrading", "mode", "'livetrading'"),
+        ("gate: {max_gross: 0}", "gate.max_gross", "0"),
+        ("execution: {fill_timing: same_close}", "execution.fill_timing", "'same_close'"),
+        ("engines:", "engines", "None"),
+    ],
+)
+def test_a_wrong_value_names_the_file_the_field_and_what_was_found(refusal, text, field, found):
+    message = refusal(f"{MINIMAL}{text}\n")
+
+    assert message.startswith(f"0.yaml: {field}: Input should be")
+    assert message.endswith(f", found {found}")
+
+
+def test_a_key_given_twice_is_an_error_that_names_it(refusal):
+    message = refusal(f"{MINIMAL}seed: 1\nseed: 2\n")
+
+    assert message.startswith("0.yaml: not valid YAML")
+    assert message.endswith("given twice: seed")
+
+
+def test_a_nested_key_given_twice_is_an_error(refusal):
+    assert "given twice: max_gross" in refusal(f"{MINIMAL}gate: {{max_gross: 1, max_gross: 2}}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("- a\n- b\n", "list"), ("", "NoneType"), ("hello\n", "str")]
+)
+def test_a_file_that_is_no_mapping_is_refused(refusal, text, found):
+    assert refusal(text) == f"0.yaml: expected a mapping of settings, found {found}"
+
+
+def test_a_file_that_is_no_yaml_is_refused(refusal):
+    assert refusal("a: [\n").startswith("0.yaml: not valid YAML: ")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: cannot be read: .*No such file"):
+        read_yaml(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ConfigError, match=r"binary.yaml: cannot be read"):
+        read_yaml(path)
+
+
+def test_a_later_file_overrides_an_earlier_one_setting_by_setting(load):
+    later = "gate: {max_gross: 0.5}\nsleeves: [{horizon: 5}]\n"
+
+    config = load(f"{MINIMAL}gate: {{max_gross: 0.9, max_position_weight: 0.1}}\n", later)
+
+    assert (config.gate.max_gross, config.gate.max_position_weight) == (0.5, 0.1)
+    assert [sleeve.horizon for sleeve in config.sleeves] == [5]
+
+
+def test_a_mistake_in_several_files_names_them_all(refusal):
+    assert refusal(MINIMAL, "sed: 1\n").startswith("0.yaml + 1.yaml: sed: unknown field")
+
+
+def test_the_environment_overrides_the_files(load):
+    environment = {
+        "PROMETHEUS__SEED": "7",
+        "PROMETHEUS__SESSIONS__END": "2021-01-04",
+        "PROMETHEUS__GATE__LONG_ONLY": "false",
+        "PROMETHEUS__ENGINES__STABILITY__LOOKBACK": "126",
+        "PROMETHEUS_HOME": "/nowhere",
+        "SEED": "9",
+    }
+
+    config = load(f"{MINIMAL}seed: 1\n", environment=environment)
+
+    assert config.seed == 7
+    assert config.sessions.end == date(2021, 1, 4)
+    assert config.gate.long_only is False
+    assert config.engines.stability.lookback == 126
+
+
+def test_assignments_override_the_environment(load):
+    sets = ["seed=8", "engines.stability.lookback=84", "gate.max_order_notional_usd=null"]
+
+    config = load(MINIMAL, sets=sets, environment={"PROMETHEUS__SEED": "7"})
+
+    assert config.seed == 8
+    assert config.engines.stability.lookback == 84
+    assert config.gate.max_order_notional_usd is None
+
+
+def test_the_last_of_two_assignments_wins(load):
+    assert load(MINIMAL, sets=["seed=1", "seed=2"]).seed == 2
+
+
+def test_an_assignment_can_hold_a_list_and_an_equals_sign(load):
+    config = load(MINIMAL, sets=["instruments=[AAPL.US, MSFT.US]", "data.dataset=a=b"])
+
+    assert config.instruments == ("AAPL.US", "MSFT.US")
+    assert config.data.dataset == "a=b"
+
+
+def test_an_assignment_without_an_equals_sign_is_refused_with_an_example(refusal):
+    assert refusal(MINIMAL, sets=["seed"]) == (
+        "--set 'seed': expected key=value, for example seed=7"
+    )
+
+
+def test_an_assignment_to_an_unknown_field_is_refused(refusal):
+    assert "sed: unknown field; did you mean 'seed'?" in refusal(MINIMAL, sets=["sed=1"])
+
+
+def test_sessions_cannot_end_before_they_start(refusal):
+    text = MINIMAL.replace("2020-01-02", "2020-01-02, end: 2019-12-31")
+
+    assert "sessions: Value error, end 2019-12-31 lies before start 2020-01-02" in refusal(text)
+
+
+def test_one_session_is_a_span(load):
+    config = load(MINIMAL.replace("2020-01-02", "2020-01-02, end: 2020-01-02"))
+
+    assert config.sessions.end == config.sessions.start
+
+
+def test_a_region_trades_its_own_market(refusal, load):
+    assert "region EU trades EU_EQ, not US_EQ" in refusal(f"{MINIMAL}region: EU\n")
+    assert load(f"{MINIMAL}region: EU\nmarket: EU_EQ\n").market == "EU_EQ"
+
+
+def test_two_sleeves_cannot_have_one_id(refusal):
+    text = MINIMAL.replace("[{horizon: 21}]", "[{horizon: 21}, {horizon: 21, capital_usd: 5}]")
+
+    assert "two sleeves have one id: US_CORE_LONG_EQ_H21" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("sleeve", "message"),
+    [
+        ("{horizon: 22}", "sleeves.horizon: US_CORE_LONG_EQ has no horizon 22; known: 5, 21, 63"),
+        ("{family: NONE}", "sleeves.family: unknown family 'NONE'; known: US_CORE_LONG_EQ"),
+    ],
+)
+def test_a_sleeve_that_no_family_offers_is_refused_at_once(refusal, sleeve, message):
+    assert refusal(MINIMAL.replace("{horizon: 21}", sleeve)) == message
+
+
+def test_a_node_needs_a_sleeve(refusal):
+    assert "0.yaml: sleeves: Tuple should have at least 1 item" in refusal(
+        MINIMAL.replace("{horizon: 21}", "")
+    )
+
+
+def test_engine_settings_are_the_defaults_then_the_familys_then_the_files(load):
+    text = f"{MINIMAL}engines: {{assessment: {{momentum_lookback: 100, horizon: 63}}}}\n"
+    config = load(text.replace("{horizon: 21}", "{horizon: 5}"))
+
+    engines = config.engines_of(config.sleeves[0])
+
+    assert engines.assessment.momentum_weight == 0.5  # the default
+    assert engines.assessment.momentum_skip == 5  # the family's, for five sessions
+    assert engines.assessment.reversal_lookback == 5
+    assert engines.assessment.momentum_lookback == 100  # the file's
+    assert engines.assessment.horizon == 5  # the sleeve's, whatever the file says
+    assert engines.portfolio.book_id == "US_CORE_LONG_EQ_H5_PORTFOLIO"
+
+
+def test_settings_of_the_file_reach_every_sleeve(load):
+    config = load(
+        MINIMAL.replace("{horizon: 21}", "{horizon: 5}, {horizon: 63}")
+        + "engines: {stability: {lookback: 99}, portfolio: {max_names: 7}}\n"
+    )
+
+    engines = [config.engines_of(sleeve) for sleeve in config.sleeves]
+
+    assert [item.stability.lookback for item in engines] == [99, 99]
+    assert [item.portfolio.max_names for item in engines] == [7, 7]
+    assert [item.assessment.momentum_lookback for item in engines] == [63, 252]
+
+
+def test_a_resolved_configuration_names_the_schedule_it_follows(load):
+    config = load(MINIMAL)
+
+    assert config.resolved(config.sleeves[0])["sleeve"]["rebalance"] == "monthly"
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "persistence.engine_rows=all",
+        "persistence.engine_rows=none",
+        "engines.assessment.momentum_lookback=252",
+        "sleeves=[{horizon: 21, rebalance: monthly}]",
+        "sleeves=[{horizon: 21}, {horizon: 5}]",
+        "seed=0",
+    ],
+)
+def test_what_does_not_change_a_run_does_not_change_its_hash(load, assignment):
+    plain, changed = load(MINIMAL), load(MINIMAL, sets=[assignment])
+
+    assert changed.config_hash(changed.sleeves[0]) == plain.config_hash(plain.sleeves[0])
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "seed=1",
+        "sessions.start=2020-01-03",
+        "sessions.end=2020-12-31",
+        "instruments=[AAPL.US]",
+        "data.dataset=other",
+        "engines.stability.lookback=64",
+        "engines.assessment.momentum_lookback=251",
+        "engines.universe.universe_id=OTHER",
+        "engines.portfolio.max_names=9",
+        "engines.risk.max_gross=0.9",
+        "execution.planner.cash_buffer=0.02",
+        "execution.router.unquoted=drop",
+        "execution.quotes.half_spread_bps=3",
+        "execution.fees.minimum_usd=2",
+        "gate.max_gross=0.9",
+        "sleeves=[{horizon: 5}]",
+        "sleeves=[{horizon: 21, capital_usd: 5}]",
+        "sleeves=[{horizon: 21, rebalance: weekly}]",
+    ],
+)
+def test_what_changes_a_run_changes_its_hash(load, assignment):
+    plain, changed = load(MINIMAL), load(MINIMAL, sets=[assignment])
+
+    assert changed.config_hash(changed.sleeves[0]) != plain.config_hash(plain.sleeves[0])
+
+
+def test_where_a_setting_comes_from_does_not_change_the_hash(load):
+    in_file = load(f"{MINIMAL}seed: 7\n")
+    in_environment = load(MINIMAL, environment={"PROMETHEUS__SEED": "7"})
+
+    sleeve = in_file.sleeves[0]
+    assert in_file.config_hash(sleeve) == in_environment.config_hash(sleeve)
+
+
+def test_settings_show_no_address_and_no_password():
+    settings = Settings.from_environment(
+        {
+            "PROMETHEUS_HOME": "/data/prometheus",
+            "PROMETHEUS_HISTORICAL_URL": "postgresql://user:s3cret@db.internal/historical",
+            "PROMETHEUS_RUNTIME_URL": "postgresql://user:hunter2@db.internal/runtime",
+        }
+    )
+
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "/data/prometheus" in shown
+        assert not {"s3cret", "hunter2", "db.internal", "user"} & set(
+            shown.replace("@", " ").replace(":", " ").replace("/", " ").split()
+        )
+        assert "url" not in shown
+    assert "s3cret" in settings.historical_url
+    assert "hunter2" in settings.runtime_url
+
+
+def test_without_an_environment_everything_is_kept_in_one_folder():
+    settings = Settings.from_environment({})
+
+    assert settings.historical_url == "sqlite:///var/historical.db"
+    assert settings.runtime_url == "sqlite:///var/runtime.db"
+    assert (settings.runs_dir, settings.cache_dir) == (Path("var/runs"), Path("var/cache"))
+
+
+def test_the_databases_move_with_their_home():
+    settings = Settings.from_environment({"PROMETHEUS_HOME": "/data"})
+
+    assert settings.historical_url == "sqlite:////data/historical.db"
+
+
+def test_merging_changes_neither_mapping():
+    base, over = {"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}, "d": 4}
+
+    assert deep_merge(base, over) == {"a": {"b": 1, "c": [3]}, "d": 4}
+    assert (base, over) == ({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}, "d": 4})
