@@ -222,7 +222,7 @@ class Mirror:
     def _on_state(self, state: BookState, ts_ns: int) -> None:
         # Orders fill at the opening quotes; at the close they are history.
         self._quotes = {}
-        self._marks = state.marks
+        self._marks = self.ledger.marks = state.marks
         held: IntArray = np.flatnonzero(state.shares)
         self.holdings.append(
             Holdings(

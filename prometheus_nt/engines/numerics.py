@@ -122,6 +122,14 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     return _by_blocks(mean_traded, panel.close, panel.volume)
 
 
+def last_known(x: FloatArray) -> FloatArray:
+    """Return `x` with each NaN replaced by the newest earlier value of its column, (T, N)."""
+    newest = np.where(np.isnan(x), 0, np.arange(len(x))[:, None])
+    np.maximum.accumulate(newest, axis=0, out=newest)
+    filled: FloatArray = np.take_along_axis(x, newest, axis=0)
+    return filled
+
+
 def rolling_max_drawdown(panel: MarketPanel, lookback: int) -> FloatArray:
     """Return the deepest fall from a peak within the last `lookback` closes, (T, N), <= 0.
 

@@ -25,11 +25,10 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.engines.numerics import rolling_dollar_volume
 from prometheus_nt.venue.feed import SessionFeed, VenueParts
 from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import equity_instrument
-from prometheus_nt.venue.quotes import VOLUME_SESSIONS, ImpactModel
+from prometheus_nt.venue.quotes import ImpactModel, usual_value
 from prometheus_nt.venue.router import OpenRouter
 from strategies.catalog import SleeveParams, family
 from strategies.gate import OrderGate
@@ -175,5 +174,5 @@ def _sleeve(
 
 
 def _usual_value(panel: MarketPanel) -> FloatArray:
-    row: FloatArray = panel.derived(rolling_dollar_volume, VOLUME_SESSIONS)[-1]
+    row: FloatArray = panel.derived(usual_value)[-1]
     return row

@@ -3,14 +3,15 @@
 A session, in the order the venue sees it:
 
 1. `SessionOpen`, then the session's `CorporateActions` (holders are paid before anybody trades);
-2. a quote for every instrument with an order waiting in the router (`_opening_batch`), then
-   `OpeningQuotes`, at which the router releases those orders and they fill;
+2. a quote for every instrument with an order waiting in the router or resting at the venue
+   (`_opening_batch`), then `OpeningQuotes`, at which the router releases those orders to fill;
 3. a bar for every instrument with a resting order (`_closing_batch`), then `SessionClose`, on
    which the engines decide and the sleeves hand the next orders to the router.
 
 `replay: sparse` feeds only those instruments; `replay: full` feeds all of them, and must give the
 same fills. Two rules make that so: no order reaches the venue before its instrument has data of
-that very moment, and an instrument with a resting order gets every bar until the order is closed.
+that very moment, and an instrument with a resting order gets every quote and bar until the order
+is closed.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from prometheus_nt.bus import stream_item
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import VenueError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.domain.sessions import OpeningQuotes, SessionClose, SessionOpen
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.venue.carry import Carry
@@ -102,7 +103,7 @@ class SessionFeed:
         for row in range(first, last + 1):
             self._parts.fees.begin_session(self.units.factor[row])
             opening = self._opening_batch(row)
-            if self._full or self._parts.router.waiting() or self._parts.engine.cache.orders_open():
+            if self._full or self._has_orders():
                 self._push(opening)
                 opening = []
             # Nothing can fill at this open, so the day is one batch: half the calls into Nautilus.
@@ -126,7 +127,7 @@ class SessionFeed:
         actions = self._carry.at_open(row)
         if actions is not None:
             batch.append(stream_item(actions, ts))
-        if self._full or self._parts.router.waiting():
+        if self._full or self._has_orders():
             quotes = self._opening_quotes(row, as_of, session)
             batch += self._quote_ticks(quotes, ts)
             batch.append(stream_item(quotes, ts))
@@ -135,7 +136,7 @@ class SessionFeed:
     def _opening_quotes(self, row: int, as_of: Any, session: Any) -> OpeningQuotes:
         bought, sold = self._waiting_shares()
         opens = self._panel.open[row] / self.units.factor[row]
-        wanted = np.ones(len(opens), dtype=bool) if self._full else (bought + sold) > 0
+        wanted = np.full(len(opens), self._full) | (bought + sold > 0) | self._resting()
         columns: IntArray = np.flatnonzero(wanted & (opens > 0))
         mid = opens[columns]
         impact = self._parts.impact
@@ -150,6 +151,16 @@ class SessionFeed:
             buy_impact=impact.fraction(known, columns, bought[columns] * mid),
             sell_impact=impact.fraction(known, columns, sold[columns] * mid),
         )
+
+    def _has_orders(self) -> bool:
+        return bool(self._parts.router.waiting() or self._parts.engine.cache.orders_open())
+
+    def _resting(self) -> BoolArray:
+        """Return where an order rests at the venue, (N,)."""
+        resting: BoolArray = np.zeros(len(self._columns), dtype=bool)
+        for order in self._parts.engine.cache.orders_open():
+            resting[self._columns[order.instrument_id]] = True
+        return resting
 
     def _waiting_shares(self) -> tuple[FloatArray, FloatArray]:
         bought, sold = np.zeros(len(self._columns)), np.zeros(len(self._columns))
@@ -191,12 +202,7 @@ class SessionFeed:
 
     def _bar_columns(self, row: int) -> IntArray:
         traded = self._panel.close[row] > 0
-        if self._full:
-            return np.flatnonzero(traded)
-        resting = np.zeros(len(traded), dtype=bool)
-        for order in self._parts.engine.cache.orders_open():
-            resting[self._columns[order.instrument_id]] = True
-        return np.flatnonzero(traded & resting)
+        return np.flatnonzero(traded if self._full else traded & self._resting())
 
     def _watch_router(self, event: Any) -> None:
         if type(event).__name__ == "OrderSubmitted":

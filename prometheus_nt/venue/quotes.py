@@ -8,10 +8,25 @@ from pydantic import Field
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, Params
-from prometheus_nt.engines.numerics import rolling_dollar_volume, rolling_volatility_per_session
+from prometheus_nt.engines.numerics import (
+    last_known,
+    rolling_dollar_volume,
+    rolling_volatility_per_session,
+)
 
 VOLATILITY_SESSIONS = 21
 VOLUME_SESSIONS = 21
+
+
+def usual_value(panel: MarketPanel) -> FloatArray:
+    """Return the mean value traded per session, USD, (T, N); through a halt, as before it."""
+    return last_known(panel.derived(rolling_dollar_volume, VOLUME_SESSIONS))
+
+
+def usual_volatility(panel: MarketPanel) -> FloatArray:
+    """Return the standard deviation of log returns per session, (T, N); as before a halt."""
+    window = (VOLATILITY_SESSIONS, VOLATILITY_SESSIONS // 2)
+    return last_known(panel.derived(rolling_volatility_per_session, *window))
 
 
 class QuoteParams(Params):
@@ -46,10 +61,8 @@ class ImpactModel:
         """
         if self.params.impact_coefficient == 0.0 or not len(columns):
             return np.zeros(len(columns))
-        usual = self.panel.derived(rolling_dollar_volume, VOLUME_SESSIONS)[row, columns]
-        volatility = self.panel.derived(
-            rolling_volatility_per_session, VOLATILITY_SESSIONS, VOLATILITY_SESSIONS // 2
-        )[row, columns]
+        usual = self.panel.derived(usual_value)[row, columns]
+        volatility = self.panel.derived(usual_volatility)[row, columns]
         unknown = (value_usd > 0) & ~((usual > 0) & np.isfinite(volatility))
         if unknown.any():
             name = self.panel.instruments[columns[np.flatnonzero(unknown)[0]]]

@@ -163,3 +163,11 @@ def test_a_record_said_twice_replaces_itself():
     join.add(_item(Risk(MONDAY, 2)))
 
     assert join.add(_item(Prices(MONDAY)))[1].record == Risk(MONDAY, 2)
+
+
+def test_a_completed_session_is_not_completed_again_by_one_record():
+    join = AsOfJoin(Prices, Risk)
+    join.add(_item(Prices(MONDAY)))
+    join.add(_item(Risk(MONDAY)))
+
+    assert join.add(_item(Risk(MONDAY))) is None

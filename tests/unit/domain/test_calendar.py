@@ -1,4 +1,4 @@
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -153,8 +153,8 @@ def test_walking_off_either_end_of_the_calendar_is_an_error(us):
 
 
 def test_the_calendar_does_not_stop_at_the_last_twenty_years(us):
-    assert FIRST_DAY == date(1980, 1, 1)
     assert us.sessions[0] == np.datetime64("1980-01-02")
+    assert us.previous_session(FIRST_DAY + timedelta(days=2)) == date(1980, 1, 2)
 
 
 def test_rows_find_every_session_and_refuse_the_others(us):

@@ -183,7 +183,7 @@ def test_the_check_finds_a_single_lost_micro_dollar(ledger):
 
     ledger.cash_micros -= 1
 
-    with pytest.raises(AccountingError, match="cash is 99008999999 .* explain 99009000000"):
+    with pytest.raises(AccountingError, match=r"cash is 99008999999 .* explain 99009000000"):
         ledger.check()
 
 

@@ -109,7 +109,7 @@ def test_views_of_views_cut_what_is_left(panel):
 
 def test_an_empty_panel_has_no_as_of(panel):
     with pytest.raises(DataError, match="empty panel"):
-        panel.last(0).as_of
+        _ = panel.last(0).as_of
 
 
 def test_a_derived_array_is_computed_once_for_every_view(panel, running_sum):
@@ -191,7 +191,7 @@ def test_an_array_of_another_shape_is_refused_by_name(panel_of, name):
 
 @pytest.mark.parametrize("days", [["2020-01-02", "2020-01-01"], ["2020-01-02", "2020-01-02"]])
 def test_sessions_must_ascend_without_duplicates(panel_of, days):
-    with pytest.raises(DataError, match="panel.sessions: must ascend without duplicates"):
+    with pytest.raises(DataError, match=r"panel.sessions: must ascend without duplicates"):
         _with(panel_of([1.0, 2.0]), sessions=np.array(days, dtype="datetime64[D]"))
 
 

@@ -228,7 +228,7 @@ def test_a_weight_that_is_not_a_number_has_no_plan(book_of, weight):
 
 @pytest.mark.parametrize("equity", [0.0, -1.0, NAN, np.inf])
 def test_equity_that_sizes_nothing_has_no_plan(book_of, equity):
-    with pytest.raises(DataError, match="book equity is .* nothing can be sized by it"):
+    with pytest.raises(DataError, match=r"book equity is .* nothing can be sized by it"):
         _plan([0.5], book_of([10.0], equity=equity))
 
 

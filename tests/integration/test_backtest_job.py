@@ -1,0 +1,154 @@
+"""The whole job on the bundled real data: ingest, run, record, report."""
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from adapters.sample import sample_ohlcv
+from persistence.artifacts import RunFolder
+from persistence.historical import HistoricalStore
+from persistence.panel_cache import load_panel
+from persistence.runtime import Filters, RuntimeStore
+from persistence.tables.runtime import RUNTIME
+from prometheus_nt.config import Settings, load_config
+from prometheus_nt.jobs.backtest import run_backtest
+from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.stores import Stores
+
+pytestmark = pytest.mark.integration
+
+CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
+WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
+WALL_CLOCK = {"created_at", "completed_at"}
+
+
+def _stores(database, home):
+    settings = Settings(home, "unused", "unused")
+    return Stores(settings, HistoricalStore(database), RuntimeStore(database))
+
+
+@pytest.fixture
+def stores(sqlite_database, tmp_path):
+    ready = _stores(sqlite_database, tmp_path / "home")
+    ingest(sample_ohlcv(), ready.historical)
+    return ready
+
+
+def _rows(database, table):
+    columns = [column for column in table.columns if column.name not in WALL_CLOCK]
+    with database.reader() as connection:
+        found = connection.execute(sa.select(*columns).order_by(*table.primary_key)).all()
+    return [tuple(row) for row in found]
+
+
+def test_a_run_fills_every_table_and_equity_crosses_the_split_of_apple(stores):
+    config = load_config([CONFIG], WINDOW)
+
+    (summary,) = run_backtest(config, stores)
+
+    panel = load_panel(stores.historical, "sample_ohlcv", stores.settings.cache_dir)
+    split = date(2005, 2, 28)
+    column = panel.instruments.index("AAPL.US")
+    row = int(np.searchsorted(panel.sessions, np.datetime64(split)))
+    assert panel.split[row, column] == 2.0
+    table = RunFolder(stores.settings.runs_dir, summary.run_id).read_table("equity.parquet")
+    positions = RunFolder(stores.settings.runs_dir, summary.run_id).read_table("positions.parquet")
+    held = positions["instrument_id"] == "AAPL.US"
+    weights = dict(
+        zip(
+            positions["session"][held].astype("datetime64[D]").astype(object),
+            positions["weight"][held],
+            strict=True,
+        )
+    )
+    assert weights[date(2005, 2, 25)] > 0.1, "the split must be crossed while holding"
+    at = int(np.searchsorted(table["session"].astype("datetime64[D]"), np.datetime64(split)))
+    move = table["equity"][at] / table["equity"][at - 1] - 1.0
+    assert abs(move) < 0.05, "a 2-for-1 split is not a loss"
+    assert table["dividends"].sum() > 0
+    for name in RUNTIME.tables:
+        assert _rows(stores.runtime.database, RUNTIME.tables[name]) or name in {"risk_actions"}
+    assert summary.report.exists()
+
+
+def test_the_same_run_leaves_the_same_rows_on_sqlite_and_postgres(both_databases, tmp_path):
+    config = load_config([CONFIG], WINDOW)
+    runs = []
+    for number, database in enumerate(both_databases):
+        stores = _stores(database, tmp_path / f"home{number}")
+        ingest(sample_ohlcv(), stores.historical)
+        runs.append(run_backtest(config, stores)[0])
+
+    assert runs[0].run_id == runs[1].run_id
+    assert runs[0].order_list_hash == runs[1].order_list_hash
+    for table in RUNTIME.sorted_tables:
+        ours, theirs = (_rows(database, table) for database in both_databases)
+        if table.name == "artifacts":
+            names = table.columns.keys().index("name")
+            ours, theirs = [row[names] for row in ours], [row[names] for row in theirs]
+        assert ours == theirs, table.name
+
+
+def test_a_second_run_changes_nothing_and_a_forced_one_must_reproduce_its_orders(stores):
+    config = load_config([CONFIG], WINDOW)
+    (first,) = run_backtest(config, stores)
+    before = {name: _rows(stores.runtime.database, table) for name, table in RUNTIME.tables.items()}
+
+    (cached,) = run_backtest(config, stores)
+    (forced,) = run_backtest(config, stores, force=True)
+
+    assert cached.cached and not forced.cached
+    assert {first.order_list_hash} == {cached.order_list_hash, forced.order_list_hash}
+    after = {name: _rows(stores.runtime.database, table) for name, table in RUNTIME.tables.items()}
+    manifest = RunFolder(stores.settings.runs_dir, first.run_id).read_json("manifest.json")
+    assert manifest["order_list_hash"] == first.order_list_hash
+    assert {name: len(rows) for name, rows in before.items()} == {
+        name: len(rows) for name, rows in after.items()
+    }
+    assert before["fills"] == after["fills"]
+
+
+def test_a_run_that_fails_is_marked_failed(stores):
+    config = load_config([CONFIG], [*WINDOW, "execution.planner.max_participation=0.0000001"])
+
+    run_backtest(config, stores)
+    broken = load_config([CONFIG], [*WINDOW, "data.benchmark=NOPE.INDX"])
+
+    with pytest.raises(Exception, match="NOPE"):
+        run_backtest(broken, stores)
+    _, rows = stores.runtime.listing("runs", Filters())
+    assert {row[4] for row in rows} == {"COMPLETED"}
+
+
+def test_a_portfolio_filter_given_a_strategy_matches_its_sleeves(stores):
+    run_backtest(load_config([CONFIG], WINDOW), stores)
+    runtime = stores.runtime
+
+    ids = ("US_CORE_LONG_EQ", "US_CORE_LONG_EQ_H21", "US_CORE_LONG_EQ_H21_PORTFOLIO")
+    found = [runtime.listing("orders", Filters(portfolio_id=name, limit=9))[1] for name in ids]
+
+    assert len(found[0]) == 9
+    assert found[0] == found[1] == found[2]
+    assert runtime.listing("orders", Filters(portfolio_id="EU_CORE_LONG_EQ"))[1] == []
+    assert runtime.listing("orders", Filters(mode="LIVE"))[1] == []
+
+
+def test_outcomes_use_only_sessions_after_their_decision(stores):
+    (summary,) = run_backtest(load_config([CONFIG], WINDOW), stores)
+    table = RunFolder(stores.settings.runs_dir, summary.run_id).read_table("equity.parquet")
+    sessions = table["session"].astype("datetime64[D]").astype(object).tolist()
+    _, rows = stores.runtime.listing("decisions", Filters(limit=1000))
+    sleeves = {row[0]: row[5] for row in rows if row[1] == "SLEEVE"}
+
+    outcomes = stores.runtime.outcomes(list(sleeves))
+
+    assert outcomes
+    for outcome in outcomes:
+        row = sessions.index(sleeves[outcome["decision_id"]])
+        later = row + outcome["horizon_days"]
+        assert outcome["known_at"] == sessions[later]
+        expected = table["equity"][later] / table["equity"][row] - 1.0
+        assert outcome["realized_return"] == pytest.approx(expected, abs=1e-12)

@@ -1,0 +1,168 @@
+"""What a user meets at the command line, above all when something is wrong."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from prometheus_nt.cli import app, main
+
+pytestmark = pytest.mark.integration
+
+GOOD = "Date,Open,High,Low,Close,Volume\n" + "".join(
+    f"2012-03-{day:02d},10,11,9,10,1000\n" for day in (1, 2, 5, 6, 7, 8, 9)
+)
+
+
+@pytest.fixture
+def prometheus(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
+    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo"],
+        ["backtest"],
+        ["show"],
+        ["report"],
+        ["doctor"],
+        ["data", "ingest"],
+        ["data", "list"],
+        ["data", "check"],
+        ["config", "show"],
+        ["db", "upgrade"],
+        ["db", "check"],
+    ],
+)
+def test_every_command_explains_itself_with_an_example(command):
+    shown = CliRunner().invoke(app, [*command, "--help"])
+
+    assert shown.exit_code == 0
+    assert f"prometheus {' '.join(command)}" in " ".join(shown.output.split())
+
+
+def test_a_typo_in_the_configuration_names_file_field_and_remedy(prometheus, tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text("sesions: {start: 2010-01-04}\ndata: {dataset: x}\nsleeves: [{horizon: 21}]\n")
+
+    code, _, errors = prometheus("backtest", path)
+
+    assert code == 1
+    assert "node.yaml: sesions: unknown field; did you mean 'sessions'?" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_backtest_before_any_data_says_what_to_do(prometheus):
+    code, _, errors = prometheus("backtest", "configs/us_core_long_eq.yaml")
+
+    assert code == 1
+    assert "prometheus db upgrade" in errors
+
+
+def test_a_backtest_of_an_unknown_dataset_names_it(prometheus):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("backtest", "configs/us_core_long_eq.yaml")
+
+    assert code == 1
+    assert "sample_sp500" in errors
+
+
+def test_bad_rows_are_named_kept_out_and_listed_while_good_ones_are_stored(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "GOOD.csv").write_text(GOOD)
+    (folder / "BAD.csv").write_text(GOOD.replace("2012-03-06,10,11,9,10", "2012-03-06,10,8,9,-1"))
+    (folder / "EMPTY.csv").write_text("")
+
+    code, _, errors = prometheus("data", "ingest", "csv", folder, "--dataset", "mine")
+    checked, findings, _ = prometheus("data", "check", "mine", "--json")
+    _, listed, _ = prometheus("data", "list", "--json")
+
+    assert code == 0
+    assert "1 failed" in errors and "BAD.csv" in errors and "row 5" in errors
+    assert checked == 1, "a quarantined row fails the check"
+    by_rule = {(item["instrument_id"], item["severity"]) for item in json.loads(findings)}
+    assert ("BAD.US", "ERROR") in by_rule
+    (dataset,) = json.loads(listed)
+    assert dataset["instruments"] == 3 or dataset["instruments"] == 2
+    assert dataset["rows"] == 7 + 6
+
+
+def test_a_source_without_its_path_or_name_says_which(prometheus, tmp_path):
+    no_path = prometheus("data", "ingest", "csv")
+    no_name = prometheus("data", "ingest", "csv", tmp_path)
+    unknown = prometheus("data", "ingest", "bloomberg")
+    absent = prometheus("data", "ingest", "csv", tmp_path / "nowhere", "--dataset", "x")
+
+    assert [code for code, _, _ in (no_path, no_name, unknown, absent)] == [1, 1, 1, 1]
+    assert "a path is missing" in no_path[2]
+    assert "--dataset NAME is missing" in no_name[2]
+    assert "known sources: sample, csv, parquet" in unknown[2]
+    assert "nowhere" in absent[2]
+
+
+def test_a_run_that_does_not_exist_is_an_error_with_a_hint(prometheus):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("report", "NO_SUCH_RUN")
+
+    assert code == 1
+    assert "NO_SUCH_RUN" in errors and "prometheus show runs" in errors
+
+
+def test_an_unknown_listing_names_those_that_exist(prometheus):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("show", "trades")
+
+    assert code == 1
+    assert "known: runs, orders, fills, positions, decisions, risk-actions" in errors
+
+
+def test_the_resolved_configuration_shows_what_each_horizon_implies(prometheus):
+    _, shown, _ = prometheus("config", "show", "configs/us_core_long_eq.yaml", "--json")
+
+    resolved = json.loads(shown)
+    assert {
+        sleeve: values["engines"]["assessment"]["momentum_lookback"]
+        for sleeve, values in resolved.items()
+    } == {"US_CORE_LONG_EQ_H5": 63, "US_CORE_LONG_EQ_H21": 252, "US_CORE_LONG_EQ_H63": 252}
+    assert len({values["config_hash"] for values in resolved.values()}) == 3
+
+
+def test_sessions_outside_the_data_are_refused_with_what_there_is(prometheus):
+    prometheus("data", "ingest", "sample", "--symbols", "AAPL,SPX")
+
+    code, _, errors = prometheus(
+        "backtest", "configs/us_core_long_eq.yaml", "--start", "2031-01-02", "--end", "2032-01-02"
+    )
+
+    assert code == 1
+    assert "2031" in errors
+
+
+def test_no_password_of_a_database_url_is_ever_shown(prometheus, monkeypatch):
+    url = "postgresql://trader:hunter2@127.0.0.1:1/none"
+    monkeypatch.setenv("PROMETHEUS_RUNTIME_URL", url)
+    monkeypatch.setenv("PROMETHEUS_HISTORICAL_URL", url)
+
+    code, shown, errors = prometheus("db", "check")
+
+    assert code == 1
+    assert "hunter2" not in shown + errors
+    assert "trader" in errors
