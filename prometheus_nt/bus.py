@@ -1,5 +1,6 @@
 """Domain records on the Nautilus message bus: one envelope, one topic per record type."""
 
+from datetime import date
 from functools import cache
 from typing import Any, Protocol
 
@@ -100,6 +101,8 @@ class AsOfJoin:
     def __init__(self, *record_types: type) -> None:
         self._types = record_types
         self._held: dict[type, Published] = {}
+        self._newest: date | None = None
+        self._complete = False
 
     def add(self, item: Published) -> tuple[Published, ...] | None:
         """Hold `item`; return one item of every type, in order, once a session is complete.
@@ -107,18 +110,20 @@ class AsOfJoin:
         Raises
         ------
         DataError
-            If `item` is older than what the join already holds: records may not arrive late.
+            If `item` is older than what the join has seen, or of a session it has completed:
+            records may not arrive late.
         """
         as_of = item.record.as_of
-        newest = max((held.record.as_of for held in self._held.values()), default=as_of)
-        if as_of < newest:
-            name = type(item.record).__name__
-            raise DataError(f"{name} of {as_of} arrived after records of {newest}")
-        if as_of > newest:
+        if self._newest is None or as_of > self._newest:
+            self._newest, self._complete = as_of, False
             self._held.clear()
+        elif as_of < self._newest or self._complete:
+            name = type(item.record).__name__
+            raise DataError(f"{name} of {as_of} arrived after records of {self._newest}")
         self._held[type(item.record)] = item
         if len(self._held) < len(self._types):
             return None
         complete = tuple(self._held[record_type] for record_type in self._types)
+        self._complete = True
         self._held.clear()
         return complete

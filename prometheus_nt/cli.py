@@ -419,5 +419,6 @@ def _print_databases(urls: Sequence[str], state: str, as_json: bool) -> None:
     rows = list(zip(("historical", "runtime"), urls, (state, state), strict=True))
     _print_rows(("database", "url", "state"), rows, as_json)
 
+
 if __name__ == "__main__":
     main()

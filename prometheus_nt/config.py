@@ -105,7 +105,9 @@ class NodeConfig(Params):
     sessions: SessionsConfig
     instruments: Literal["all"] | tuple[str, ...] = "all"
     data: DataConfig
-    engines: EnginesConfig = EnginesConfig()
+    engines: dict[str, dict[str, Any]] = Field(
+        {}, description="per stage; checked with what each sleeve's family implies"
+    )
     sleeves: tuple[SleeveParams, ...] = Field(min_length=1)
     execution: ExecutionConfig = ExecutionConfig()
     gate: GateParams = GateParams()
@@ -124,17 +126,26 @@ class NodeConfig(Params):
         return self
 
     def engines_of(self, sleeve: SleeveParams) -> EnginesConfig:
-        """Return the engine settings of a sleeve: defaults, then its family's, then this file's."""
+        """Return the engine settings of a sleeve: defaults, then its family's, then this file's.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown, or contradicts another once they are put together.
+        """
         implied = family(sleeve).engine_overrides[sleeve.horizon]
-        explicit = self.engines.model_dump(exclude_unset=True)
         forced = {
             "assessment": {"horizon": sleeve.horizon},
             "portfolio": {"book_id": sleeve.portfolio_id},
         }
         merged: dict[str, Any] = {}
-        for layer in (implied, explicit, forced):
+        for layer in (implied, self.engines, forced):
             merged = deep_merge(merged, layer)
-        return EnginesConfig.model_validate(merged)
+        try:
+            return EnginesConfig.model_validate(merged)
+        except ValidationError as invalid:
+            lines = _explain(EnginesConfig, invalid, "engines.")
+            raise ConfigError("\n".join(lines)) from None
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
@@ -195,20 +206,28 @@ def load_config(
     merged: dict[str, Any] = {}
     for path in paths:
         merged = deep_merge(merged, read_yaml(path))
-    for dotted, text in _from_environment(environment):
-        merged = deep_merge(merged, _nested(dotted, yaml.safe_load(text)))
+    settings = _from_environment(environment)
+    for name, dotted, text in settings:
+        merged = deep_merge(merged, _nested(dotted, _value(name, text)))
     for assignment in assignments:
         dotted, separator, text = assignment.partition("=")
         if not separator:
             raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
-        merged = deep_merge(merged, _nested(dotted, yaml.safe_load(text)))
-    source = " + ".join(str(path) for path in paths)
+        merged = deep_merge(merged, _nested(dotted, _value(f"--set {assignment}", text)))
+    others = [name for name, _, _ in settings] + [f"--set {item}" for item in assignments]
+    source = " + ".join([*map(str, paths), *others])
     try:
         config = NodeConfig.model_validate(merged)
     except ValidationError as invalid:
-        raise ConfigError("\n".join(_explain(source, NodeConfig, invalid))) from None
+        lines = _explain(NodeConfig, invalid)
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
     for sleeve in config.sleeves:
         family(sleeve)
+        try:
+            config.engines_of(sleeve)
+        except ConfigError as contradiction:
+            lines = str(contradiction).splitlines()
+            raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
     return config
 
 
@@ -239,19 +258,30 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.YAMLError(f"{node.start_mark}: given twice: {', '.join(map(str, twice))}")
         return super().construct_mapping(node, deep)
 
 
-def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return [
-        (key.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), value)
+        (key, key.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), value)
         for key, value in sorted(environment.items())
         if key.startswith(ENVIRONMENT_PREFIX)
     ]
+
+
+def _value(where: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as malformed:
+        raise ConfigError(f"{where}: {text!r} is not a YAML value: {malformed}") from None
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:
@@ -261,20 +291,22 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
     return nested
 
 
-def _explain(source: str, model: type[BaseModel], invalid: ValidationError) -> list[str]:
+def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "") -> list[str]:
+    """Return one line per error: the field, what was expected, and what was found."""
     lines = []
-    for error in invalid.errors():
-        path = ".".join(str(part) for part in error["loc"])
+    errors = invalid.errors()
+    deep = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
+    for error in errors:
+        if error["type"] == "too_short" and error["loc"] in deep:
+            continue  # pydantic leaves invalid members out, then counts the rest
+        path = prefix + ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
-            hint = _suggestion(model, error["loc"])
-            lines.append(f"{source}: {path}: unknown field{hint}")
+            lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
         elif error["type"] == "missing":
-            lines.append(f"{source}: {path}: required, but not given")
+            lines.append(f"{path}: required, but not given")
         else:
-            found = (
-                "" if error["type"] == "value_error" and not path else f", found {error['input']!r}"
-            )
-            lines.append(f"{source}: {path or 'the file'}: {error['msg']}{found}")
+            found = f", found {error['input']!r}" if error["loc"] else ""
+            lines.append(f"{path or 'the file'}: {error['msg']}{found}")
     return lines
 
 

@@ -60,11 +60,11 @@ class OrderGate:
     def _check_orders(self, plan: Plan, book: BookView, after: np.ndarray) -> None:
         rows = plan.rows
         prices = book.prices[rows]
-        self._refuse("price", rows, ~(np.isfinite(prices) & (prices > 0)))
         self._refuse("working order", rows, book.working[rows])
         self._refuse("duplicate order", rows, np.bincount(rows, minlength=len(after))[rows] > 1)
         flips = after[rows] * book.shares[rows] < 0
         grows = flips | (np.abs(after[rows]) > np.abs(book.shares[rows]))
+        self._refuse("price", rows, grows & ~(np.isfinite(prices) & (prices > 0)))
         if self._params.long_only:
             self._refuse("long_only", rows, grows & (after[rows] < 0))
         # As a product, not a quotient: equity that is negative or unknown then refuses too.
@@ -76,15 +76,18 @@ class OrderGate:
             self._refuse("max_order_notional_usd", rows, too_large)
 
     def _check_gross(self, book: BookView, after: np.ndarray) -> None:
-        before = self._gross(book, book.shares)
-        gross = self._gross(book, after)
-        if not gross <= max(self._params.max_gross, before):
-            raise GateRefusal("max_gross", f"{gross:.4f} of equity, limit {self._params.max_gross}")
-
-    def _gross(self, book: BookView, shares: np.ndarray) -> float:
-        held = np.flatnonzero(shares)
-        return float(np.abs(shares[held]) @ book.marks[held]) / book.equity
+        before = _gross_usd(book, book.shares)
+        gross = _gross_usd(book, after)
+        limit = self._params.max_gross
+        if not gross <= max(limit * book.equity, before):
+            found = f"{gross:,.2f} USD on equity of {book.equity:,.2f} USD"
+            raise GateRefusal("max_gross", f"{found}, limit {limit} times equity")
 
     def _refuse(self, limit: str, rows: np.ndarray, broken: np.ndarray) -> None:
         if broken.any():
             raise GateRefusal(limit, f"instrument columns {rows[broken].tolist()}")
+
+
+def _gross_usd(book: BookView, shares: np.ndarray) -> float:
+    held = np.flatnonzero(shares)
+    return float(np.abs(shares[held]) @ book.marks[held])

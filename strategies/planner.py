@@ -65,7 +65,8 @@ class Plan:
     held : (H,) int array
         Instruments whose target could not be acted on (no price, or an order still working).
     deferred : (D,) int array
-        Instruments whose order was cut to what the market can absorb in one session.
+        Instruments whose order was cut: to what the market can absorb in one session, or to what
+        the sales of this session pay for.
     """
 
     rows: IntArray
@@ -103,14 +104,14 @@ def plan_orders(
     wanted = _wanted_shares(weights, book, params, actionable)
     change = np.where(actionable, wanted - book.shares, 0)
     change = _drop_small(change, wanted, book, params)
-    capped = _cap_participation(change, book, params)
-    rows = _sells_first(capped)
+    granted = _trim_growth(_cap_participation(change, book, params), book, params)
+    rows = _sells_first(granted)
     unreachable = considered & ~actionable & ((weights != 0) | (book.shares != 0))
     return Plan(
         rows=rows,
-        quantities=capped[rows],
+        quantities=granted[rows],
         held=np.flatnonzero(unreachable),
-        deferred=np.flatnonzero(capped != change),
+        deferred=np.flatnonzero(granted != change),
     )
 
 
@@ -160,6 +161,24 @@ def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) 
     largest = lots.astype(np.int64) * book.lots
     capped: IntArray = np.sign(change) * np.minimum(np.abs(change), largest)
     return capped
+
+
+def _trim_growth(change: IntArray, book: BookView, params: PlannerParams) -> IntArray:
+    """Cut the orders that grow positions to the gross exposure that the others leave free.
+
+    A sale that is capped, or has no price, frees nothing: what it should have paid for waits.
+    """
+    marks = np.nan_to_num(book.marks)
+    grows = np.abs(book.shares + change) > np.abs(book.shares)
+    reduced = np.where(grows, book.shares, book.shares + change)
+    room = (1.0 - params.cash_buffer) * book.equity - float(np.abs(reduced) @ marks)
+    growth = float((np.abs(book.shares + change) - np.abs(reduced)) @ marks)
+    if growth <= max(room, 0.0) * (1.0 + 1e-9):
+        return change
+    share = max(room, 0.0) / growth
+    trimmed = np.trunc(change * share / book.lots).astype(np.int64) * book.lots
+    too_small = np.abs(trimmed) * marks < params.min_notional_usd
+    return np.where(grows, np.where(too_small, 0, trimmed), change)
 
 
 def _sells_first(change: IntArray) -> IntArray:

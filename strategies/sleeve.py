@@ -141,14 +141,16 @@ class SleeveStrategy(Strategy):
     ) -> None:
         book = self._book(panel)
         plan = plan_orders(target.weights, book, self.parts.planner, only)
-        self._unfinished = np.zeros(len(self._columns), dtype=bool)
-        self._unfinished[plan.deferred] = True
-        self._unfinished[plan.held] = True
         try:
             approved = self.parts.gate.approve(plan, book)
         except GateRefusal as refusal:
+            # Not one order was sent: all of it is still to be done at the next close.
+            self._unfinished = np.ones(len(self._columns), dtype=bool) if only is None else only
             self._refused(panel.as_of, plan, refusal)
             return
+        self._unfinished = np.zeros(len(self._columns), dtype=bool)
+        self._unfinished[plan.deferred] = True
+        self._unfinished[plan.held] = True
         self._submit(approved, panel.as_of)
         self._record_decision(panel.as_of, plan, inputs)
 

@@ -18,6 +18,9 @@ REGIONS = {"US": "US_EQ", "EU": "EU_EQ", "ASIA": "ASIA_EQ"}
 FIRST_DAY = date(1980, 1, 1)
 """Explicit start: exchange_calendars otherwise covers only the last twenty years."""
 
+LATER_FIRST_DAYS = {"ASIA_EQ": date(1997, 1, 1)}
+"""Markets whose sessions are known only from a later day on."""
+
 
 @dataclass(frozen=True, eq=False)
 class MarketCalendar:
@@ -113,19 +116,22 @@ class MarketCalendar:
 
     def _at(self, row: int) -> date:
         if not 0 <= row < len(self.sessions):
-            raise DataError(f"{self.market_id}: the calendar ends before the session asked for")
+            first, last = self.sessions[0], self.sessions[-1]
+            raise DataError(f"{self.market_id}: the calendar covers only {first} to {last}")
         session: date = self.sessions[row].astype(object)
         return session
 
     def _require_covered(self, day: date) -> None:
-        first, last = self._at(0), self._at(len(self.sessions) - 1)
-        if not FIRST_DAY <= day <= last:
+        first = LATER_FIRST_DAYS.get(self.market_id, FIRST_DAY)
+        last = self._at(len(self.sessions) - 1)
+        if not first <= day <= last:
             raise DataError(f"{day}: the {self.market_id} calendar covers {first} to {last}")
 
 
 @lru_cache(maxsize=len(MARKETS))
 def _build(market_id: str) -> MarketCalendar:
-    raw = exchange_calendars.get_calendar(MARKETS[market_id], start=FIRST_DAY.isoformat())
+    start = LATER_FIRST_DAYS.get(market_id, FIRST_DAY)
+    raw = exchange_calendars.get_calendar(MARKETS[market_id], start=start.isoformat())
     sessions = raw.sessions.to_numpy().astype("datetime64[D]")
     half_days = np.isin(sessions, raw.early_closes.to_numpy().astype("datetime64[D]"))
     arrays = (sessions, raw.opens_nanos.copy(), raw.closes_nanos.copy(), half_days)

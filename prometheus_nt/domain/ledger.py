@@ -143,7 +143,17 @@ class Ledger:
         return realized
 
     def pay_dividends(self, session: date, per_share: FloatArray) -> None:
-        """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share."""
+        """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share.
+
+        Raises
+        ------
+        AccountingError
+            If what a held instrument pays is not a number.
+        """
+        unknown = np.flatnonzero((self.shares != 0) & ~np.isfinite(per_share))
+        if len(unknown):
+            names = ", ".join(self.instruments[row] for row in unknown)
+            raise AccountingError(f"{session}: the dividend of {names} is not a number")
         for row in np.flatnonzero((self.shares != 0) & (per_share != 0.0)):
             shares = int(self.shares[row])
             amount = micros(shares * float(per_share[row]))

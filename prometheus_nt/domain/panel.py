@@ -63,6 +63,8 @@ class MarketPanel:
                 raise DataError(f"panel.{name}: expected shape {shape}, found {array.shape}")
             array.flags.writeable = False
         self.sessions.flags.writeable = False
+        if len(self.sectors) not in (0, shape[1]):
+            raise DataError(f"panel.sectors: expected {shape[1]}, found {len(self.sectors)}")
         if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
             raise DataError("panel.sessions: must ascend without duplicates")
         object.__setattr__(self, "_wall", _Wall(self, 0, len(self.sessions)))

@@ -1,9 +1,11 @@
 """Records: frozen facts about one session, and the settings that tune an engine."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -60,21 +62,27 @@ def record_hash(record: Record) -> str:
 
 
 def _absorb(state: "hashlib.blake2b", part: object) -> None:
-    if isinstance(part, np.ndarray):
-        state.update(f"{part.dtype}{part.shape}".encode())
-        state.update(np.ascontiguousarray(part).tobytes())
-    elif is_dataclass(part):
-        state.update(type(part).__name__.encode())
-        for field in fields(part):
-            _absorb(state, getattr(part, field.name))
-    elif isinstance(part, dict):
-        state.update(f"{{{len(part)}}}".encode())
-        for key in sorted(part):
-            _absorb(state, key)
-            _absorb(state, part[key])
-    elif isinstance(part, tuple | list):
-        state.update(f"[{len(part)}]".encode())
-        for item in part:
-            _absorb(state, item)
-    else:
-        state.update(repr(part).encode() + b"\x1f")
+    match part:
+        case np.ndarray() if not part.dtype.hasobject:
+            state.update(f"{part.dtype}{part.shape}".encode())
+            state.update(np.ascontiguousarray(part).tobytes())
+        case dict():
+            state.update(b"mapping")
+            _absorb_all(state, [item for key in sorted(part) for item in (key, part[key])])
+        case tuple() | list():
+            _absorb_all(state, part)
+        case None | str() | bytes() | int() | float() | date() | Decimal() | Enum() | np.generic():
+            state.update(repr(part).encode() + b"\x1f")
+        case _ if is_dataclass(part):
+            state.update(type(part).__name__.encode())
+            names = [field.name for field in fields(part) if not field.name.startswith("_")]
+            _absorb_all(state, [getattr(part, name) for name in names])
+        case _:
+            # The repr of anything else may hold an address, or an order that chance decides.
+            raise TypeError(f"a {type(part).__name__} has no content hash")
+
+
+def _absorb_all(state: "hashlib.blake2b", parts: Sequence[object]) -> None:
+    state.update(f"[{len(parts)}]".encode())
+    for part in parts:
+        _absorb(state, part)

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 
@@ -48,7 +49,12 @@ class ShareUnits:
         return cls(panel.sessions, ones, ones.astype(np.int64))
 
     def row(self, session: date) -> int:
-        return int(np.searchsorted(self.sessions, np.datetime64(session, "D")))
+        """Return the row of a session; DataError if the units know no such session."""
+        wanted = np.datetime64(session, "D")
+        row = int(np.searchsorted(self.sessions, wanted))
+        if row == len(self.sessions) or self.sessions[row] != wanted:
+            raise DataError(f"{session} is not a session of these share units")
+        return row
 
     def factor_at(self, session: date) -> FloatArray:
         """Return the (N,) factors of a session."""

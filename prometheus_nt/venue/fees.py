@@ -62,4 +62,4 @@ class PerShareFees(FeeModel):
         paid = commission(seen_shares, seen_value, self._params) if seen_shares else 0.0
         total = commission(seen_shares + shares, seen_value + value, self._params)
         self._partial[order_id] = (seen_shares + shares, seen_value + value)
-        return Money(round(max(0.0, total - paid), 2), USD)
+        return Money(max(0.0, round(total, 2) - round(paid, 2)), USD)
