@@ -39,7 +39,7 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 	$(BIN)/python benchmarks/replay.py
 
 golden: $(STAMP) ## refresh the golden results; review the diff and say why they moved
-	$(BIN)/python -m pytest -q tests/golden --refresh-golden
+	PROMETHEUS_REFRESH_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden
 
 size:            ## source lines and the largest files
 	@git ls-files '*.py' | grep -v '^tests/' | xargs wc -l | sort -rn | head -25

@@ -36,7 +36,7 @@ from adapters.source import (
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.domain.record import FloatArray
 
-INDEX = InstrumentInfo("SPX.INDX", "SPX", "SPX", "S&P 500 Index", asset_class="INDEX")
+INDEX = InstrumentInfo("SPX.INDX", "SPX", "SPX", "S&P 500 price index", asset_class="INDEX")
 
 COMPANIES = {
     "AAPL": ("Apple Inc.", "Information Technology"),

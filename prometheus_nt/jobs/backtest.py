@@ -19,7 +19,7 @@ import numpy as np
 
 from persistence.artifacts import RunFolder
 from persistence.mirror import Mirror
-from persistence.panel_cache import load_panel, load_series
+from persistence.panel_cache import load_series
 from persistence.run_rows import (
     artifact_rows,
     equity_rows,
@@ -33,6 +33,7 @@ from prometheus_nt.domain.errors import DataError, DeterminismError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.stores import Stores
@@ -105,14 +106,13 @@ def run_backtest(
 
 
 def _load(config: NodeConfig, stores: Stores) -> _Market:
-    cache, historical = stores.settings.cache_dir, stores.historical
-    panel = load_panel(historical, config.data.dataset, cache)
+    panel = panel_of(stores, config.data.dataset)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     benchmark = None
     if config.data.benchmark is not None:
         dataset = config.data.benchmark_dataset or config.data.dataset
-        sessions, levels = load_series(historical, dataset, config.data.benchmark)
+        sessions, levels = load_series(stores.historical, dataset, config.data.benchmark)
         benchmark = _aligned(panel, sessions, levels)
     first, last = _traded_rows(config, panel)
     return _Market(panel, benchmark, first, last)
@@ -307,11 +307,29 @@ def _manifest(
         "packages": package_versions(),
         "platform": platform_name(),
         "config": config,
-        "notes": _notes(config, dataset),
+        "notes": _notes(config, dataset, _benchmark_name(config["data"], stores)),
     }
 
 
-def _notes(config: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+def _benchmark_name(data: dict[str, Any], stores: Stores) -> str | None:
+    dataset = data["benchmark_dataset"] or data["dataset"]
+    known = stores.historical.instruments(dataset)
+    names = {row["instrument_id"]: row["name"] for row in known}
+    return names.get(data["benchmark"])
+
+
+def _benchmark_note(data: dict[str, Any], name: str | None) -> str:
+    if name is None:
+        return "Benchmark: none was configured."
+    return (
+        f"Benchmark: {data['benchmark']} ({name}), measured on its stored closes: a price index "
+        "leaves out the dividends that the strategy's own returns contain."
+    )
+
+
+def _notes(
+    config: dict[str, Any], dataset: dict[str, Any], benchmark_name: str | None
+) -> list[str]:
     """Return what a reader must know before believing the numbers."""
     execution = config["execution"]
     quotes, fees = execution["quotes"], execution["fees"]
@@ -334,6 +352,7 @@ def _notes(config: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
         f"Costs: half spread {quotes['half_spread_bps']} bps, {impact}, commission "
         f"{fees['per_share_usd']} USD per share with a minimum of {fees['minimum_usd']} USD and a "
         f"cap of {fees['cap_fraction']:.1%} of the trade.",
+        _benchmark_note(config["data"], benchmark_name),
         "Selection: this is one run. It says nothing about how many others were tried.",
     ]
 

@@ -7,10 +7,12 @@ from typing import Any
 from adapters.files import FileSource
 from adapters.sample import sample_ohlcv, sample_sp500
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource, Severity
+from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.ingest import IngestReport, Progress, ingest
-from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.jobs.stores import Stores, open_stores
 
 FILE_KINDS = ("csv", "parquet")
 
@@ -79,6 +81,11 @@ def check_dataset(settings: Settings, dataset_id: str) -> tuple[tuple[str, ...],
         events = stores.historical.quality_events(dataset_id)
     rows = [tuple(event[name] for name in columns) for event in events]
     return columns, rows, sum(event["severity"] == Severity.ERROR for event in events)
+
+
+def panel_of(stores: Stores, dataset_id: str) -> MarketPanel:
+    """Return the whole panel of a dataset, from the cache where it is fresh."""
+    return load_panel(stores.historical, dataset_id, stores.settings.cache_dir)
 
 
 def _sources(spec: SourceSpec) -> list[MarketDataSource]:
