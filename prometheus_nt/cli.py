@@ -58,9 +58,6 @@ def main() -> None:
     except PrometheusError as error:
         err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted; what was finished is stored, run the command again to go on")
-        sys.exit(130)
 
 
 @app.command()
@@ -297,9 +294,19 @@ def _node(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
     """Yield a progress callback that draws bars on a terminal, and None elsewhere."""
-    if not err.is_terminal:
-        yield None
-        return
+    try:
+        if err.is_terminal:
+            with _bars() as advance:
+                yield advance
+        else:
+            yield None
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is stored, run the command again to go on")
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[int, int, str], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -343,22 +350,31 @@ def _print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: 
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console(width=None if out.is_terminal else 240).print(table)
+    # A terminal wraps a long line better than rich squeezes a column.
+    Console(width=MOST_COLUMNS).print(table, crop=False)
+
+
+MOST_COLUMNS = 1000
+MOST_JSON = 60
+"""Characters of a document in a table; `--json` prints all of it."""
 
 
 def _cell(value: Any) -> str:
     match value:
         case None:
             return ""
+        case float() if value.is_integer():
+            return f"{value:,.0f}"
         case float():
             return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.2f}"
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S")
         case dict() | list():
-            return _plain(json.dumps(value, default=str))
+            text = json.dumps(value, default=str)
+            return _plain(text if len(text) <= MOST_JSON else f"{text[:MOST_JSON]}...")
         case _:
             return _plain(str(value))
 
@@ -393,7 +409,7 @@ def _print_runs(runs: Sequence[Any], as_json: bool) -> None:
     for run in runs:
         figures = [_figure(run.metrics.get(key), spec) for _, key, spec in RUN_FIGURES]
         table.add_row(run.sleeve_id, f"{run.start}..{run.end}", *figures, run.order_list_hash)
-    Console(width=None if out.is_terminal else 160).print(table)
+    Console(width=MOST_COLUMNS).print(table, crop=False)
     for run in runs:
         note = "  (recorded before; --force runs it again)" if run.cached else ""
         out.print(f"{run.report}{note}", highlight=False, soft_wrap=True)

@@ -9,6 +9,8 @@ from prometheus_nt.jobs.stores import open_stores
 
 __all__ = ["Filters", "listing"]
 
+FIGURES = ("cumulative_return", "annualised_sharpe", "max_drawdown")
+
 
 def listing(
     settings: Settings, what: str, filters: Filters, *, include_outcomes: bool = False
@@ -29,6 +31,8 @@ def listing(
     """
     with open_stores(settings) as stores:
         columns, rows = stores.runtime.listing(what, filters)
+        if what == "runs":
+            return _with_figures(columns, rows)
         if not include_outcomes or what != "decisions":
             return columns, rows
         known = stores.runtime.outcomes([row[0] for row in rows])
@@ -40,3 +44,14 @@ def listing(
             "known_at": outcome["known_at"],
         }
     return (*columns, "outcomes"), [(*row, outcomes.get(row[0])) for row in rows]
+
+
+def _with_figures(
+    columns: tuple[str, ...], rows: list[tuple[Any, ...]]
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Put the headline figures of each run before its last column; None while it has none."""
+    at = columns.index("metrics_json")
+    named = (*columns[:at], *FIGURES, *columns[at:])
+    return named, [
+        (*row[:at], *((row[at] or {}).get(figure) for figure in FIGURES), *row[at:]) for row in rows
+    ]
