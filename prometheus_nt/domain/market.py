@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from prometheus_nt.domain.record import FloatArray, IntArray
 
@@ -77,3 +77,116 @@ class InstrumentScores:
     confidence: FloatArray
     signal_label: IntArray
     alpha_components: dict[str, FloatArray]
+
+
+class RegimeLabel(StrEnum):
+    """What kind of market it is."""
+
+    CRISIS = "CRISIS"
+    RISK_OFF = "RISK_OFF"
+    CARRY = "CARRY"
+    NEUTRAL = "NEUTRAL"
+
+
+@dataclass(frozen=True, eq=False)
+class RegimeState:
+    """The market's regime after a close, from filtered probabilities: no later session is used.
+
+    Attributes
+    ----------
+    label : RegimeLabel
+        The most probable regime.
+    confidence : float in [0, 1]
+        Its probability.
+    probabilities : (4,) array, in the order of `RegimeLabel`
+    transition_matrix : (4, 4) array
+        Daily probabilities from row to column, self-transitions included.
+    change_risk : mapping
+        `p_change_any`, `p_to_crisis_or_risk_off`, `p_to_carry` over the engine's horizon.
+    features : mapping of feature name to its value at `as_of`
+    previous_label : RegimeLabel or None
+        The label of the session before; None if the engine had none.
+    """
+
+    as_of: date
+    region: str
+    label: RegimeLabel
+    confidence: float
+    probabilities: FloatArray
+    transition_matrix: FloatArray
+    change_risk: dict[str, float]
+    features: dict[str, float]
+    previous_label: RegimeLabel | None
+
+
+class FragilityClass(IntEnum):
+    """How exposed an instrument is to a deep fall."""
+
+    NONE = 0
+    WATCHLIST = 1
+    SHORT_CANDIDATE = 2
+    CRISIS = 3
+
+
+@dataclass(frozen=True)
+class PositionTemplate:
+    """A position that a fragile instrument suggests; a hedge sleeve decides whether to take it.
+
+    notional_hint : fraction of book equity.
+    """
+
+    instrument_id: str
+    direction: str
+    notional_hint: float
+    horizon: int
+    rationale: str
+
+
+@dataclass(frozen=True, eq=False)
+class FragilityMeasures:
+    """How fragile each instrument is to a deep fall over the next `horizon` sessions.
+
+    Attributes
+    ----------
+    fragility_score : (N,) array in [0, 1]; NaN where unknown
+    fragility_class : (N,) int array of `FragilityClass`; -1 where unknown
+    drawdown_probability : (N,) array in [0, 1]
+        Calibrated probability of a fall deeper than `drawdown_threshold` within the horizon; NaN
+        until enough history exists to calibrate it.
+    components : mapping of component name to (N,) percentiles in [0, 1]
+    scenario_losses : mapping of scenario set name to (N,) array of losses, >= 0
+    templates : tuple of PositionTemplate, most fragile first
+    """
+
+    as_of: date
+    horizon: int
+    drawdown_threshold: float
+    instruments: tuple[str, ...]
+    fragility_score: FloatArray
+    fragility_class: IntArray
+    drawdown_probability: FloatArray
+    components: dict[str, FloatArray]
+    scenario_losses: dict[str, FloatArray]
+    templates: tuple[PositionTemplate, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ScenarioSet:
+    """Simulated joint paths of simple returns, made from history up to `as_of`.
+
+    Attributes
+    ----------
+    name : str
+        What configurations and reports call it.
+    spec_hash : str
+        Hash of the generator's settings, seed and input: equal hash, equal paths.
+    returns : (S, H, N) array
+        Scenario, session, instrument; never NaN.
+    """
+
+    as_of: date
+    name: str
+    spec_hash: str
+    category: str
+    instruments: tuple[str, ...]
+    returns: FloatArray
