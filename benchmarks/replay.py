@@ -85,11 +85,12 @@ def mirrored(folder: Path, *, lean: bool) -> dict[str, Any]:
     wired = kept[0]
     if lean:
         return {"cpu": seconds}
+    rebalanced = [item.record.as_of for item in wired.mirror.decisions if item.inputs]
     weights = {
-        str(np.searchsorted(panel.sessions, np.datetime64(as_of, "D"))): stages[
+        str(np.searchsorted(panel.sessions, np.datetime64(as_of, "D"))): wired.mirror.stages[as_of][
             TargetPortfolio
         ].record.weights
-        for as_of, stages in wired.mirror.stages.items()
+        for as_of in rebalanced
     }
     np.savez(folder / "targets.npz", **weights)
     return {"cpu": seconds}

@@ -111,7 +111,7 @@ def plan_orders(
         rows=rows,
         quantities=granted[rows],
         held=np.flatnonzero(unreachable),
-        deferred=np.flatnonzero(granted != change),
+        deferred=np.flatnonzero(_worth_finishing(change - granted, book, params)),
     )
 
 
@@ -144,6 +144,13 @@ def _drop_small(
     inside_band = (notional < params.no_trade_band * book.equity) & ~opening
     too_small = notional < params.min_notional_usd
     return np.where((inside_band | too_small) & ~closing, 0, change)
+
+
+def _worth_finishing(missing: IntArray, book: BookView, params: PlannerParams) -> BoolArray:
+    """Return where what an order was cut by is large enough that another would be sent for it."""
+    notional = np.abs(missing) * np.nan_to_num(book.prices)
+    smallest = max(params.min_notional_usd, params.no_trade_band * book.equity)
+    return (missing != 0) & (notional >= smallest)
 
 
 def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) -> IntArray:

@@ -152,7 +152,8 @@ class SleeveStrategy(Strategy):
         self._unfinished[plan.deferred] = True
         self._unfinished[plan.held] = True
         self._submit(approved, panel.as_of)
-        self._record_decision(panel.as_of, plan, inputs)
+        if only is None or len(plan.rows):
+            self._record_decision(panel.as_of, plan, inputs)
 
     def _book(self, panel: MarketPanel) -> BookView:
         units, as_of = self.parts.units, panel.as_of

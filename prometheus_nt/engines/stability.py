@@ -91,12 +91,12 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
 def _measured(panel: MarketPanel, params: StabilityParams) -> FloatArray:
     """Return volatility, drawdown, trend and overall score of every session, (T, 4, N)."""
     observed = (params.lookback - 1, params.min_observations)
-    sigma = panel.derived(rolling_volatility_per_session, *observed)
-    drawdown = panel.derived(rolling_max_drawdown, params.lookback)
-    unknown = np.isnan(sigma) | (_sessions_since_bar(panel) >= params.max_gap)
     measured = np.empty((len(panel), 4, len(panel.instruments)))
-    measured[:, 0], measured[:, 1] = sigma, drawdown
+    # Straight into their place: kept by the panel as well, they would be held twice.
+    measured[:, 0] = rolling_volatility_per_session(panel, *observed)
+    measured[:, 1] = rolling_max_drawdown(panel, params.lookback)
     measured[:, 2] = _trends(panel, params.lookback)
+    unknown = np.isnan(measured[:, 0]) | (_sessions_since_bar(panel) >= params.max_gap)
     for start in range(0, len(panel), BLOCK_SESSIONS):
         block = measured[start : start + BLOCK_SESSIONS]
         known = ~unknown[start : start + BLOCK_SESSIONS, None, :]

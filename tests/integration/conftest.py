@@ -82,13 +82,15 @@ def node_config(**sections: Any) -> NodeConfig:
     return NodeConfig.model_validate(settings | sections)
 
 
-def run_node(config: NodeConfig, panel: MarketPanel, last: int | None = None) -> BacktestNode:
-    """Run the first sleeve of a node over a panel and return it, finished."""
+def run_node(
+    config: NodeConfig, panel: MarketPanel, last: int | None = None, first: int = 0
+) -> BacktestNode:
+    """Run the first sleeve of a node over the rows of a panel and return it, finished."""
     sleeve = config.sleeves[0]
     identity = RunIdentity("US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.BACKTEST, "c", "h", "d", 0)
     node = wire_backtest(config, sleeve, panel, identity)
     node.mirror.attach(node.engine.kernel.msgbus)
-    node.feed.run(0, len(panel) - 1 if last is None else last)
+    node.feed.run(first, len(panel) - 1 if last is None else last)
     node.mirror.require_same_books()
     return node
 

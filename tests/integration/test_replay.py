@@ -133,14 +133,11 @@ def test_a_halted_name_is_never_filled_and_its_order_is_carried_or_dropped(marke
     assert all(trace.filled == 0 for trace in cancelled)
 
 
-def test_a_delisted_name_becomes_cash_at_its_last_price(market, run, configured):
-    everything = {"portfolio": {"max_weight": 0.12}, "risk": {"max_abs_weight_per_name": 0.12}}
-    config = configured()
-    engines = config.engines.model_dump(exclude_unset=True)
-    engines["portfolio"] = {"weighting": "equal", **everything["portfolio"]}
-    engines["risk"] = everything["risk"]
+def test_a_delisted_name_becomes_cash_at_its_last_price(market, run, configured, fixed_book):
+    config = configured(sleeves=[{"horizon": 63, "capital_usd": 1_000_000, "rebalance": "daily"}])
 
-    node = run(configured(engines=engines), market)
+    with fixed_book({"N00.US": 0.2, "N06.US": 0.2}):
+        node = run(config, market)
 
     flows = [flow for flow in node.sleeve.ledger.cash_flows if flow.kind == "DELISTING"]
     assert [flow.instrument_id for flow in flows] == ["N06.US"]

@@ -165,9 +165,48 @@ def test_a_record_said_twice_replaces_itself():
     assert join.add(_item(Prices(MONDAY)))[1].record == Risk(MONDAY, 2)
 
 
-def test_a_completed_session_is_not_completed_again_by_one_record():
+@pytest.mark.parametrize("record_type", [Prices, Risk])
+def test_a_record_of_a_completed_session_is_an_error(record_type):
     join = AsOfJoin(Prices, Risk)
     join.add(_item(Prices(MONDAY)))
     join.add(_item(Risk(MONDAY)))
 
-    assert join.add(_item(Risk(MONDAY))) is None
+    name = record_type.__name__
+    with pytest.raises(
+        DataError, match=f"{name} of 2024-01-08 arrived after records of 2024-01-08"
+    ):
+        join.add(_item(record_type(MONDAY)))
+
+
+@pytest.mark.parametrize("record_type", [Prices, Risk])
+def test_a_record_older_than_a_completed_session_is_an_error(record_type):
+    join = AsOfJoin(Prices, Risk)
+    join.add(_item(Prices(TUESDAY)))
+    join.add(_item(Risk(TUESDAY)))
+
+    name = record_type.__name__
+    with pytest.raises(
+        DataError, match=f"{name} of 2024-01-08 arrived after records of 2024-01-09"
+    ):
+        join.add(_item(record_type(MONDAY)))
+
+
+def test_a_join_of_one_type_refuses_a_session_said_twice():
+    join = AsOfJoin(Risk)
+    join.add(_item(Risk(MONDAY)))
+
+    with pytest.raises(DataError, match="Risk of 2024-01-08 arrived after records of 2024-01-08"):
+        join.add(_item(Risk(MONDAY)))
+    assert join.add(_item(Risk(TUESDAY))) is not None
+
+
+def test_a_refused_record_does_not_disturb_the_session_that_is_being_joined():
+    join = AsOfJoin(Prices, Risk)
+    join.add(_item(Prices(TUESDAY)))
+    with pytest.raises(DataError):
+        join.add(_item(Prices(MONDAY)))
+
+    assert [item.record for item in join.add(_item(Risk(TUESDAY)))] == [
+        Prices(TUESDAY),
+        Risk(TUESDAY),
+    ]

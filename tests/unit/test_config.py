@@ -74,6 +74,10 @@ def test_there_are_configurations_to_ship():
             "engines: {stability: {lookbak: 5}}",
             "0.yaml: engines.stability.lookbak: unknown field; did you mean 'lookback'?",
         ),
+        (
+            "engines: {stabilty: {lookback: 5}}",
+            "0.yaml: engines.stabilty: unknown field; did you mean 'stability'?",
+        ),
         ("sed: 1", "0.yaml: sed: unknown field; did you mean 'seed'?"),
         (
             "execution: {fees: {minimum: 1}}",
@@ -92,7 +96,33 @@ def test_an_unknown_field_is_named_with_the_likeliest_known_one(refusal, text, m
 def test_an_unknown_field_of_a_sleeve_is_named_with_its_place_in_the_list(refusal):
     text = MINIMAL.replace("[{horizon: 21}]", "[{horizon: 5}, {horizn: 21}]")
 
-    assert "0.yaml: sleeves.1.horizn: unknown field; did you mean 'horizon'?" in refusal(text)
+    assert refusal(text) == "0.yaml: sleeves.1.horizn: unknown field; did you mean 'horizon'?"
+
+
+def test_a_mistake_in_the_only_sleeve_is_one_line(refusal):
+    assert refusal(MINIMAL.replace("horizon", "horizn")) == (
+        "0.yaml: sleeves.0.horizn: unknown field; did you mean 'horizon'?"
+    )
+
+
+def test_a_mistake_in_an_engine_is_one_line_however_many_sleeves_it_concerns(refusal):
+    text = MINIMAL.replace("{horizon: 21}", "{horizon: 5}, {horizon: 21}, {horizon: 63}")
+
+    assert refusal(f"{text}engines: {{portfolio: {{max_name: 3}}}}\n") == (
+        "0.yaml: engines.portfolio.max_name: unknown field; did you mean 'max_names'?"
+    )
+
+
+def test_every_mistake_in_the_engines_is_reported(refusal):
+    text = "engines: {portfolio: {max_name: 3}, stability: {lookbook: 5, lookback: many}}\n"
+
+    lines = [line.split(": ")[1] for line in refusal(f"{MINIMAL}{text}").splitlines()]
+
+    assert sorted(lines) == [
+        "engines.portfolio.max_name",
+        "engines.stability.lookback",
+        "engines.stability.lookbook",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +162,8 @@ def test_every_mistake_is_reported_not_only_the_first(refusal):
         ("gate: {max_gross: 0}", "gate.max_gross", "0"),
         ("execution: {fill_timing: same_close}", "execution.fill_timing", "'same_close'"),
         ("engines:", "engines", "None"),
+        ("engines: {stability:}", "engines.stability", "None"),
+        ("engines: {stability: 5}", "engines.stability", "5"),
     ],
 )
 def test_a_wrong_value_names_the_file_the_field_and_what_was_found(refusal, text, field, found):
@@ -150,6 +182,23 @@ def test_a_key_given_twice_is_an_error_that_names_it(refusal):
 
 def test_a_nested_key_given_twice_is_an_error(refusal):
     assert "given twice: max_gross" in refusal(f"{MINIMAL}gate: {{max_gross: 1, max_gross: 2}}\n")
+
+
+def test_a_merge_key_takes_what_another_mapping_says_and_may_override_it(load):
+    sleeves = "[&sleeve {horizon: 21, capital_usd: 5}, {<<: *sleeve, horizon: 63}]"
+
+    config = load(MINIMAL.replace("[{horizon: 21}]", sleeves))
+
+    assert config.sleeves == (
+        SleeveParams(horizon=21, capital_usd=5),
+        SleeveParams(horizon=63, capital_usd=5),
+    )
+
+
+def test_a_key_given_twice_beside_a_merge_key_is_an_error(refusal):
+    sleeves = "[&sleeve {horizon: 21}, {<<: *sleeve, horizon: 5, horizon: 63}]"
+
+    assert refusal(MINIMAL.replace("[{horizon: 21}]", sleeves)).endswith("given twice: horizon")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +253,8 @@ def test_the_environment_overrides_the_files(load):
     assert config.seed == 7
     assert config.sessions.end == date(2021, 1, 4)
     assert config.gate.long_only is False
-    assert config.engines.stability.lookback == 126
+    assert config.engines == {"stability": {"lookback": 126}}
+    assert config.engines_of(config.sleeves[0]).stability.lookback == 126
 
 
 def test_assignments_override_the_environment(load):
@@ -213,7 +263,8 @@ def test_assignments_override_the_environment(load):
     config = load(MINIMAL, sets=sets, environment={"PROMETHEUS__SEED": "7"})
 
     assert config.seed == 8
-    assert config.engines.stability.lookback == 84
+    assert config.engines == {"stability": {"lookback": 84}}
+    assert config.engines_of(config.sleeves[0]).stability.lookback == 84
     assert config.gate.max_order_notional_usd is None
 
 
@@ -235,7 +286,34 @@ def test_an_assignment_without_an_equals_sign_is_refused_with_an_example(refusal
 
 
 def test_an_assignment_to_an_unknown_field_is_refused(refusal):
-    assert "sed: unknown field; did you mean 'seed'?" in refusal(MINIMAL, sets=["sed=1"])
+    assert refusal(MINIMAL, sets=["sed=1"]) == (
+        "0.yaml + --set sed=1: sed: unknown field; did you mean 'seed'?"
+    )
+
+
+def test_a_mistake_names_every_file_variable_and_assignment_it_may_come_from(refusal):
+    environment = {"PROMETHEUS__SEED": "7", "PROMETHEUS__ENGINES__RISK__X": "1", "HOME": "/nowhere"}
+
+    message = refusal(MINIMAL, "seed: 1\n", sets=["seed=8"], environment=environment)
+
+    assert message.startswith(
+        "0.yaml + 1.yaml + PROMETHEUS__ENGINES__RISK__X + PROMETHEUS__SEED + --set seed=8: "
+        "engines.risk.x: unknown field; "
+    )
+
+
+def test_an_assignment_that_is_no_yaml_is_refused_by_name(refusal):
+    assert refusal(MINIMAL, sets=["seed=1", "instruments=[AAPL.US"]).startswith(
+        "--set instruments=[AAPL.US: '[AAPL.US' is not a YAML value: "
+    )
+
+
+def test_a_variable_that_is_no_yaml_is_refused_by_name(refusal):
+    environment = {"PROMETHEUS__INSTRUMENTS": "[AAPL.US"}
+
+    assert refusal(MINIMAL, environment=environment).startswith(
+        "PROMETHEUS__INSTRUMENTS: '[AAPL.US' is not a YAML value: "
+    )
 
 
 def test_sessions_cannot_end_before_they_start(refusal):
@@ -290,6 +368,37 @@ def test_engine_settings_are_the_defaults_then_the_familys_then_the_files(load):
     assert engines.assessment.momentum_lookback == 100  # the file's
     assert engines.assessment.horizon == 5  # the sleeve's, whatever the file says
     assert engines.portfolio.book_id == "US_CORE_LONG_EQ_H5_PORTFOLIO"
+
+
+def test_a_setting_that_only_the_familys_other_settings_allow_is_accepted(load):
+    # 15 sessions of momentum are too few for the default skip of 21, but not for this sleeve's 5.
+    text = MINIMAL.replace("horizon: 21", "horizon: 5")
+
+    config = load(f"{text}engines: {{assessment: {{momentum_lookback: 15}}}}\n")
+
+    assessment = config.engines_of(config.sleeves[0]).assessment
+    assert (assessment.momentum_lookback, assessment.momentum_skip) == (15, 5)
+
+
+def test_a_setting_that_contradicts_the_familys_is_refused_at_once(refusal):
+    # 100 is shorter than the default lookback of 252, but not than this sleeve's 63.
+    text = MINIMAL.replace("horizon: 21", "horizon: 5")
+
+    message = refusal(f"{text}engines: {{assessment: {{momentum_skip: 100}}}}\n")
+
+    assert message.startswith(
+        "0.yaml: engines.assessment: Value error, "
+        "momentum_skip: must be shorter than momentum_lookback, found {"
+    )
+    assert len(message.splitlines()) == 1
+
+
+def test_a_setting_must_suit_every_sleeve(load, refusal):
+    engines = "engines: {assessment: {momentum_skip: 100}}\n"
+    both = MINIMAL.replace("{horizon: 21}", "{horizon: 21}, {horizon: 5}")
+
+    assert load(f"{MINIMAL}{engines}").engines == {"assessment": {"momentum_skip": 100}}
+    assert "engines.assessment: Value error" in refusal(f"{both}{engines}")
 
 
 def test_settings_of_the_file_reach_every_sleeve(load):

@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from prometheus_nt.domain.calendar import FIRST_DAY, MarketCalendar
+from prometheus_nt.domain.calendar import FIRST_DAY, MARKETS, REGIONS, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, NonSession
 
 GOOD_FRIDAY = date(2024, 3, 29)
@@ -14,8 +14,23 @@ def us() -> MarketCalendar:
     return MarketCalendar.of("US_EQ")
 
 
+@pytest.fixture(scope="module")
+def london() -> MarketCalendar:
+    return MarketCalendar.of("EU_EQ")
+
+
+@pytest.fixture(scope="module")
+def tokyo() -> MarketCalendar:
+    return MarketCalendar.of("ASIA_EQ")
+
+
 def _utc(nanoseconds: int) -> str:
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, tz=UTC).isoformat()
+
+
+def _covers(day: object, calendar: MarketCalendar, first: str) -> str:
+    market, last = calendar.market_id, calendar.sessions[-1]
+    return f"^{day}: the {market} calendar covers {first} to {last}$"
 
 
 def test_a_holiday_is_refused_with_both_neighbours_named(us):
@@ -82,13 +97,60 @@ def test_opens_and_closes_follow_daylight_saving(us):
     assert _utc(us.close_ns(monday)) == "2024-03-11T20:00:00+00:00"
 
 
-def test_london_keeps_its_own_hours_and_holidays():
-    london = MarketCalendar.of("EU_EQ")
-
+def test_london_keeps_its_own_hours_and_holidays(london):
     assert _utc(london.open_ns(date(2024, 3, 28))) == "2024-03-28T08:00:00+00:00"
     assert _utc(london.close_ns(date(2024, 12, 24))) == "2024-12-24T12:30:00+00:00"
     assert london.next_session(date(2024, 3, 28)) == date(2024, 4, 2)
     assert london.is_session(date(2025, 1, 9))
+
+
+def test_london_closes_early_on_christmas_eve(london):
+    assert london.is_half_day(date(2024, 12, 24))
+    assert london.close_time(date(2024, 12, 24)) == datetime(2024, 12, 24, 12, 30, tzinfo=UTC)
+    assert not london.is_half_day(date(2024, 12, 23))
+    assert london.close_time(date(2024, 12, 23)) == datetime(2024, 12, 23, 16, 30, tzinfo=UTC)
+
+
+def test_london_reaches_back_as_far_as_new_york(london):
+    assert london.sessions[0] == np.datetime64("1980-01-02")
+
+
+def test_tokyo_begins_the_year_after_its_new_year_holidays(tokyo):
+    assert tokyo.next_session(date(2023, 12, 29)) == date(2024, 1, 4)
+    assert tokyo.between(date(2024, 1, 1), date(2024, 1, 10)).astype(str).tolist() == [
+        "2024-01-04",
+        "2024-01-05",
+        "2024-01-09",
+        "2024-01-10",
+    ]
+
+
+def test_tokyo_closes_later_since_november_2024(tokyo):
+    assert _utc(tokyo.open_ns(date(2024, 11, 1))) == "2024-11-01T00:00:00+00:00"
+    assert _utc(tokyo.close_ns(date(2024, 11, 1))) == "2024-11-01T06:00:00+00:00"
+    assert _utc(tokyo.close_ns(date(2024, 11, 5))) == "2024-11-05T06:30:00+00:00"
+
+
+def test_tokyo_is_known_from_1997_on(tokyo):
+    assert tokyo.sessions[0] == np.datetime64("1997-01-06")
+    assert not tokyo.is_session(date(1997, 1, 1))
+    for question in (tokyo.is_session, tokyo.next_session, tokyo.roll_back):
+        with pytest.raises(DataError, match=_covers("1996-12-30", tokyo, "1997-01-01")):
+            question(date(1996, 12, 30))
+    with pytest.raises(DataError, match="ASIA_EQ: the calendar covers only 1997-01-06 to "):
+        tokyo.previous_session(date(1997, 1, 6))
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_every_market_we_name_has_a_calendar(market):
+    calendar = MarketCalendar.of(market)
+
+    assert calendar.market_id == market
+    assert calendar.is_session(date(2024, 1, 4))
+
+
+def test_every_region_trades_a_market_we_name():
+    assert set(REGIONS.values()) == set(MARKETS)
 
 
 def test_next_and_previous_sessions_never_count_the_day_itself(us):
@@ -137,18 +199,21 @@ def test_a_day_outside_the_calendar_is_an_error_that_names_its_span(us, day):
     ]
 
     for question in questions:
-        with pytest.raises(DataError, match=rf"{day}: the US_EQ calendar covers 1980-01-02 to 20"):
+        with pytest.raises(DataError, match=_covers(day, us, "1980-01-01")):
             question(day)
 
 
 def test_walking_off_either_end_of_the_calendar_is_an_error(us):
     newest = us.sessions[-1].astype(object)
+    span = f"^US_EQ: the calendar covers only 1980-01-02 to {newest}$"
 
-    with pytest.raises(DataError, match="calendar ends"):
+    with pytest.raises(DataError, match=span):
         us.next_session(newest)
-    with pytest.raises(DataError, match="calendar ends"):
+    with pytest.raises(DataError, match=span):
         us.previous_session(date(1980, 1, 2))
-    with pytest.raises(DataError, match="calendar ends"):
+    with pytest.raises(DataError, match=span):
+        us.previous_session(date(1980, 1, 1))
+    with pytest.raises(DataError, match=span):
         us.previous_session(date(2024, 1, 2), 100_000)
 
 
@@ -189,5 +254,7 @@ def test_sessions_ascend_and_open_before_they_close(us):
 
 
 def test_an_unknown_market_is_refused_and_the_known_ones_named():
-    with pytest.raises(ConfigError, match="unknown market 'XNYS'; known markets: US_EQ, EU_EQ"):
+    with pytest.raises(
+        ConfigError, match="unknown market 'XNYS'; known markets: US_EQ, EU_EQ, ASIA_EQ"
+    ):
         MarketCalendar.of("XNYS")

@@ -108,6 +108,35 @@ def test_who_holds_nothing_or_is_paid_nothing_gets_no_cash_flow(ledger):
     assert ledger.cash_flows == []
 
 
+@pytest.mark.parametrize("unknown", [np.nan, np.inf, -np.inf])
+def test_a_dividend_that_is_not_a_number_is_refused_and_changes_nothing(ledger, unknown):
+    _buy(ledger, 0, 300, 10.00)
+    _buy(ledger, 1, -200, 10.00)
+    before = ledger.cash_micros
+
+    with pytest.raises(AccountingError, match=r"^2024-01-03: the dividend of B is not a number$"):
+        ledger.pay_dividends(SESSION, np.array([0.24, unknown]))
+
+    assert ledger.cash_micros == before
+    assert ledger.cash_flows == []
+
+
+def test_every_holding_whose_dividend_is_not_a_number_is_named(ledger):
+    _buy(ledger, 0, 300, 10.00)
+    _buy(ledger, 1, -200, 10.00)
+
+    with pytest.raises(AccountingError, match="the dividend of A, B is not a number"):
+        ledger.pay_dividends(SESSION, np.array([np.nan, np.nan]))
+
+
+def test_a_dividend_that_is_not_a_number_does_not_matter_to_who_holds_nothing(ledger):
+    _buy(ledger, 0, 300, 10.00)
+
+    ledger.pay_dividends(SESSION, np.array([0.24, np.nan]))
+
+    assert ledger.cash_flows == [CashFlow(SESSION, CashFlowKind.DIVIDEND, "A", 300, 72_000_000)]
+
+
 def test_a_delisting_turns_shares_into_cash_at_their_last_mark(ledger):
     _buy(ledger, 0, 100, 10.00)
     _buy(ledger, 1, -50, 40.00)

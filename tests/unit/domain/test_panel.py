@@ -189,6 +189,14 @@ def test_an_array_of_another_shape_is_refused_by_name(panel_of, name):
         _with(panel_of([1.0, 2.0]), **{name: np.ones((3, 1))})
 
 
+@pytest.mark.parametrize("sectors", [("TECH",), ("TECH", None, "TECH")])
+def test_sectors_are_known_for_every_instrument_or_for_none(panel_of, sectors):
+    with pytest.raises(DataError, match=rf"panel.sectors: expected 2, found {len(sectors)}"):
+        panel_of(CLOSE, sectors=sectors)
+
+    assert panel_of(CLOSE, sectors=()).sectors == ()
+
+
 @pytest.mark.parametrize("days", [["2020-01-02", "2020-01-01"], ["2020-01-02", "2020-01-02"]])
 def test_sessions_must_ascend_without_duplicates(panel_of, days):
     with pytest.raises(DataError, match=r"panel.sessions: must ascend without duplicates"):

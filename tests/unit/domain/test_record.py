@@ -39,6 +39,13 @@ class Closed:
     value: float
 
 
+@dataclass(frozen=True)
+class Cached:
+    as_of: date
+    value: float
+    _cache: object = None
+
+
 class WindowParams(Params):
     lookback: int = 21
 
@@ -78,6 +85,12 @@ def test_arrays_that_differ_have_different_hashes(one, other):
         ([(), ("a",)], [("a",), ()]),
         ([{"a": {"b": 1, "c": 2}}], [{"a": {"b": 1}, "c": 2}]),
         ([{}], [()]),
+        ([{"a": 1}], [["a", 1]]),
+        ([{"a": 1}], [[("a", 1)]]),
+        ([Opened(date(2024, 1, 2), 1.0)], [(date(2024, 1, 2), 1.0)]),
+        ([Opened(date(2024, 1, 2), 1.0)], [{"as_of": date(2024, 1, 2), "value": 1.0}]),
+        ([Opened(date(2024, 1, 2), 1.0)], ["Opened", (date(2024, 1, 2), 1.5)]),
+        ([[Opened(date(2024, 1, 2), 1.0)], 1], [[Opened(date(2024, 1, 2), 1.0), 1]]),
     ],
 )
 def test_values_that_differ_have_different_hashes(one, other):
@@ -93,6 +106,43 @@ def test_equal_arrays_have_one_hash_whatever_their_memory_looks_like():
 
 def test_the_order_of_the_keys_of_a_mapping_does_not_matter():
     assert content_hash([{"a": 1, "b": 2}]) == content_hash([{"b": 2, "a": 1}])
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ({"a", "b"}, "set"),
+        (frozenset({"a"}), "frozenset"),
+        (np.array(["a", None], dtype=object), "ndarray"),
+        (object(), "object"),
+        (len, "builtin_function_or_method"),
+        (iter([1]), "list_iterator"),
+        (WindowParams(), "WindowParams"),
+    ],
+)
+def test_what_may_show_itself_differently_tomorrow_has_no_hash(part, name):
+    for parts in ([part], [("a", part)], [{"a": part}], [Opened(date(2024, 1, 2), part)]):
+        with pytest.raises(TypeError, match=f"^a {name} has no content hash$"):
+            content_hash(parts)
+
+
+def test_a_private_field_does_not_count():
+    plain = Cached(date(2024, 1, 2), 1.0)
+
+    assert content_hash([replace(plain, _cache=object())]) == content_hash([plain])
+    assert content_hash([replace(plain, value=2.0)]) != content_hash([plain])
+
+
+def test_equal_panels_have_one_hash_whatever_was_computed_from_them(panel_of):
+    panel = panel_of([1.0, 2.0, 3.0])
+    before = content_hash([panel])
+
+    panel.derived(lambda whole: 2.0 * whole.close)
+
+    assert panel.as_of == date(2020, 1, 3)
+    assert content_hash([panel]) == before == content_hash([panel_of([1.0, 2.0, 3.0])])
+    assert content_hash([panel_of([1.0, 2.0, 3.5])]) != before
+    assert content_hash([panel.until(date(2020, 1, 2))]) != before
 
 
 def test_a_hash_has_sixteen_digits():

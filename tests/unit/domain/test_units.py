@@ -3,6 +3,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.ledger import Ledger, micros
 from prometheus_nt.domain.units import ShareUnits
 
@@ -82,6 +83,17 @@ def test_each_instrument_has_its_own_units(panel_of):
     assert units.factor_at(_day(1)).tolist() == [2.0, 1.0]
     assert units.lots_at(_day(1)).tolist() == [2, 1]
     assert units.factor_at(_day(2)).tolist() == [1.0, 1.0]
+
+
+def test_a_day_that_is_no_session_has_no_units():
+    sessions = np.array(["2020-01-03", "2020-01-06"], dtype="datetime64[D]")
+    units = ShareUnits(sessions, np.array([[2.0], [1.0]]), np.array([[2], [1]]))
+
+    assert [units.row(_day(3)), units.row(_day(6))] == [0, 1]
+    for day in (_day(2), _day(4), _day(7)):
+        for question in (units.row, units.factor_at, units.lots_at):
+            with pytest.raises(DataError, match=f"^{day} is not a session of these share units$"):
+                question(day)
 
 
 def test_a_broker_trades_shares_as_they_are_today(panel_of):

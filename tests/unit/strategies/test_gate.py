@@ -66,7 +66,7 @@ def test_gross_may_reach_its_limit_but_not_a_share_more(book_of):
     refusal = _refusal(book, (1, 300), (2, 301), params=params)
 
     assert refusal.limit == "max_gross"
-    assert refusal.detail == "0.9010 of equity, limit 0.9"
+    assert refusal.detail == "9,010.00 USD on equity of 10,000.00 USD, limit 0.9 times equity"
 
 
 def test_a_sale_makes_room_for_a_purchase_of_the_same_plan(book_of):
@@ -147,6 +147,36 @@ def test_an_order_that_cannot_be_priced_is_refused(book_of, price):
     assert (refusal.limit, refusal.detail) == ("price", "instrument columns [0]")
 
 
+@pytest.mark.parametrize("price", [NAN, 0.0, -10.0, np.inf])
+@pytest.mark.parametrize(("held", "order"), [(100, 1), (-100, -1), (100, -101), (-100, 101)])
+def test_a_position_without_a_price_may_neither_grow_nor_turn(book_of, price, held, order):
+    book = book_of([price], marks=[10.0], shares=[held], cash=9_000.0)
+
+    refusal = _refusal(book, (0, order))
+
+    assert (refusal.limit, refusal.detail) == ("price", "instrument columns [0]")
+
+
+@pytest.mark.parametrize("price", [NAN, 0.0, -10.0])
+@pytest.mark.parametrize(("held", "order"), [(100, -1), (100, -100), (-100, 1), (-100, 100)])
+def test_a_reducing_order_needs_no_price(book_of, price, held, order):
+    tight = WIDE.model_copy(
+        update={"max_position_weight": 0.01, "max_gross": 0.01, "max_order_notional_usd": 1.0}
+    )
+    book = book_of([price], marks=[10.0], shares=[held], cash=9_000.0)
+
+    assert _approve(book, (0, order), params=tight).plan.quantities.tolist() == [order]
+
+
+@pytest.mark.parametrize("equity", [0.0, -1_000.0])
+@pytest.mark.parametrize("price", [10.0, NAN])
+def test_a_reducing_order_needs_no_equity(book_of, equity, price):
+    book = book_of([price, 10.0], marks=[10.0, 10.0], shares=[100, -50], equity=equity)
+
+    _approve(book, (0, -1))
+    _approve(book, (0, -100), (1, 50))
+
+
 def test_a_second_order_while_one_is_working_is_refused(book_of):
     book = book_of([10.0, 10.0], cash=1_000.0, working=[False, True])
 
@@ -170,8 +200,8 @@ def test_exposure_that_cannot_be_valued_is_refused(book_of):
     assert _refusal(book, (0, 1)).limit == "max_gross"
 
 
-@pytest.mark.parametrize("equity", [-1_000.0, NAN])
-def test_nothing_may_grow_on_equity_that_is_negative_or_unknown(book_of, equity):
+@pytest.mark.parametrize("equity", [-1_000.0, 0.0, NAN])
+def test_nothing_may_grow_on_equity_that_is_zero_negative_or_unknown(book_of, equity):
     book = book_of([10.0], shares=[100], equity=equity)
 
     assert _refusal(book, (0, 1)).limit == "max_position_weight"

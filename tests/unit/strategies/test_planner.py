@@ -220,6 +220,137 @@ def test_unknown_volume_does_not_matter_where_nothing_trades(book_of):
     assert _orders(_plan([0.0, 0.1], book, params)) == [(1, 100)]
 
 
+@pytest.mark.parametrize(("buffer", "bought"), [(0.0, 5_000), (0.01, 4_000), (0.05, 0)])
+def test_what_a_capped_sale_should_have_paid_for_waits(book_of, buffer, bought):
+    params = EXACT.model_copy(update={"cash_buffer": buffer, "max_participation": 0.05})
+    book = book_of([10.0, 10.0], shares=[100_000, 0], usual_value=[1e6, 1e9])
+
+    plan = _plan([0.0, 0.2], book, params)
+
+    # 5 % of A's usual million are 5 000 shares, so A still takes 950 000 of the equity of 1 000 000.
+    # B wants 20 000 shares and gets what 50 000 dollars less the buffer buy.
+    assert _orders(plan) == [(0, -5_000), (1, bought)][: 2 if bought else 1]
+    assert plan.deferred.tolist() == [0, 1]
+
+
+def test_what_waited_is_bought_as_the_sale_goes_on(book_of):
+    params = EXACT.model_copy(update={"max_participation": 0.05})
+    weights, ample = [0.0, 0.0, 0.008], [1e6, 1e6, 1e9]
+    shares, bought = [10_000, 90_000, 0], []
+
+    for _ in range(2):
+        book = book_of([10.0] * 3, shares=shares, usual_value=ample)
+        plan = _plan(weights, book, params, only=[True, False, True])
+        shares = (book.shares + np.bincount(plan.rows, plan.quantities, 3)).astype(int).tolist()
+        bought.append((shares, plan.deferred.tolist()))
+
+    # C wants 800 shares and is paid for at once; A needs two sessions.
+    assert bought == [([5_000, 90_000, 800], [0]), ([0, 90_000, 800], [])]
+
+
+def test_a_name_that_cannot_be_sold_pays_for_nothing(book_of):
+    book = book_of([NAN, 10.0], shares=[100, 0], marks=[10.0, 10.0], cash=9_000.0)
+
+    plan = _plan([0.0, 1.0], book)
+
+    # 10 000 of equity, of which 1 000 are stuck.
+    assert _orders(plan) == [(1, 900)]
+    assert (plan.held.tolist(), plan.deferred.tolist()) == ([0], [1])
+
+
+def test_a_name_whose_order_is_working_pays_for_nothing_yet(book_of):
+    book = book_of([10.0, 10.0], shares=[100, 0], cash=9_000.0, working=[True, False])
+
+    plan = _plan([0.0, 1.0], book)
+
+    assert _orders(plan) == [(1, 900)]
+    assert (plan.held.tolist(), plan.deferred.tolist()) == ([0], [1])
+
+
+def test_names_share_what_there_is_in_proportion_to_what_they_want(book_of):
+    book = book_of([NAN, 10.0, 20.0], shares=[500, 0, 0], marks=[10.0, 10.0, 20.0], cash=5_000.0)
+
+    plan = _plan([0.0, 0.6, 0.4], book)
+
+    # 6 000 and 4 000 are wanted, half of it can be paid: 3 000 and 2 000.
+    assert _orders(plan) == [(1, 300), (2, 100)]
+    assert plan.deferred.tolist() == [1, 2]
+
+
+def test_what_there_is_buys_whole_lots(book_of):
+    book = book_of(
+        [NAN, 10.0, 10.0],
+        shares=[500, 0, 0],
+        marks=[10.0] * 3,
+        cash=5_000.0,
+        lots=[1, 28, 1],
+    )
+
+    plan = _plan([0.0, 0.6, 0.4], book)
+
+    # 588 (21 lots) and 400 are wanted and 500 of the 988 paid for: 297.6, ten lots, and 202.4.
+    assert _orders(plan) == [(1, 280), (2, 202)]
+    assert plan.deferred.tolist() == [1, 2]
+
+
+def test_an_order_cut_below_the_least_notional_waits(book_of):
+    params = EXACT.model_copy(update={"min_notional_usd": 2_500.0})
+    book = book_of([NAN, 10.0, 20.0], shares=[500, 0, 0], marks=[10.0, 10.0, 20.0], cash=5_000.0)
+
+    plan = _plan([0.0, 0.6, 0.4], book, params)
+
+    # 3 000 are worth an order, 2 000 are not.
+    assert _orders(plan) == [(1, 300)]
+    assert plan.deferred.tolist() == [1, 2]
+
+
+def test_a_book_without_room_sells_but_buys_nothing(book_of):
+    book = book_of([NAN, 10.0, 10.0], shares=[1_200, 100, 0], marks=[10.0] * 3, equity=10_000.0)
+
+    plan = _plan([0.0, 0.0, 0.5], book)
+
+    assert _orders(plan) == [(1, -100)]
+    assert (plan.held.tolist(), plan.deferred.tolist()) == ([0], [2])
+
+
+def test_a_reduction_is_never_cut_for_want_of_room(book_of):
+    book = book_of([10.0, 10.0, 10.0], shares=[900, -900, 100], equity=1_000.0)
+
+    plan = _plan([0.0, 0.0, 0.5], book)
+
+    # 5 000 of gross exposure on 1 000 of equity cannot grow, but all of it can be closed.
+    assert _orders(plan) == [(0, -900), (2, -50), (1, 900)]
+    assert plan.deferred.tolist() == []
+
+
+def test_a_short_takes_room_like_a_long(book_of):
+    book = book_of([NAN, 10.0, 10.0], shares=[500, 0, 0], marks=[10.0] * 3, cash=5_000.0)
+
+    plan = _plan([0.0, -0.5, 0.5], book)
+
+    assert _orders(plan) == [(1, -250), (2, 250)]
+    assert plan.deferred.tolist() == [1, 2]
+
+
+def test_turning_to_a_smaller_short_grows_nothing_and_is_not_cut(book_of):
+    book = book_of([NAN, 10.0, 10.0], shares=[500, 300, 0], marks=[10.0] * 3, cash=2_000.0)
+
+    plan = _plan([0.0, -0.2, 0.8], book)
+
+    # 500 stuck and 200 short leave 300 of the 800 wanted.
+    assert _orders(plan) == [(1, -500), (2, 300)]
+    assert plan.deferred.tolist() == [2]
+
+
+def test_names_that_wait_are_judged_with_the_rest_of_the_book(book_of):
+    book = book_of([10.0] * 3, shares=[400, 500, 0], cash=1_000.0)
+
+    plan = _plan([0.0, 0.0, 1.0], book, only=[False, False, True])
+
+    assert _orders(plan) == [(2, 100)]
+    assert plan.deferred.tolist() == [2]
+
+
 @pytest.mark.parametrize("weight", [NAN, np.inf, -np.inf])
 def test_a_weight_that_is_not_a_number_has_no_plan(book_of, weight):
     with pytest.raises(DataError, match="1 target weights are not finite"):

@@ -79,6 +79,27 @@ def test_partial_fills_add_up_to_the_fee_of_the_whole_order(fees, order_of):
     assert paid == [Decimal("1.00"), Decimal("1.00"), Decimal("3.00")]
 
 
+def test_partial_fills_pay_the_rounded_fee_of_what_has_filled_so_far(fees, order_of):
+    order = order_of(603)
+
+    paid = [_charge(fees, order, 201, 50.0) for _ in range(3)]
+
+    # 201 shares cost 1.005, 402 cost 2.01 and 603 cost 3.015: to the cent 1.01, 2.01 and 3.02.
+    # Each fill pays what that total has grown by.
+    assert paid == [Decimal("1.01"), Decimal("1.00"), Decimal("1.01")]
+    assert sum(paid) == _charge(fees, order_of(603), 603, 50.0) == Decimal("3.02")
+
+
+@pytest.mark.parametrize(
+    "parts", [[201] * 7, [1] * 300, [1, 250, 3, 999], [100, 101, 102, 103], [333, 333, 334]]
+)
+def test_however_an_order_is_filled_it_costs_what_it_costs_in_one_piece(fees, order_of, parts):
+    whole = _charge(fees, order_of(sum(parts)), sum(parts), 50.0)
+    order = order_of(sum(parts))
+
+    assert sum(_charge(fees, order, part, 50.0) for part in parts) == whole
+
+
 def test_two_orders_pay_two_floors(fees, order_of):
     assert _charge(fees, order_of(60), 60, 50.0) == Decimal("1.00")
     assert _charge(fees, order_of(60), 60, 50.0) == Decimal("1.00")
