@@ -17,14 +17,33 @@ from prometheus_nt.bus import Published, topic
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import AccountingError
 from prometheus_nt.domain.ledger import MICROS, BookState, Ledger, micros
-from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
+from prometheus_nt.domain.market import (
+    FragilityMeasures,
+    InstrumentScores,
+    RegimeState,
+    StabilityVectors,
+)
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
 from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes
 
-STAGE_RECORDS = (StabilityVectors, InstrumentScores, Universe, BookTarget, TargetPortfolio)
-OTHER_RECORDS = (BookState, SleeveDecision, OrderRefusal, CorporateActions, OpeningQuotes)
-MIRRORED = STAGE_RECORDS + OTHER_RECORDS
+STAGE_RECORDS = (
+    StabilityVectors,
+    FragilityMeasures,
+    InstrumentScores,
+    Universe,
+    BookTarget,
+    TargetPortfolio,
+)
+EVENT_RECORDS = (
+    RegimeState,
+    OrderRefusal,
+    BookState,
+    OpeningQuotes,
+    CorporateActions,
+    SleeveDecision,
+)
+MIRRORED = STAGE_RECORDS + EVENT_RECORDS
 
 STATUS = {
     "OrderSubmitted": "SUBMITTED",
@@ -120,7 +139,8 @@ class Mirror:
     fills: list[FillTrace] = field(default_factory=list)
     holdings: list[Holdings] = field(default_factory=list)
     decisions: list[Published] = field(default_factory=list)
-    refusals: list[OrderRefusal] = field(default_factory=list)
+    refusals: list[Published] = field(default_factory=list)
+    regimes: list[Published] = field(default_factory=list)
     stages: dict[date, dict[type, Published]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,28 +152,34 @@ class Mirror:
     def attach(self, msgbus: Any) -> None:
         """Subscribe before the run starts: what an actor hears in `on_start` comes too late."""
         msgbus.subscribe("events.order.*", self.on_order_event)
-        for record_type in MIRRORED:
-            msgbus.subscribe(topic(record_type), self.on_record)
+        for stage_type in STAGE_RECORDS:
+            msgbus.subscribe(topic(stage_type), self._on_stage)
+        handlers = (
+            self.regimes.append,
+            self.refusals.append,
+            self._on_state,
+            self._on_quotes,
+            self._on_actions,
+            self._on_decision,
+        )
+        for record_type, handler in zip(EVENT_RECORDS, handlers, strict=True):
+            msgbus.subscribe(topic(record_type), handler)
 
-    def on_record(self, item: Published) -> None:
-        match item.record:
-            case BookState() as state:
-                self._on_state(state, item.ts_event)
-            case OpeningQuotes() as quotes:
-                self._on_quotes(quotes)
-            case CorporateActions() as actions:
-                self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
-                self.ledger.close_delisted(actions.session, actions.delisted)
-            case SleeveDecision() as decision:
-                self.decisions.append(item)
-                if self.engine_rows == "rebalance":
-                    self.stages[decision.as_of] = dict(self._current)
-            case OrderRefusal() as refusal:
-                self.refusals.append(refusal)
-            case record:
-                self._current[type(record)] = item
-                if self.engine_rows == "all":
-                    self.stages.setdefault(record.as_of, {})[type(record)] = item
+    def _on_stage(self, item: Published) -> None:
+        record = item.record
+        self._current[type(record)] = item
+        if self.engine_rows == "all":
+            self.stages.setdefault(record.as_of, {})[type(record)] = item
+
+    def _on_decision(self, item: Published) -> None:
+        self.decisions.append(item)
+        if self.engine_rows == "rebalance":
+            self.stages[item.record.as_of] = dict(self._current)
+
+    def _on_actions(self, item: Published) -> None:
+        actions = item.record
+        self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
+        self.ledger.close_delisted(actions.session, actions.delisted)
 
     def on_order_event(self, event: Any) -> None:
         name = type(event).__name__
@@ -214,12 +240,14 @@ class Mirror:
             impact_cost=0.0 if mid is None else quantity * mid * impact,
         )
 
-    def _on_quotes(self, quotes: OpeningQuotes) -> None:
+    def _on_quotes(self, item: Published) -> None:
+        quotes: OpeningQuotes = item.record
         parts = (quotes.mid, quotes.half_spread, quotes.buy_impact, quotes.sell_impact)
         values = zip(*(part.tolist() for part in parts), strict=True)
         self._quotes = dict(zip(quotes.rows.tolist(), values, strict=True))
 
-    def _on_state(self, state: BookState, ts_ns: int) -> None:
+    def _on_state(self, item: Published) -> None:
+        state: BookState = item.record
         # Orders fill at the opening quotes; at the close they are history.
         self._quotes = {}
         self._marks = self.ledger.marks = state.marks
@@ -227,7 +255,7 @@ class Mirror:
         self.holdings.append(
             Holdings(
                 as_of=state.as_of,
-                ts_ns=ts_ns,
+                ts_ns=item.ts_event,
                 cash=state.cash,
                 equity=state.equity,
                 columns=held,

@@ -23,7 +23,11 @@ from prometheus_nt.domain.books import (
 )
 from prometheus_nt.domain.ledger import CashFlow
 from prometheus_nt.domain.market import (
+    FragilityClass,
+    FragilityMeasures,
     InstrumentScores,
+    RegimeLabel,
+    RegimeState,
     SignalLabel,
     SoftTargetClass,
     StabilityVectors,
@@ -34,6 +38,7 @@ from prometheus_nt.domain.runs import OrderRefusal
 Row = tuple[Any, ...]
 
 # Looking a name up in a mapping is ten times faster than making an enum member of its code.
+FRAGILITY_NAMES = {member.value: member.name for member in FragilityClass}
 CLASS_NAMES = {member.value: member.name for member in SoftTargetClass}
 LABEL_NAMES = {member.value: member.name for member in SignalLabel}
 TIER_NAMES = {member.value: member.name for member in Tier}
@@ -155,6 +160,56 @@ def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[
             included,
             score,
             EXCLUSION_REASONS[code],
+            model_id,
+        )
+
+
+def regime_row(run: RunContext, record: RegimeState, model_id: str) -> Row:
+    """Return the row of `regimes`."""
+    labels = [label.value for label in RegimeLabel]
+    return (
+        *run.head,
+        record.region,
+        record.as_of,
+        record.label.value,
+        record.confidence,
+        dict(zip(labels, record.probabilities.tolist(), strict=True)),
+        record.change_risk,
+        record.features,
+        model_id,
+    )
+
+
+def transition_row(run: RunContext, record: RegimeState, model_id: str) -> Row | None:
+    """Return the row of `regime_transitions`, or None if the regime did not change."""
+    if record.previous_label in (None, record.label):
+        return None
+    before = record.previous_label
+    return (*run.head, record.region, record.as_of, before, record.label.value, model_id)
+
+
+def fragility_rows(run: RunContext, record: FragilityMeasures, model_id: str) -> Iterator[Row]:
+    """Yield rows of `fragility_measures`."""
+    parts = zip(
+        record.instruments,
+        _numbers(record.fragility_score),
+        record.fragility_class.tolist(),
+        _numbers(record.drawdown_probability),
+        _documents(record.scenario_losses),
+        _documents(record.components),
+        strict=True,
+    )
+    for name, score, code, probability, losses, components in parts:
+        yield (
+            *run.head,
+            "INSTRUMENT",
+            record.as_of,
+            name,
+            score,
+            FRAGILITY_NAMES.get(code),
+            probability,
+            losses,
+            components,
             model_id,
         )
 

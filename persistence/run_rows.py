@@ -14,7 +14,7 @@ from persistence.rows import Row, RunContext
 from persistence.tables import runtime as tables
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
-from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
+from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, StabilityVectors
 from prometheus_nt.domain.record import FloatArray
 
 Batch = tuple[sa.Table, Sequence[Row]]
@@ -39,6 +39,7 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
         for item in _published(mirror, record_type):
             rows.extend(explode(run, item.record, _model_id(item)))
         yield table, rows
+    yield from _regime_rows(mirror)
     yield from _target_rows(mirror)
 
 
@@ -53,10 +54,19 @@ EXPLODED: tuple[tuple[type, sa.Table, Callable[..., Iterator[Row]]], ...] = (
     (StabilityVectors, tables.stability_vectors, to_rows.stability_rows),
     (StabilityVectors, tables.soft_target_classes, to_rows.soft_target_rows),
     (InstrumentScores, tables.instrument_scores, to_rows.score_rows),
+    (FragilityMeasures, tables.fragility_measures, to_rows.fragility_rows),
     (Universe, tables.universe_members, to_rows.universe_rows),
     (BookTarget, tables.book_targets, to_rows.book_target_rows),
 )
 """Which record becomes rows of which table, one row per instrument."""
+
+
+def _regime_rows(mirror: Mirror) -> Iterator[Batch]:
+    run = mirror.run
+    states = [(item.record, _model_id(item)) for item in mirror.regimes]
+    yield tables.regimes, [to_rows.regime_row(run, state, model) for state, model in states]
+    changes = (to_rows.transition_row(run, state, model) for state, model in states)
+    yield tables.regime_transitions, [row for row in changes if row is not None]
 
 
 def _target_rows(mirror: Mirror) -> Iterator[Batch]:
@@ -74,7 +84,7 @@ def _target_rows(mirror: Mirror) -> Iterator[Batch]:
             for record, model, _ in targets
         ],
     )
-    actions = [to_rows.refusal_row(run, item) for item in mirror.refusals]
+    actions = [to_rows.refusal_row(run, item.record) for item in mirror.refusals]
     for record, _, _ in targets:
         actions.extend(to_rows.risk_action_rows(run, record))
     yield tables.risk_actions, actions

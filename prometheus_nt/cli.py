@@ -33,10 +33,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
 db_app = typer.Typer(no_args_is_help=True, help="The historical and runtime databases.")
+check_app = typer.Typer(no_args_is_help=True, help="Proofs: does anything read the future?")
 config_app = typer.Typer(no_args_is_help=True, help="Configuration files.")
 app.add_typer(data_app, name="data")
 app.add_typer(db_app, name="db")
 app.add_typer(config_app, name="config")
+app.add_typer(check_app, name="check")
 
 out = Console()
 err = Console(stderr=True)
@@ -225,6 +227,37 @@ def data_check(
     _print_rows(columns, rows, as_json)
     if errors:
         err.print(f"{errors} findings of severity ERROR in {dataset}")
+        raise typer.Exit(1)
+
+
+@check_app.command("lookahead")
+def check_lookahead(
+    config: ConfigPaths,
+    assign: Assignments = None,
+    cuts: Annotated[int, typer.Option(min=1, max=100, help="Dates at which to try.")] = 4,
+    as_json: JsonFlag = False,
+) -> None:
+    """Change everything after several dates; exit code 1 if an engine's earlier record moves.
+
+    Example: [cyan]prometheus check lookahead configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.check import check_lookahead as run_check
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = _node(config, assign)
+    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+        reports = run_check(node, stores, cuts=cuts, progress=progress)
+    columns = ("sleeve", "stage", "compared", "verdict", "field", "as_of", "changed_after")
+    rows: list[tuple[Any, ...]] = []
+    for sleeve_id, found in reports:
+        leaks = {leak.stage: leak for leak in found.leaks}
+        for stage, compared in found.compared.items():
+            leak = leaks.get(stage)
+            verdict = "LEAK" if leak else ("ok" if compared else "never warm")
+            where = (leak.field, leak.as_of, leak.cut) if leak else (None, None, None)
+            rows.append((sleeve_id, stage, compared, verdict, *where))
+    _print_rows(columns, rows, as_json)
+    if any(found.leaks for _, found in reports):
         raise typer.Exit(1)
 
 

@@ -19,7 +19,9 @@ from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.engines.assessment import AssessmentParams
+from prometheus_nt.engines.fragility import FragilityParams
 from prometheus_nt.engines.portfolio import PortfolioParams
+from prometheus_nt.engines.regime import RegimeParams
 from prometheus_nt.engines.risk import RiskParams
 from prometheus_nt.engines.stability import StabilityParams
 from prometheus_nt.engines.universe import UniverseParams
@@ -63,7 +65,9 @@ class DataConfig(Params):
 class EnginesConfig(Params):
     """Settings of every stage of the day; what is not set follows the sleeve's family."""
 
+    regime: RegimeParams = RegimeParams()
     stability: StabilityParams = StabilityParams()
+    fragility: FragilityParams = FragilityParams()
     assessment: AssessmentParams = AssessmentParams()
     universe: UniverseParams = UniverseParams()
     portfolio: PortfolioParams = PortfolioParams()
@@ -108,6 +112,7 @@ class NodeConfig(Params):
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="per stage; checked with what each sleeve's family implies"
     )
+    evidence: tuple[Literal["regime", "fragility"], ...] = ()
     sleeves: tuple[SleeveParams, ...] = Field(min_length=1)
     execution: ExecutionConfig = ExecutionConfig()
     gate: GateParams = GateParams()
@@ -137,6 +142,7 @@ class NodeConfig(Params):
         forced = {
             "assessment": {"horizon": sleeve.horizon},
             "portfolio": {"book_id": sleeve.portfolio_id},
+            "regime": {"region": self.region},
         }
         merged: dict[str, Any] = {}
         for layer in (implied, self.engines, forced):

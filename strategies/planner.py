@@ -150,7 +150,8 @@ def _worth_finishing(missing: IntArray, book: BookView, params: PlannerParams) -
     """Return where what an order was cut by is large enough that another would be sent for it."""
     notional = np.abs(missing) * np.nan_to_num(book.prices)
     smallest = max(params.min_notional_usd, params.no_trade_band * book.equity)
-    return (missing != 0) & (notional >= smallest)
+    worth: BoolArray = (missing != 0) & (notional >= smallest)
+    return worth
 
 
 def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) -> IntArray:

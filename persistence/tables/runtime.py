@@ -283,6 +283,43 @@ soft_target_classes = _table(
     _text("model_id", 96),
 )
 
+regimes = _table(
+    "regimes",
+    *_run(),
+    _key("region", 32),
+    _session(),
+    _text("regime_label", 32),
+    _number("confidence"),
+    sa.Column("probabilities", JSON, nullable=False),
+    sa.Column("change_risk", JSON, nullable=False),
+    sa.Column("features", JSON, nullable=False),
+    _text("model_id", 96),
+)
+
+regime_transitions = _table(
+    "regime_transitions",
+    *_run(),
+    _key("region", 32),
+    _session(),
+    _text("from_regime_label", 32),
+    _text("to_regime_label", 32),
+    _text("model_id", 96),
+)
+
+fragility_measures = _table(
+    "fragility_measures",
+    *_run(),
+    _key("entity_type", 32),
+    _session(),
+    _key("entity_id"),
+    _number("fragility_score", nullable=True),
+    _text("fragility_class", 32, nullable=True),
+    _number("drawdown_probability", nullable=True),
+    _json("scenario_losses"),
+    _json("components"),
+    _text("model_id", 96),
+)
+
 risk_actions = _table(
     "risk_actions",
     *_run(),

@@ -4,8 +4,11 @@ After every close, `actors.market_data` publishes the panel that ends there. Eac
 soon as it holds every input of that session, and publishes its own record in turn:
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
+         |              `-> fragility
+         `-> regime
 
-A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
+Regime and fragility are evidence: they are recorded for the reader, and run where a node asks for
+them. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
 """
 
 from collections.abc import Callable
@@ -19,11 +22,18 @@ from nautilus_trader.model.identifiers import ComponentId
 from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import InsufficientHistory
-from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
+from prometheus_nt.domain.market import (
+    FragilityMeasures,
+    InstrumentScores,
+    RegimeState,
+    StabilityVectors,
+)
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params
 from prometheus_nt.engines.assessment import assess
+from prometheus_nt.engines.fragility import measure_fragility
 from prometheus_nt.engines.portfolio import build_book
+from prometheus_nt.engines.regime import classify_regime
 from prometheus_nt.engines.risk import apply_limits
 from prometheus_nt.engines.stability import measure_stability
 from prometheus_nt.engines.universe import select_universe
@@ -31,16 +41,28 @@ from prometheus_nt.engines.universe import select_universe
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the day: `compute(*inputs, params)` returns a record of type `output`."""
+    """One row of the day: `compute(*inputs, params)` returns a record of type `output`.
+
+    A row of evidence decides nothing, and runs only where the configuration names it.
+    """
 
     name: str
     compute: Callable[..., Any]
     inputs: tuple[type, ...]
     output: type
+    evidence: bool = False
 
 
 PIPELINE = (
+    Stage("regime", classify_regime, (MarketPanel,), RegimeState, evidence=True),
     Stage("stability", measure_stability, (MarketPanel,), StabilityVectors),
+    Stage(
+        "fragility",
+        measure_fragility,
+        (MarketPanel, StabilityVectors),
+        FragilityMeasures,
+        evidence=True,
+    ),
     Stage("assessment", assess, (MarketPanel, StabilityVectors), InstrumentScores),
     Stage("universe", select_universe, (MarketPanel, StabilityVectors, InstrumentScores), Universe),
     Stage("portfolio", build_book, (MarketPanel, Universe, InstrumentScores), BookTarget),

@@ -346,7 +346,7 @@ def _notes(
     )
     return [
         f"Data: {dataset['dataset_id']}. {dataset['description']}",
-        f"Survivorship: {dataset['survivorship']}",
+        f"Survivorship: {dataset['survivorship'].removeprefix('Survivorship-')}",
         f"Bars: {bars}",
         "Timing: decided after a close, filled at the opening quotes of the next session.",
         f"Costs: half spread {quotes['half_spread_bps']} bps, {impact}, commission "

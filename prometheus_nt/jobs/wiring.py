@@ -68,7 +68,8 @@ def wire_backtest(
     engine.add_actor(PanelReplay(panel))
     stages = config.engines_of(sleeve)
     for stage in PIPELINE:
-        engine.add_actor(EngineActor(stage, getattr(stages, stage.name)))
+        if not stage.evidence or stage.name in config.evidence:
+            engine.add_actor(EngineActor(stage, getattr(stages, stage.name)))
     engine.add_strategy(strategy)
     engine.add_exec_algorithm(router)
     mirror = Mirror(

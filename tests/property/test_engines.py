@@ -147,9 +147,9 @@ def test_weights_are_finite_within_limits_and_sum_to_one_with_cash(
 
 @given(
     weights=arrays(np.float64, st.integers(1, 30), elements=st.floats(width=64)),
-    cap=st.floats(0.0, 1.0),
-    gross=st.floats(0.0, 2.0),
-    sector=st.none() | st.floats(0.0, 1.0),
+    cap=st.floats(0.0, 1.0, allow_subnormal=False),
+    gross=st.floats(0.0, 2.0, allow_subnormal=False),
+    sector=st.none() | st.floats(0.0, 1.0, allow_subnormal=False),
     long_only=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)

@@ -220,32 +220,37 @@ def test_unknown_volume_does_not_matter_where_nothing_trades(book_of):
     assert _orders(_plan([0.0, 0.1], book, params)) == [(1, 100)]
 
 
-@pytest.mark.parametrize(("buffer", "bought"), [(0.0, 5_000), (0.01, 4_000), (0.05, 0)])
-def test_what_a_capped_sale_should_have_paid_for_waits(book_of, buffer, bought):
+@pytest.mark.parametrize(
+    ("buffer", "buys"), [(0.0, [(1, 5_000)]), (0.01, [(1, 4_000)]), (0.05, [])]
+)
+def test_what_a_capped_sale_should_have_paid_for_waits(book_of, buffer, buys):
     params = EXACT.model_copy(update={"cash_buffer": buffer, "max_participation": 0.05})
     book = book_of([10.0, 10.0], shares=[100_000, 0], usual_value=[1e6, 1e9])
 
     plan = _plan([0.0, 0.2], book, params)
 
-    # 5 % of A's usual million are 5 000 shares, so A still takes 950 000 of the equity of 1 000 000.
+    # 5 % of A's usual million are 5 000 shares, so A still takes 950 000 of the million there is.
     # B wants 20 000 shares and gets what 50 000 dollars less the buffer buy.
-    assert _orders(plan) == [(0, -5_000), (1, bought)][: 2 if bought else 1]
+    assert _orders(plan) == [(0, -5_000), *buys]
     assert plan.deferred.tolist() == [0, 1]
 
 
 def test_what_waited_is_bought_as_the_sale_goes_on(book_of):
     params = EXACT.model_copy(update={"max_participation": 0.05})
-    weights, ample = [0.0, 0.0, 0.008], [1e6, 1e6, 1e9]
-    shares, bought = [10_000, 90_000, 0], []
+    shares, only, sessions = [10_000, 0], [True, True], []
 
-    for _ in range(2):
-        book = book_of([10.0] * 3, shares=shares, usual_value=ample)
-        plan = _plan(weights, book, params, only=[True, False, True])
-        shares = (book.shares + np.bincount(plan.rows, plan.quantities, 3)).astype(int).tolist()
-        bought.append((shares, plan.deferred.tolist()))
+    for _ in range(3):
+        book = book_of([10.0, 10.0], shares=shares, usual_value=[1e6, 1e9])
+        plan = _plan([0.0, 1.0], book, params, only)
+        shares = [held + dict(_orders(plan)).get(row, 0) for row, held in enumerate(shares)]
+        only = [row in plan.deferred for row in range(2)]
+        sessions.append((_orders(plan), plan.deferred.tolist()))
 
-    # C wants 800 shares and is paid for at once; A needs two sessions.
-    assert bought == [([5_000, 90_000, 800], [0]), ([0, 90_000, 800], [])]
+    assert sessions == [
+        ([(0, -5_000), (1, 5_000)], [0, 1]),
+        ([(0, -5_000), (1, 5_000)], []),
+        ([], []),
+    ]
 
 
 def test_a_name_that_cannot_be_sold_pays_for_nothing(book_of):
@@ -302,6 +307,30 @@ def test_an_order_cut_below_the_least_notional_waits(book_of):
     # 3 000 are worth an order, 2 000 are not.
     assert _orders(plan) == [(1, 300)]
     assert plan.deferred.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("least", "deferred"), [(1_000.0, [0]), (1_000.01, [])])
+def test_a_rest_that_is_worth_no_order_is_not_deferred(book_of, least, deferred):
+    params = EXACT.model_copy(update={"max_participation": 0.05, "min_notional_usd": least})
+    book = book_of([10.0], cash=100_000.0, usual_value=[180_000.0])
+
+    plan = _plan([0.1], book, params)
+
+    # 900 of the 1 000 shares wanted; the rest is worth 1 000 dollars.
+    assert _orders(plan) == [(0, 900)]
+    assert plan.deferred.tolist() == deferred
+
+
+@pytest.mark.parametrize(("band", "deferred"), [(0.01, [0]), (0.0101, [])])
+def test_a_rest_inside_the_band_is_not_deferred(book_of, band, deferred):
+    params = EXACT.model_copy(update={"max_participation": 0.05, "no_trade_band": band})
+    book = book_of([10.0], cash=100_000.0, usual_value=[180_000.0])
+
+    plan = _plan([0.1], book, params)
+
+    # The rest is worth 1 % of equity.
+    assert _orders(plan) == [(0, 900)]
+    assert plan.deferred.tolist() == deferred
 
 
 def test_a_book_without_room_sells_but_buys_nothing(book_of):

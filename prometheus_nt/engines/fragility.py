@@ -1,0 +1,382 @@
+"""How exposed each instrument is to a deep fall, and how often such exposure was followed by one.
+
+1. `_exposures` measures tail, trend weakness and the worst stretch of an instrument's own history.
+2. `_blended` puts each of them, and stability, on a scale from 0 to 1, part percentile and part
+   absolute size; `_combined` is the geometric mean of those that are known.
+3. `_outcomes` counts, by past score, how often a fall as deep as the threshold followed;
+   `_isotonic` turns the counts into probabilities that do not fall as the score rises.
+4. `measure_fragility` puts them together; `_templates` suggests shorts.
+"""
+
+from math import ceil
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from prometheus_nt.domain.errors import DataError, InsufficientHistory
+from prometheus_nt.domain.market import (
+    FragilityMeasures,
+    PositionTemplate,
+    StabilityVectors,
+)
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
+from prometheus_nt.engines.numerics import (
+    bar_counts,
+    log_total_returns,
+    percentile_rank,
+    rolling_max_drawdown,
+    total_return_index,
+)
+
+COMPONENTS = ("tail", "trend_weakness", "scenario_loss", "instability")
+WORST_OF_HISTORY = "HISTORICAL_WORST"
+
+SCORE_BINS = 20
+"""Steps of the score that calibration tells apart."""
+
+BLOCK_SESSIONS = 64
+"""Sessions ranked at a time: their temporaries then fit the processor's cache."""
+
+BLOCK_COLUMNS = 4
+"""Instruments whose windows of returns are sorted at a time, for the same reason."""
+
+
+class FragilityParams(Params):
+    """Parameters of the fragility engine; horizon, lookbacks and gap in sessions.
+
+    Attributes
+    ----------
+    drawdown_threshold
+        The fall whose probability is asked for, as a positive fraction of the peak.
+    tail_lookback, tail_fraction
+        The tail is the mean of this fraction of worst log returns over the lookback.
+    trend_lookback
+        Trend weakness is the distance below the highest close of the lookback.
+    scenario_lookback
+        Scenario loss is the worst total return over `horizon` sessions within the lookback.
+    min_observations
+        Returns, bars, or windows of `horizon` sessions that a component needs to be known.
+    max_gap
+        Sessions without a bar after which an instrument is unknown.
+    tail_reference, trend_reference, scenario_reference
+        What earns half of a component's absolute scale, as positive fractions.
+    relative_blend
+        Weight of the cross-sectional percentile in a component. The percentile alone calls
+        somebody fragile on the calmest day; the absolute scale alone calls everybody so in a
+        crisis. At 0.4 a calm market has no CRISIS, and a crisis hardly any NONE.
+    class_thresholds
+        Scores at which WATCHLIST, SHORT_CANDIDATE and CRISIS begin.
+    min_calibration_sessions
+        Sessions with known outcomes that a probability needs.
+    max_templates
+        Positions suggested at most; the classes still name every candidate.
+    """
+
+    horizon: int = Field(21, ge=1)
+    drawdown_threshold: float = Field(0.15, gt=0, lt=1)
+    tail_lookback: int = Field(63, ge=3)
+    tail_fraction: float = Field(0.05, gt=0, le=1)
+    trend_lookback: int = Field(252, ge=2)
+    scenario_lookback: int = Field(756, ge=2)
+    min_observations: int = Field(42, ge=2)
+    max_gap: int = Field(5, ge=1)
+    instability_weight: float = Field(0.25, ge=0)
+    tail_weight: float = Field(0.25, ge=0)
+    trend_weight: float = Field(0.25, ge=0)
+    scenario_weight: float = Field(0.25, ge=0)
+    tail_reference: float = Field(0.05, gt=0)
+    trend_reference: float = Field(0.25, gt=0)
+    scenario_reference: float = Field(0.25, gt=0)
+    relative_blend: float = Field(0.4, gt=0, le=1)
+    class_thresholds: tuple[float, float, float] = (0.3, 0.5, 0.7)
+    min_calibration_sessions: int = Field(250, ge=1)
+    max_templates: int = Field(25, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.min_observations > self.tail_lookback:
+            raise ValueError("min_observations: must not exceed tail_lookback")
+        if ceil(self.tail_fraction * self.tail_lookback) > self.min_observations:
+            raise ValueError("tail_fraction: the tail must not exceed min_observations")
+        if self.scenario_lookback < self.horizon + self.min_observations:
+            raise ValueError("scenario_lookback: too short for min_observations windows")
+        if self.tail_weight + self.trend_weight + self.scenario_weight <= 0.0:
+            raise ValueError("tail, trend, scenario weight: one must be positive")
+        if list(self.class_thresholds) != sorted(self.class_thresholds):
+            raise ValueError("class_thresholds: must ascend")
+        return self
+
+    @property
+    def own_weights(self) -> FloatArray:
+        """Weights of the components that the panel gives."""
+        return np.array((self.tail_weight, self.trend_weight, self.scenario_weight))
+
+    @property
+    def references(self) -> FloatArray:
+        """Half of the absolute scale of the components that the panel gives."""
+        return np.array((self.tail_reference, self.trend_reference, self.scenario_reference))
+
+
+def measure_fragility(
+    panel: MarketPanel, stability: StabilityVectors, params: FragilityParams
+) -> FragilityMeasures:
+    """Return how fragile each instrument is after the panel's last close.
+
+    The score is the weighted geometric mean of the known components, each blended from its
+    percentile and its absolute size; so it takes several weaknesses to be fragile, not one. An
+    instrument whose stability is unknown is unknown (NaN, class -1, no template).
+
+    The probability is the realised frequency of the threshold among past scores like today's. It
+    compares the components that come from the panel, and needs all of them: past stability is not
+    part of the input.
+
+    Raises
+    ------
+    InsufficientHistory
+        If the panel is shorter than `trend_lookback`, or one session more than the tail's lookback
+        or the horizon.
+    DataError
+        If `stability` is of another session or of other instruments.
+    """
+    needed = max(params.trend_lookback, params.tail_lookback + 1, params.horizon + 1)
+    if len(panel) < needed:
+        raise InsufficientHistory(panel.as_of, needed, len(panel))
+    if stability.as_of != panel.as_of or stability.instruments != panel.instruments:
+        raise DataError(f"stability of {stability.as_of}: not that of the panel, {panel.as_of}")
+    ranked = panel.derived(_ranked, params)[-1]
+    percentiles = np.concatenate((ranked[:3], _midrank(stability.overall_score)[None]))
+    instability = 0.01 * stability.overall_score
+    instability += params.relative_blend * (percentiles[3] - instability)
+    score = _with_instability(ranked, instability, params)
+    return FragilityMeasures(
+        as_of=panel.as_of,
+        horizon=params.horizon,
+        drawdown_threshold=params.drawdown_threshold,
+        instruments=panel.instruments,
+        fragility_score=score,
+        fragility_class=_classes(score, params),
+        drawdown_probability=_probabilities(panel, ranked, score, params),
+        components=dict(zip(COMPONENTS, percentiles, strict=True)),
+        scenario_losses={WORST_OF_HISTORY: np.maximum(ranked[4], 0.0)},
+        templates=_templates(panel.instruments, score, percentiles, params),
+    )
+
+
+def _ranked(panel: MarketPanel, params: FragilityParams) -> FloatArray:
+    """Return what is known of every session without stability, (T, 5, N).
+
+    The percentiles of tail, trend weakness and scenario loss; the score they combine to; and the
+    scenario loss itself, negative where the worst window gained.
+    """
+    exposures = _exposures(panel, params)
+    ranked = np.empty((len(panel), 5, len(panel.instruments)))
+    for start in range(0, len(panel), BLOCK_SESSIONS):
+        sessions = slice(start, start + BLOCK_SESSIONS)
+        raw, block = exposures[sessions], ranked[sessions]
+        block[:, :3] = _midrank(raw)
+        block[:, 3] = _combined(_blended(raw, block[:, :3], params), params.own_weights)
+        block[:, 4] = raw[:, 2]
+    return ranked
+
+
+def _exposures(panel: MarketPanel, params: FragilityParams) -> FloatArray:
+    """Return tail, trend weakness and scenario loss of every session, larger is worse, (T, 3, N).
+
+    Each is measured on total returns. Those of an instrument listed within a lookback begin with
+    its first bar; NaN where the last bar is too old.
+    """
+    index = panel.derived(total_return_index)
+    exposures = np.empty((len(panel), 3, len(panel.instruments)))
+    exposures[:, 0] = _expected_shortfall(log_total_returns(panel), params)
+    peak = _rolling_maximum(np.where(np.isnan(index), -np.inf, index), params.trend_lookback)
+    exposures[:, 2] = _worst_loss(index, params)
+    bars = bar_counts(panel)
+    exposures[:, 1] = np.where(bars >= params.min_observations, 1.0 - index / peak, np.nan)
+    before = np.zeros_like(bars)
+    before[params.max_gap :] = bars[: -params.max_gap]
+    np.copyto(exposures, np.nan, where=(bars == before)[:, None, :])
+    return exposures
+
+
+def _expected_shortfall(log_returns: FloatArray, params: FragilityParams) -> FloatArray:
+    """Return minus the mean of the worst log returns of the lookback, (T, N)."""
+    lookback, worst = params.tail_lookback, ceil(params.tail_fraction * params.tail_lookback)
+    shortfall = np.full_like(log_returns, np.nan)
+    unknown = np.isnan(log_returns)
+    values = np.where(unknown, np.inf, log_returns)
+    for start in range(0, values.shape[1], BLOCK_COLUMNS):
+        columns = slice(start, start + BLOCK_COLUMNS)
+        by_name = np.ascontiguousarray(values[:, columns].T)
+        windows = np.lib.stride_tricks.sliding_window_view(by_name, lookback, axis=1)
+        tail = np.partition(windows, worst - 1, axis=-1)[..., :worst]
+        shortfall[lookback - 1 :, columns] = -tail.mean(axis=-1).T
+    count = np.cumsum(~unknown, axis=0)
+    count[lookback:] -= count[:-lookback].copy()
+    return np.where(count >= params.min_observations, shortfall, np.nan)
+
+
+def _worst_loss(index: FloatArray, params: FragilityParams) -> FloatArray:
+    """Return the largest loss over `horizon` sessions within the lookback, (T, N).
+
+    Negative where every window gained. NaN until `min_observations` windows are complete.
+    """
+    loss = np.full_like(index, np.nan)
+    loss[params.horizon :] = 1.0 - index[params.horizon :] / index[: -params.horizon]
+    windows = params.scenario_lookback - params.horizon
+    worst = _rolling_maximum(np.where(np.isnan(loss), -np.inf, loss), windows)
+    complete = np.cumsum(~np.isnan(loss), axis=0)
+    return np.where(complete >= params.min_observations, worst, np.nan)
+
+
+def _rolling_maximum(x: FloatArray, lookback: int) -> FloatArray:
+    """Return the largest of the last `lookback` rows, or of as many as there are, (T, N)."""
+    largest, covered = x.copy(), 1
+    while covered < lookback:
+        step = min(covered, lookback - covered)
+        # The right-hand side is complete before it is stored: each row sees the older stretch.
+        largest[step:] = np.maximum(largest[step:], largest[:-step])
+        covered += step
+    return largest
+
+
+def _midrank(x: FloatArray) -> FloatArray:
+    """Return (rank - 1/2) / count among the known values of the last axis, in (0, 1)."""
+    count = np.isfinite(x).sum(axis=-1, keepdims=True)
+    midrank: FloatArray = (percentile_rank(x) * (count - 1) + 0.5) / np.maximum(count, 1)
+    return midrank
+
+
+def _blended(raw: FloatArray, percentiles: FloatArray, params: FragilityParams) -> FloatArray:
+    """Return the components of the panel on their scales, in (0, 1), (..., 3, N)."""
+    size = np.maximum(raw, 0.0)
+    absolute = size / (size + params.references[:, None])
+    blended: FloatArray = absolute + params.relative_blend * (percentiles - absolute)
+    return blended
+
+
+def _combined(components: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted geometric mean of the known components, (..., N); NaN without any."""
+    known = np.isfinite(components)
+    shares = known * weights[:, None]
+    total = shares.sum(axis=-2)
+    logs = (shares * np.log(np.where(known, components, 1.0))).sum(axis=-2)
+    return np.where(total > 0.0, np.exp(logs / np.where(total > 0.0, total, 1.0)), np.nan)
+
+
+def _with_instability(
+    ranked: FloatArray, instability: FloatArray, params: FragilityParams
+) -> FloatArray:
+    """Return the score of all four components, (N,); NaN where `instability` is."""
+    own = (np.isfinite(ranked[:3]) * params.own_weights[:, None]).sum(axis=0)
+    logs = own * np.log(np.where(own > 0.0, ranked[3], 1.0))
+    logs += params.instability_weight * np.log(instability)
+    total = own + params.instability_weight
+    return np.where(total > 0.0, np.exp(logs / np.where(total > 0.0, total, 1.0)), np.nan)
+
+
+def _bins(ranked: FloatArray) -> IntArray:
+    """Return the bin of each score without stability; -1 unless all its components are known."""
+    known = np.isfinite(ranked[..., :3, :]).all(axis=-2)
+    step = np.where(known, SCORE_BINS * ranked[..., 3, :], -1.0)
+    return np.minimum(step.astype(np.int64), SCORE_BINS - 1)
+
+
+def _outcomes(panel: MarketPanel, params: FragilityParams) -> FloatArray:
+    """Return, for each session, what had become of earlier scores by then, (T, 2 bins + 1).
+
+    Row t counts the scores of sessions s with s + horizon <= t: per bin how many there were, per
+    bin how many were followed by the fall, and last the number of such sessions. A fall is
+    measured on closes, from the highest since s to the lowest after it.
+    """
+    ranked = panel.derived(_ranked, params)
+    # Where trading stopped the index stands still: the fall is the one that could be seen.
+    fell = panel.derived(rolling_max_drawdown, params.horizon + 1) <= -params.drawdown_threshold
+    counts = np.zeros((len(panel), 2 * SCORE_BINS + 1))
+    scored = len(panel) - params.horizon
+    for start in range(0, scored, BLOCK_SESSIONS):
+        stop = min(start + BLOCK_SESSIONS, scored)
+        bins = _bins(ranked[start:stop])
+        later = slice(start + params.horizon, stop + params.horizon)
+        counts[later, :SCORE_BINS] = _tally(bins, bins >= 0)
+        counts[later, SCORE_BINS:-1] = _tally(bins, (bins >= 0) & fell[later])
+    counts[:, -1] = counts[:, :SCORE_BINS].any(axis=1)
+    return np.cumsum(counts, axis=0)
+
+
+def _tally(bins: IntArray, chosen: BoolArray) -> FloatArray:
+    cells = (np.arange(len(bins))[:, None] * SCORE_BINS + bins)[chosen]
+    counts = np.bincount(cells, minlength=bins.shape[0] * SCORE_BINS)
+    return counts.reshape(-1, SCORE_BINS).astype(np.float64)
+
+
+def _calibration(panel: MarketPanel, params: FragilityParams) -> FloatArray:
+    """Return the probability of the fall by bin, as known at each session, (T, bins)."""
+    counts = panel.derived(_outcomes, params)
+    known = counts[:, -1:] >= params.min_calibration_sessions
+    calibrated = _isotonic(counts[:, SCORE_BINS:-1], counts[:, :SCORE_BINS])
+    return np.where(known, calibrated, np.nan)
+
+
+def _probabilities(
+    panel: MarketPanel, ranked: FloatArray, score: FloatArray, params: FragilityParams
+) -> FloatArray:
+    bins = _bins(ranked)
+    calibrated = panel.derived(_calibration, params)[-1]
+    return np.where((bins >= 0) & np.isfinite(score), calibrated[bins], np.nan)
+
+
+def _isotonic(hits: FloatArray, trials: FloatArray) -> FloatArray:
+    """Return frequencies that never fall from bin to bin, strictly between 0 and 1, (T, bins).
+
+    Each bin is smoothed by one trial at the frequency of them all (Laplace's, so not 0 or 1).
+    Then the max-min formula: bin b is the largest over i <= b of the smallest over j >= b of the
+    pooled frequency of bins i to j. That is the least-squares monotone fit, weighted by trials.
+    """
+    overall = (hits.sum(axis=1, keepdims=True) + 1.0) / (trials.sum(axis=1, keepdims=True) + 2.0)
+    nothing = np.zeros((len(hits), 1))
+    hits_before = np.concatenate((nothing, np.cumsum(hits + overall, axis=1)), axis=1)
+    trials_before = np.concatenate((nothing, np.cumsum(trials + 1.0, axis=1)), axis=1)
+    bins = hits.shape[1]
+    first, last = np.triu_indices(bins)
+    pooled = np.full((len(hits), bins, bins), np.inf)
+    pooled[:, first, last] = (hits_before[:, last + 1] - hits_before[:, first]) / (
+        trials_before[:, last + 1] - trials_before[:, first]
+    )
+    smallest = np.minimum.accumulate(pooled[:, :, ::-1], axis=2)[:, :, ::-1]
+    after, before = np.tril_indices(bins, -1)
+    smallest[:, after, before] = -np.inf
+    calibrated: FloatArray = smallest.max(axis=1)
+    return calibrated
+
+
+def _classes(score: FloatArray, params: FragilityParams) -> IntArray:
+    reached = np.searchsorted(params.class_thresholds, score, side="right")
+    return np.where(np.isnan(score), -1, reached).astype(np.int64)
+
+
+def _templates(
+    instruments: tuple[str, ...],
+    score: FloatArray,
+    percentiles: FloatArray,
+    params: FragilityParams,
+) -> tuple[PositionTemplate, ...]:
+    """Return a short of each of the most fragile, by name among equals."""
+    fragile = np.flatnonzero(score >= params.class_thresholds[1])
+    if len(fragile) > params.max_templates:
+        fragile = fragile[score[fragile] >= -np.sort(-score[fragile])[: params.max_templates][-1]]
+    named = [instruments[column] for column in fragile]
+    listed = sorted(zip((-score[fragile]).tolist(), named, fragile.tolist(), strict=True))
+    known = np.where(np.isnan(percentiles[:, fragile]), -np.inf, percentiles[:, fragile])
+    weakest = dict(zip(fragile.tolist(), known.argmax(axis=0).tolist(), strict=True))
+    return tuple(
+        PositionTemplate(
+            instrument_id=name,
+            direction="SHORT",
+            notional_hint=min(max(-0.05 * negative, 0.01), 0.05),
+            horizon=params.horizon,
+            rationale=f"fragility {-negative:.2f}, ranks worst by {COMPONENTS[weakest[column]]}",
+        )
+        for negative, name, column in listed[: params.max_templates]
+    )

@@ -1,0 +1,188 @@
+"""Prove that nothing reads the future: change it, and require earlier records to stay the same.
+
+1. `changed_future` replaces every row after a cut by noise; `cut_short` drops those rows;
+2. the day's table (`actors.pipeline`) is computed on the honest and on the changed history, for
+   sessions up to the cut (`_records`);
+3. the records must agree bit for bit: `first_difference` names the field that does not.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from prometheus_nt.actors.pipeline import PIPELINE, Stage
+from prometheus_nt.config import EnginesConfig, NodeConfig
+from prometheus_nt.domain.errors import InsufficientHistory
+from prometheus_nt.domain.panel import BAR_FIELDS, PANEL_FIELDS, MarketPanel
+from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.stores import Stores
+
+Progress = Callable[[int, int, str], None]
+
+SESSIONS_BEFORE_CUT = (0, 1, 5, 21)
+"""How many sessions before each cut the records are compared."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The first difference that a changed future made to a stage's record."""
+
+    stage: str
+    field: str
+    as_of: date
+    cut: date
+    change: str
+
+
+@dataclass(frozen=True)
+class LookaheadReport:
+    """What was compared, and every leak found; `silent` stages never had enough history."""
+
+    compared: dict[str, int]
+    leaks: tuple[Leak, ...]
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        return tuple(name for name, count in self.compared.items() if count == 0)
+
+
+def check_lookahead(
+    config: NodeConfig, stores: Stores, *, cuts: int = 4, progress: Progress | None = None
+) -> list[tuple[str, LookaheadReport]]:
+    """Return the report of each sleeve of a node, on its own data and settings."""
+    panel = panel_of(stores, config.data.dataset)
+    if config.instruments != "all":
+        panel = panel.select(config.instruments)
+    reports = []
+    for done, sleeve in enumerate(config.sleeves):
+        engines = config.engines_of(sleeve)
+        reports.append((sleeve.sleeve_id, look_ahead(panel, engines, cuts=cuts, seed=config.seed)))
+        if progress is not None:
+            progress(done + 1, len(config.sleeves), sleeve.sleeve_id)
+    return reports
+
+
+def look_ahead(
+    panel: MarketPanel,
+    engines: EnginesConfig,
+    *,
+    stages: Sequence[Stage] = PIPELINE,
+    cuts: int = 4,
+    seed: int = 0,
+) -> LookaheadReport:
+    """Compare every stage's records before several cuts with those on changed futures.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        The table to check; a planted leak in it must be found.
+    cuts : int
+        Cuts, spread over the second half of the panel, where every engine has warmed up.
+    """
+    compared = {stage.name: 0 for stage in stages}
+    leaks: dict[str, Leak] = {}
+    for row in np.linspace(len(panel) // 2, len(panel) - 2, cuts).astype(int).tolist():
+        cut = panel.sessions[row].astype(object)
+        changes = {
+            "later rows replaced by noise": changed_future(panel, row, seed + row),
+            "later rows dropped": cut_short(panel, row),
+        }
+        for back in SESSIONS_BEFORE_CUT:
+            as_of = panel.sessions[row - back].astype(object)
+            honest = _records(panel.until(as_of), engines, stages)
+            for name in honest:
+                compared[name] += 1
+            for change, history in changes.items():
+                changed = _records(history.until(as_of), engines, stages)
+                for name, field in _differences(honest, changed):
+                    leaks.setdefault(name, Leak(name, field, as_of, cut, change))
+    return LookaheadReport(compared, tuple(leaks.values()))
+
+
+def _differences(
+    honest: Mapping[str, Any], changed: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    for name in {**honest, **changed}:
+        field = first_difference(honest.get(name), changed.get(name))
+        if field is not None:
+            yield name, field
+
+
+def changed_future(panel: MarketPanel, row: int, seed: int) -> MarketPanel:
+    """Return the panel with every field of every later row replaced by noise, some missing."""
+    rng = np.random.default_rng(seed)
+    arrays = {name: getattr(panel, name).copy() for name in PANEL_FIELDS}
+    shape = arrays["close"][row + 1 :].shape
+    for name in BAR_FIELDS:
+        noise = rng.uniform(0.5, 500.0, shape)
+        noise[rng.random(shape) < 0.05] = np.nan
+        arrays[name][row + 1 :] = noise
+    arrays["split"][row + 1 :] = rng.choice([1.0, 2.0, 0.1], shape)
+    arrays["dividend"][row + 1 :] = rng.uniform(0.0, 5.0, shape)
+    return _panel(panel, arrays, len(panel))
+
+
+def cut_short(panel: MarketPanel, row: int) -> MarketPanel:
+    """Return a panel of its own that ends with `row`."""
+    arrays = {name: getattr(panel, name)[: row + 1].copy() for name in PANEL_FIELDS}
+    return _panel(panel, arrays, row + 1)
+
+
+def first_difference(honest: Any, changed: Any, path: str = "") -> str | None:
+    """Return the name of the first field in which two records differ by a single bit, or None."""
+    if type(honest) is not type(changed):
+        return path or "record"
+    if isinstance(honest, np.ndarray):
+        same = np.array_equal(honest, changed, equal_nan=honest.dtype.kind == "f")
+        return None if same else path
+    for name, ours, theirs in _parts(honest, changed):
+        found = first_difference(ours, theirs, f"{path}.{name}" if path else name)
+        if found is not None:
+            return found
+    if is_dataclass(honest) or isinstance(honest, Mapping | tuple):
+        return None
+    # By their text, so that two NaN are one value and 1 is not True.
+    return None if repr(honest) == repr(changed) else path
+
+
+def _parts(honest: Any, changed: Any) -> Iterator[tuple[str, Any, Any]]:
+    if is_dataclass(honest):
+        for field in fields(honest):
+            yield field.name, getattr(honest, field.name), getattr(changed, field.name)
+    elif isinstance(honest, Mapping):
+        for key in sorted({*honest, *changed}):
+            yield str(key), honest.get(key), changed.get(key)
+    elif isinstance(honest, tuple):
+        yield "length", len(honest), len(changed)
+        for number, (ours, theirs) in enumerate(zip(honest, changed, strict=False)):
+            yield str(number), ours, theirs
+
+
+def _records(panel: MarketPanel, engines: EnginesConfig, stages: Sequence[Stage]) -> dict[str, Any]:
+    """Return the record of every stage that has the history for one."""
+    made: dict[type, Any] = {MarketPanel: panel}
+    records = {}
+    for stage in stages:
+        if not set(stage.inputs) <= set(made):
+            continue
+        params = getattr(engines, stage.name, None)
+        try:
+            record = stage.compute(*(made[needed] for needed in stage.inputs), params)
+        except InsufficientHistory:
+            continue
+        made[stage.output] = records[stage.name] = record
+    return records
+
+
+def _panel(panel: MarketPanel, arrays: dict[str, Any], rows: int) -> MarketPanel:
+    # The same fingerprint: an engine seeded by it must be caught if it reads later rows as well.
+    return MarketPanel(
+        sessions=panel.sessions[:rows].copy(),
+        instruments=panel.instruments,
+        fingerprint=panel.fingerprint,
+        sectors=panel.sectors,
+        **arrays,
+    )
