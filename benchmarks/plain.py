@@ -78,6 +78,7 @@ class PlainStrategy(Strategy):
             marks=self.close.copy(),
             lots=np.ones(count, dtype=np.int64),
             working=np.zeros(count, dtype=bool),
+            pending=np.zeros(count, dtype=np.int64),
             usual_value=np.full(count, np.nan),
         )
         plan = plan_orders(weights, book, self.planner)

@@ -263,16 +263,14 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 class _StrictLoader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [
-            self.construct_object(key, deep=True)
-            for key, _ in node.value
-            if key.tag != "tag:yaml.org,2002:merge"
-        ]
-        twice = {key for key in keys if keys.count(key) > 1}
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Before merge keys are resolved: afterwards an overridden key looks like a repeated one.
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise yaml.YAMLError(f"{node.start_mark}: given twice: {', '.join(map(str, twice))}")
-        return super().construct_mapping(node, deep)
+            raise yaml.YAMLError(f"{node.start_mark}: given twice: {', '.join(twice)}")
+        return node
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -76,8 +76,8 @@ class OrderGate:
             self._refuse("max_order_notional_usd", rows, too_large)
 
     def _check_gross(self, book: BookView, after: np.ndarray) -> None:
-        before = _gross_usd(book, book.shares)
-        gross = _gross_usd(book, after)
+        before = _gross_usd(book, book.committed)
+        gross = _gross_usd(book, np.where(book.working, book.committed, np.abs(after)))
         limit = self._params.max_gross
         if not gross <= max(limit * book.equity, before):
             found = f"{gross:,.2f} USD on equity of {book.equity:,.2f} USD"
@@ -90,4 +90,4 @@ class OrderGate:
 
 def _gross_usd(book: BookView, shares: np.ndarray) -> float:
     held = np.flatnonzero(shares)
-    return float(np.abs(shares[held]) @ book.marks[held])
+    return float(shares[held] @ book.marks[held])

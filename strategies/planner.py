@@ -1,6 +1,6 @@
 """From target weights to whole-share orders: pure arithmetic, no venue, no clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +41,8 @@ class BookView:
         Venue shares that make whole traded shares.
     working : bool array
         True where an order is still on its way.
+    pending : int array
+        Signed shares of those orders.
     usual_value : float array
         Usual traded value per session, USD; NaN where unknown.
     """
@@ -51,7 +53,18 @@ class BookView:
     marks: FloatArray
     lots: IntArray
     working: BoolArray
+    pending: IntArray
     usual_value: FloatArray
+
+    @property
+    def committed(self) -> IntArray:
+        """Shares held, or held once the working orders fill, whichever is more: (N,), unsigned.
+
+        A working order that grows a position may fill at any time; one that shrinks it frees
+        nothing before it has filled.
+        """
+        committed: IntArray = np.maximum(np.abs(self.shares), np.abs(self.shares + self.pending))
+        return committed
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +118,14 @@ def plan_orders(
     change = np.where(actionable, wanted - book.shares, 0)
     change = _drop_small(change, wanted, book, params)
     granted = _trim_growth(_cap_participation(change, book, params), book, params)
+    after = replace(book, shares=book.shares + granted)
     rows = _sells_first(granted)
     unreachable = considered & ~actionable & ((weights != 0) | (book.shares != 0))
     return Plan(
         rows=rows,
         quantities=granted[rows],
         held=np.flatnonzero(unreachable),
-        deferred=np.flatnonzero(_worth_finishing(change - granted, book, params)),
+        deferred=np.flatnonzero(_drop_small(change - granted, wanted, after, params)),
     )
 
 
@@ -146,14 +160,6 @@ def _drop_small(
     return np.where((inside_band | too_small) & ~closing, 0, change)
 
 
-def _worth_finishing(missing: IntArray, book: BookView, params: PlannerParams) -> BoolArray:
-    """Return where what an order was cut by is large enough that another would be sent for it."""
-    notional = np.abs(missing) * np.nan_to_num(book.prices)
-    smallest = max(params.min_notional_usd, params.no_trade_band * book.equity)
-    worth: BoolArray = (missing != 0) & (notional >= smallest)
-    return worth
-
-
 def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) -> IntArray:
     if params.max_participation is None:
         return change
@@ -177,14 +183,15 @@ def _trim_growth(change: IntArray, book: BookView, params: PlannerParams) -> Int
     A sale that is capped, or has no price, frees nothing: what it should have paid for waits.
     """
     marks = np.nan_to_num(book.marks)
-    grows = np.abs(book.shares + change) > np.abs(book.shares)
-    reduced = np.where(grows, book.shares, book.shares + change)
-    room = (1.0 - params.cash_buffer) * book.equity - float(np.abs(reduced) @ marks)
-    growth = float((np.abs(book.shares + change) - np.abs(reduced)) @ marks)
+    after = np.abs(book.shares + change)
+    grows = after > np.abs(book.shares)
+    reduced = np.where(grows | book.working, book.committed, after)
+    room = (1.0 - params.cash_buffer) * book.equity - float(reduced @ marks)
+    growth = float(np.where(grows, after - np.abs(book.shares), 0) @ marks)
     if growth <= max(room, 0.0) * (1.0 + 1e-9):
         return change
     share = max(room, 0.0) / growth
-    trimmed = np.trunc(change * share / book.lots).astype(np.int64) * book.lots
+    trimmed = np.trunc(change * share / book.lots * (1.0 + 1e-12)).astype(np.int64) * book.lots
     too_small = np.abs(trimmed) * marks < params.min_notional_usd
     return np.where(grows, np.where(too_small, 0, trimmed), change)
 

@@ -97,9 +97,14 @@ class SleeveStrategy(Strategy):
         self._forget_if_closed(event.client_order_id)
 
     def on_order_canceled(self, event: Any) -> None:
-        self._forget_if_closed(event.client_order_id)
+        self._retry(event)
 
     def on_order_expired(self, event: Any) -> None:
+        self._retry(event)
+
+    def _retry(self, event: Any) -> None:
+        """Ask again at the next close: the order is gone, the target still stands."""
+        self._unfinished[self._columns[event.instrument_id]] = True
         self._forget_if_closed(event.client_order_id)
 
     def on_order_rejected(self, event: Any) -> None:
@@ -159,6 +164,10 @@ class SleeveStrategy(Strategy):
         units, as_of = self.parts.units, panel.as_of
         working = np.zeros(len(self._columns), dtype=bool)
         working[list(self._working.values())] = True
+        pending = np.zeros(len(self._columns), dtype=np.int64)
+        for order_id, column in self._working.items():
+            left = int(self.cache.order(order_id).leaves_qty.as_decimal())
+            pending[column] += left if self.cache.order(order_id).is_buy else -left
         return BookView(
             equity=self.ledger.equity,
             shares=self.ledger.shares.copy(),
@@ -166,6 +175,7 @@ class SleeveStrategy(Strategy):
             marks=self.ledger.marks.copy(),
             lots=units.lots_at(as_of),
             working=working,
+            pending=pending,
             usual_value=self.parts.usual_value(panel),
         )
 

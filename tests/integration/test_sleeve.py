@@ -211,3 +211,24 @@ def test_a_name_without_a_price_is_bought_when_it_has_one_again(
         (days[3], 0, "BUY", 4_000, "FILLED"),
     ]
     assert _decisions(node) == [(days[0], 1, ("A.US",), ()), (days[3], 1, (), ())]
+
+
+def test_an_order_that_was_cancelled_for_want_of_a_quote_is_asked_again(
+    quiet_market, run, node_of, fixed_book
+):
+    market = quiet_market(open={WARM + 1: np.nan})
+    node = node_of()
+    dropping = node.model_copy(
+        update={
+            "execution": node.execution.model_copy(
+                update={"router": node.execution.router.model_copy(update={"unquoted": "drop"})}
+            )
+        }
+    )
+
+    with fixed_book({"A.US": 0.4}):
+        finished = run(dropping, market, first=WARM)
+
+    statuses = [status for *_, status in _orders(finished)]
+    assert statuses == ["CANCELLED", "FILLED"]
+    assert finished.sleeve.ledger.shares.tolist() == [4_000, 0]

@@ -57,6 +57,7 @@ def books(draw, count, *, all_cash=False, tradable=False, shorts=False):
         marks=marks,
         lots=_several(draw, st.sampled_from([1, 1, 2, 28]), count),
         working=working,
+        pending=np.zeros(count, dtype=np.int64),
         usual_value=_several(draw, st.floats(1e3, 1e7), count),
     )
 
@@ -224,7 +225,7 @@ def _paid_for(orders: dict[int, int], book: BookView, params: PlannerParams) -> 
     granted = dict(orders)
     for row, change in growing.items():
         lot = int(book.lots[row])
-        cut = int(change * (free / growth) / lot) * lot
+        cut = int(change * (free / growth) / lot * (1.0 + 1e-12)) * lot
         granted[row] = cut if abs(cut) * book.marks[row] >= params.min_notional_usd else 0
     return granted
 
@@ -303,7 +304,7 @@ def test_deferred_orders_finish_where_an_uncapped_plan_would_have_gone(case, ses
 def test_the_order_of_the_instruments_does_not_matter(case, params, seed):
     weights, book = case
     order = np.random.default_rng(seed).permutation(len(weights))
-    fields = ("shares", "prices", "marks", "lots", "working", "usual_value")
+    fields = ("shares", "prices", "marks", "lots", "working", "pending", "usual_value")
     shuffled = replace(book, **{name: getattr(book, name)[order] for name in fields})
 
     plan = plan_orders(weights, book, params)

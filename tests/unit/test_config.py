@@ -512,3 +512,10 @@ def test_merging_changes_neither_mapping():
 
     assert deep_merge(base, over) == {"a": {"b": 1, "c": [3]}, "d": 4}
     assert (base, over) == ({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}, "d": 4})
+
+
+def test_an_anchored_mapping_that_merges_another_may_be_merged_again(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text("b0: &b0 {x: 1}\na: {b: &m {<<: *b0, x: 2}}\ntop: {<<: *m}\n")
+
+    assert read_yaml(path)["top"] == {"x": 2}

@@ -16,6 +16,7 @@ def _book_of(prices, *, shares=None, cash=0.0, **changes) -> BookView:
         "equity": cash + float(held @ np.nan_to_num(marks)),
         "lots": np.ones(len(prices), dtype=np.int64),
         "working": np.zeros(len(prices), dtype=bool),
+        "pending": np.zeros(len(prices), dtype=np.int64),
         "usual_value": np.full(len(prices), np.nan),
     }
     fields |= {

@@ -406,3 +406,31 @@ def test_equity_that_sizes_nothing_has_no_plan(book_of, equity):
 def test_settings_out_of_bounds_are_refused(bad):
     with pytest.raises(ValidationError, match=next(iter(bad))):
         PlannerParams(**bad)
+
+
+def test_an_order_on_its_way_leaves_less_room_for_another(book_of):
+    book = book_of([10.0, 10.0], cash=100_000.0, working=[True, False], pending=[9_500, 0])
+
+    plan = _plan([0.0, 0.95], book)
+
+    # 100 000 less the 95 000 that the working order may still spend
+    assert _orders(plan) == [(1, 500)]
+    assert plan.deferred.tolist() == [1]
+
+
+def test_a_sale_on_its_way_frees_nothing_before_it_has_filled(book_of):
+    book = book_of(
+        [10.0, 10.0], shares=[9_500, 0], cash=5_000.0, working=[True, False], pending=[-9_500, 0]
+    )
+
+    assert _orders(_plan([0.0, 0.95], book)) == [(1, 500)]
+
+
+def test_the_tail_of_a_capped_closing_sale_is_not_forgotten(book_of):
+    book = book_of([10.0], shares=[5_040], cash=0.0, usual_value=[100_000.0])
+    params = PlannerParams(max_participation=0.5, min_notional_usd=500.0)
+
+    plan = _plan([0.0], book, params)
+
+    assert _orders(plan) == [(0, -5_000)]
+    assert plan.deferred.tolist() == [0]
