@@ -217,7 +217,8 @@ def _large_returns(case: Case, kept: BoolArray) -> Iterator[_Finding]:
         Severity.WARNING,
         "close",
         "the price moves more than 40 % and no split or dividend explains it",
-        "the row was kept; check the price, and add the action if there was one",
+        "the row was kept; check the price: a split that the file does not list can be inferred"
+        " from its adjusted close",
         values=[f"{close[row + 1]:g} ({change[row]:+.0%})" for row in large],
     )
 

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from persistence.database import Database, upsert
 from persistence.tables import historical as tables
@@ -30,6 +30,20 @@ TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "
 
 INFERRED = "inferred"
 """Source of an action that was derived from prices, not recorded."""
+
+EVENT_FACTS = (
+    "dataset_id",
+    "instrument_id",
+    "trade_date",
+    "rule",
+    "severity",
+    "value",
+    "message",
+    "source_file",
+    "source_row",
+    "source_column",
+)
+"""What makes a finding the same finding."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -159,31 +173,34 @@ class HistoricalStore:
                 _bump(connection, dataset_id)
         return Written(changed, bars.vanished, acted.vanished_actions)
 
-    def write_quality_events(self, events: Sequence[Fact]) -> int:
-        """Store findings about the data; a finding that is known already is not repeated."""
-        names = (
-            "dataset_id",
-            "instrument_id",
-            "trade_date",
-            "rule",
-            "severity",
-            "value",
-            "message",
-            "source_file",
-            "source_row",
-            "source_column",
-        )
+    def write_quality_events(
+        self, dataset_id: str, instrument_id: str | None, events: Sequence[Fact]
+    ) -> int:
+        """Make `events` the open findings about an instrument; return how many are new.
+
+        A finding that is known already is not repeated. One that is not among `events` any more
+        is resolved: it stays, with the time.
+
+        Parameters
+        ----------
+        instrument_id : str or None
+            None stands for what belongs to no instrument, a file that was refused for example.
+        """
         now = datetime.now(UTC)
-        rows = [
-            (content_hash(values), *values, now)
-            for values in (tuple(event.get(name) for name in names) for event in events)
-        ]
-        counted = select(func.count()).select_from(tables.data_quality_events)
+        found = {
+            content_hash(values): values
+            for values in (tuple(event.get(name) for name in EVENT_FACTS) for event in events)
+        }
+        rows = [(event_id, *values, now, None) for event_id, values in found.items()]
+        columns = ("event_id", *EVENT_FACTS, "created_at", "resolved_at")
         with self.database.writer() as connection:
-            before = connection.execute(counted).scalar_one()
-            columns = ("event_id", *names, "created_at")
+            known = _known_events(connection, dataset_id, instrument_id)
             upsert(connection, tables.data_quality_events, columns, rows, update=False)
-            return int(connection.execute(counted).scalar_one() - before)
+            gone = [key for key, resolved in known.items() if key not in found and not resolved]
+            back = [key for key, resolved in known.items() if key in found and resolved]
+            _set_resolved(connection, gone, now)
+            _set_resolved(connection, back, None)
+        return len(found.keys() - known.keys())
 
     def datasets(self) -> list[dict[str, Any]]:
         """Return every dataset, by id."""
@@ -218,17 +235,39 @@ class HistoricalStore:
         return sorted(rows, key=lambda row: (row["instrument_id"], row["ex_date"]))
 
     def quality_events(
-        self, dataset_id: str | None = None, limit: int = 1000
+        self, dataset_id: str | None = None, limit: int = 1000, *, resolved: bool = False
     ) -> list[dict[str, Any]]:
-        """Return findings about the data, errors first."""
+        """Return the open findings about the data, errors first; or those that were resolved."""
         events = tables.data_quality_events
-        query = select(events).order_by(
+        is_open = events.c.resolved_at.is_(None)
+        query = select(events).where(~is_open if resolved else is_open)
+        query = query.order_by(
             events.c.severity, events.c.source_file, events.c.source_row, events.c.event_id
         )
         if dataset_id is not None:
             query = query.where(events.c.dataset_id == dataset_id)
         with self.database.reader() as connection:
             return _dicts(connection.execute(query.limit(limit)).all())
+
+
+def _known_events(
+    connection: Connection, dataset_id: str, instrument_id: str | None
+) -> dict[str, datetime | None]:
+    """Return when each finding about an instrument was resolved; None while it is open."""
+    events = tables.data_quality_events.c
+    query = select(events.event_id, events.resolved_at).where(
+        events.dataset_id == dataset_id, events.instrument_id.is_not_distinct_from(instrument_id)
+    )
+    return {row.event_id: row.resolved_at for row in connection.execute(query)}
+
+
+def _set_resolved(
+    connection: Connection, event_ids: Sequence[str], moment: datetime | None
+) -> None:
+    events = tables.data_quality_events
+    change = update(events).where(events.c.event_id == bindparam("key")).values(resolved_at=moment)
+    if event_ids:
+        connection.execute(change, [{"key": event_id} for event_id in event_ids])
 
 
 def instruments_of(connection: Connection, dataset_id: str) -> list[dict[str, Any]]:

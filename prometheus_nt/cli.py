@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from adapters.inference import DividendBasis
 from prometheus_nt.config import NodeConfig, Settings, load_config
 from prometheus_nt.domain.errors import PrometheusError
 
@@ -174,6 +175,17 @@ def data_ingest(
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset to fill.")] = None,
     market: Annotated[str, typer.Option(help="Market whose sessions the data keep.")] = "US_EQ",
     symbols: Annotated[str | None, typer.Option(help="Comma-separated; default all.")] = None,
+    split_adjusted: Annotated[
+        bool, typer.Option(help="The files divide prices by later splits, as Yahoo's do.")
+    ] = False,
+    infer_actions: Annotated[
+        DividendBasis | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Infer splits and dividends from the adjusted close: PRIOR_CLOSE where a vendor "
+            "relates a dividend to the close before it (Yahoo, EODHD), EX_CLOSE to the one after.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Read prices, check them, and store them under the name of a dataset.
@@ -185,7 +197,7 @@ def data_ingest(
     from prometheus_nt.jobs.data import SourceSpec, ingest_named
 
     chosen = None if symbols is None else tuple(item.strip() for item in symbols.split(","))
-    spec = SourceSpec(source, path, dataset, market, chosen)
+    spec = SourceSpec(source, path, dataset, market, chosen, split_adjusted, infer_actions)
     with _progress() as progress:
         reports = ingest_named(Settings.from_environment(), spec, progress)
     if as_json:

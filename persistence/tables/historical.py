@@ -159,5 +159,7 @@ data_quality_events = Table(
     Column("source_row", Integer),
     Column("source_column", String(128)),
     Column("created_at", UtcDateTime, nullable=False),
+    # When a later ingest no longer met it: findings are resolved, never deleted.
+    Column("resolved_at", UtcDateTime),
     Index(None, "dataset_id", "instrument_id"),
 )

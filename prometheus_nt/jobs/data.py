@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.files import FileSource
+from adapters.files import FileOptions, FileSource
+from adapters.inference import DividendBasis
 from adapters.sample import sample_ohlcv, sample_sp500
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource, Severity
 from persistence.panel_cache import load_panel
@@ -21,13 +22,20 @@ Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """What to ingest: `kind` is `sample`, `csv` or `parquet`; files need a path and a dataset."""
+    """What to ingest: `kind` is `sample`, `csv` or `parquet`; files need a path and a dataset.
+
+    split_adjusted : the files divide prices by later splits, as Yahoo's do.
+    infer_actions : how the adjusted close relates to dividends, to infer actions from it; None
+        takes only the actions that the files list.
+    """
 
     kind: str
     path: Path | None = None
     dataset: str | None = None
     market_id: str = "US_EQ"
     symbols: tuple[str, ...] | None = None
+    split_adjusted: bool = False
+    infer_actions: DividendBasis | None = None
 
 
 def ingest_named(
@@ -109,4 +117,5 @@ def _sources(spec: SourceSpec) -> list[MarketDataSource]:
         description=f"Daily bars from {spec.kind} files.",
         survivorship="Unknown: the files do not say whether delisted names are missing.",
     )
-    return [FileSource(spec.path, info)]
+    options = FileOptions(split_adjusted=spec.split_adjusted, infer=spec.infer_actions)
+    return [FileSource(spec.path, info, options)]

@@ -80,7 +80,7 @@ def ingest(
     store.write_dataset(asdict(source.info))
     store.write_instruments(dataset_id, [asdict(instrument) for instrument in chosen])
     report = IngestReport(dataset_id, (), (), 0, 0, 0, tuple(source.refused()))
-    _store_issues(store, report.issues)
+    _store_issues(store, dataset_id, None, report.issues)
     for done, instrument in enumerate(chosen, start=1):
         one = _ingest_one(source, store, instrument, now or datetime.now(UTC))
         report = _together(report, one)
@@ -118,14 +118,14 @@ def _ingest_one(
         table, actions = source.read(instrument_id), source.actions(instrument_id)
     except DataError as unusable:
         issues: tuple[Issue, ...] = (as_issue(unusable, info.dataset_id, instrument_id),)
-        _store_issues(store, issues)
+        _store_issues(store, info.dataset_id, instrument_id, issues)
         return IngestReport(info.dataset_id, (), (instrument_id,), 0, 0, 0, issues)
     case = Case(info.dataset_id, table, actions, MarketCalendar.of(info.market_id), now)
     kept, findings = check_prices(case)
     good = table.in_order(kept)
     written = _store(store, info, instrument, good, actions)
     issues = (*table.issues, *findings, *_vanished(case, written))
-    _store_issues(store, issues)
+    _store_issues(store, info.dataset_id, instrument_id, issues)
     read = len(table) + _unread_rows(table)
     return IngestReport(
         info.dataset_id,
@@ -180,10 +180,11 @@ def _vanished(case: Case, written: Written) -> list[Issue]:
     ]
 
 
-def _store_issues(store: HistoricalStore, issues: Sequence[Issue]) -> None:
-    if issues:
-        facts = [asdict(issue) | {"severity": str(issue.severity)} for issue in issues]
-        store.write_quality_events(facts)
+def _store_issues(
+    store: HistoricalStore, dataset_id: str, instrument_id: str | None, issues: Sequence[Issue]
+) -> None:
+    facts = [asdict(issue) | {"severity": str(issue.severity)} for issue in issues]
+    store.write_quality_events(dataset_id, instrument_id, facts)
 
 
 def _together(report: IngestReport, one: IngestReport) -> IngestReport:

@@ -174,11 +174,35 @@ def test_a_finding_is_stored_once(store):
     }
     other = event | {"source_row": 3, "severity": "WARNING"}
 
-    assert store.write_quality_events([event, other]) == 2
-    assert store.write_quality_events([event]) == 0
+    assert store.write_quality_events("demo", "A.US", [event, other]) == 2
+    assert store.write_quality_events("demo", "A.US", [event, other]) == 0
     assert [found["severity"] for found in store.quality_events("demo")] == ["ERROR", "WARNING"]
     assert len(store.quality_events(limit=1)) == 1
     assert store.quality_events("other") == []
+
+
+def test_a_finding_that_is_not_met_again_is_resolved_and_comes_back_if_it_does(store):
+    event = {
+        "dataset_id": "demo",
+        "instrument_id": "A.US",
+        "rule": "missing_price",
+        "severity": "ERROR",
+        "value": "nan",
+        "message": "a.csv, row 2: no price; fill it in",
+    }
+    refused = event | {"instrument_id": None, "rule": "unsafe_symbol"}
+    store.write_quality_events("demo", "A.US", [event])
+    store.write_quality_events("demo", None, [refused])
+
+    store.write_quality_events("demo", "A.US", [])
+
+    assert [found["rule"] for found in store.quality_events("demo")] == ["unsafe_symbol"]
+    (resolved,) = store.quality_events("demo", resolved=True)
+    assert resolved["rule"] == "missing_price"
+    assert resolved["resolved_at"] >= resolved["created_at"]
+    assert store.write_quality_events("demo", "A.US", [event]) == 0
+    assert len(store.quality_events("demo")) == 2
+    assert store.quality_events("demo", resolved=True) == []
 
 
 def test_a_dataset_cannot_change_what_its_prices_mean(store):

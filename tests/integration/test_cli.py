@@ -103,6 +103,21 @@ def test_bad_rows_are_named_kept_out_and_listed_while_good_ones_are_stored(prome
     assert dataset["rows"] == 7 + 6
 
 
+def test_a_mended_file_passes_the_check(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    broken = GOOD.replace("2012-03-06,10,11,9,10", "2012-03-06,10,8,9,-1")
+    (folder / "MENDED.csv").write_text(broken)
+    prometheus("data", "ingest", "csv", folder, "--dataset", "mine")
+    before, _, _ = prometheus("data", "check", "mine")
+
+    (folder / "MENDED.csv").write_text(GOOD)
+    prometheus("data", "ingest", "csv", folder, "--dataset", "mine")
+    after, _, _ = prometheus("data", "check", "mine")
+
+    assert (before, after) == (1, 0)
+
+
 def test_a_source_without_its_path_or_name_says_which(prometheus, tmp_path):
     no_path = prometheus("data", "ingest", "csv")
     no_name = prometheus("data", "ingest", "csv", tmp_path)
