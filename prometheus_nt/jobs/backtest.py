@@ -29,7 +29,7 @@ from persistence.run_rows import (
 )
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.errors import DataError, DeterminismError
+from prometheus_nt.domain.errors import ConfigError, DataError, DeterminismError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
@@ -109,6 +109,7 @@ def _load(config: NodeConfig, stores: Stores) -> _Market:
     panel = panel_of(stores, config.data.dataset)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
+    _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     benchmark = None
     if config.data.benchmark is not None:
         dataset = config.data.benchmark_dataset or config.data.dataset
@@ -116,6 +117,28 @@ def _load(config: NodeConfig, stores: Stores) -> _Market:
         benchmark = _aligned(panel, sessions, levels)
     first, last = _traded_rows(config, panel)
     return _Market(panel, benchmark, first, last)
+
+
+def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
+    """Raise `ConfigError` for settings that this dataset cannot honour."""
+    name = dataset["dataset_id"]
+    if dataset["market_id"] != config.market:
+        raise ConfigError(
+            f"market: dataset {name!r} keeps the sessions of {dataset['market_id']}, "
+            f"not of {config.market}"
+        )
+    for sleeve in config.sleeves:
+        universe = config.engines_of(sleeve).universe
+        unknown = sorted(set(universe.exclude) - set(panel.instruments))
+        if unknown:
+            raise ConfigError(
+                f"engines.universe.exclude: not in dataset {name!r}: {', '.join(unknown)}"
+            )
+        if universe.min_price is not None and dataset["adjustment"] == "TOTAL_RETURN":
+            raise ConfigError(
+                f"engines.universe.min_price: dataset {name!r} has adjusted closes only, so the "
+                "price of the day is unknown; set it to null"
+            )
 
 
 def _traded_rows(config: NodeConfig, panel: MarketPanel) -> tuple[int, int]:

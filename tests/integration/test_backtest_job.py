@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
+from adapters.sample import sample_ohlcv, sample_sp500
 from persistence.artifacts import RunFolder
 from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.errors import ConfigError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
@@ -122,6 +123,33 @@ def test_a_run_that_fails_is_marked_failed(stores):
         run_backtest(broken, stores)
     _, rows = stores.runtime.listing("runs", Filters())
     assert {row[4] for row in rows} == {"COMPLETED"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("engines.universe.exclude=[ZZZ.US]", "engines.universe.exclude: .*ZZZ.US"),
+        ("instruments=[ZZZ.US]", "not in the panel: ZZZ.US"),
+        ("data.dataset=sample_none", "sample_none"),
+    ],
+)
+def test_what_the_dataset_does_not_have_is_refused_by_name(stores, setting, message):
+    config = load_config([CONFIG], [*WINDOW, setting])
+
+    with pytest.raises(PrometheusError, match=message):
+        run_backtest(config, stores)
+
+
+def test_a_price_filter_on_adjusted_closes_is_refused(sqlite_database, tmp_path):
+    stores = _stores(sqlite_database, tmp_path)
+    ingest(sample_sp500(), stores.historical, symbols=["AAPL", "MSFT"])
+    config = load_config(
+        [Path("configs/us_core_long_eq.yaml")],
+        ["engines.universe.min_price=5", "data.benchmark=null"],
+    )
+
+    with pytest.raises(ConfigError, match="min_price: .* set it to null"):
+        run_backtest(config, stores)
 
 
 def test_a_portfolio_filter_given_a_strategy_matches_its_sleeves(stores):
