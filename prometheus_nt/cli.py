@@ -261,15 +261,14 @@ def check_lookahead(
         reports = run_check(node, stores, cuts=cuts, progress=progress)
     columns = ("sleeve", "stage", "compared", "verdict", "field", "as_of", "changed_after")
     rows: list[tuple[Any, ...]] = []
-    for sleeve_id, found in reports:
-        leaks = {leak.stage: leak for leak in found.leaks}
+    for sleeve_id, found in reports.items():
         for stage, compared in found.compared.items():
-            leak = leaks.get(stage)
+            leak = found.leaks.get(stage)
             verdict = "LEAK" if leak else ("ok" if compared else "never warm")
             where = (leak.field, leak.as_of, leak.cut) if leak else (None, None, None)
             rows.append((sleeve_id, stage, compared, verdict, *where))
     _print_rows(columns, rows, as_json)
-    if any(found.leaks for _, found in reports):
+    if any(found.leaks for found in reports.values()):
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,67 +40,73 @@ class Leak:
 
 @dataclass(frozen=True)
 class LookaheadReport:
-    """What was compared, and every leak found; `silent` stages never had enough history."""
+    """How many records of each stage were compared, and the first leak of each that leaks."""
 
     compared: dict[str, int]
-    leaks: tuple[Leak, ...]
-
-    @property
-    def silent(self) -> tuple[str, ...]:
-        return tuple(name for name, count in self.compared.items() if count == 0)
+    leaks: dict[str, Leak]
 
 
 def check_lookahead(
     config: NodeConfig, stores: Stores, *, cuts: int = 4, progress: Progress | None = None
-) -> list[tuple[str, LookaheadReport]]:
+) -> dict[str, LookaheadReport]:
     """Return the report of each sleeve of a node, on its own data and settings."""
     panel = panel_of(stores, config.data.dataset)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
-    reports = []
-    for done, sleeve in enumerate(config.sleeves):
-        engines = config.engines_of(sleeve)
-        reports.append((sleeve.sleeve_id, look_ahead(panel, engines, cuts=cuts, seed=config.seed)))
-        if progress is not None:
-            progress(done + 1, len(config.sleeves), sleeve.sleeve_id)
-    return reports
+    engines = {sleeve.sleeve_id: config.engines_of(sleeve) for sleeve in config.sleeves}
+    return look_ahead(panel, engines, cuts=cuts, seed=config.seed, progress=progress)
 
 
 def look_ahead(
     panel: MarketPanel,
-    engines: EnginesConfig,
+    engines: Mapping[str, EnginesConfig],
     *,
     stages: Sequence[Stage] = PIPELINE,
     cuts: int = 4,
     seed: int = 0,
-) -> LookaheadReport:
+    progress: Progress | None = None,
+) -> dict[str, LookaheadReport]:
     """Compare every stage's records before several cuts with those on changed futures.
 
     Parameters
     ----------
+    engines : mapping of sleeve id to the engine settings to check
     stages : sequence of Stage
         The table to check; a planted leak in it must be found.
     cuts : int
         Cuts, spread over the second half of the panel, where every engine has warmed up.
     """
-    compared = {stage.name: 0 for stage in stages}
-    leaks: dict[str, Leak] = {}
-    for row in np.linspace(len(panel) // 2, len(panel) - 2, cuts).astype(int).tolist():
-        cut = panel.sessions[row].astype(object)
+    reports = {name: LookaheadReport({stage.name: 0 for stage in stages}, {}) for name in engines}
+    rows = np.linspace(len(panel) // 2, len(panel) - 2, cuts).astype(int).tolist()
+    for done, row in enumerate(rows, start=1):
+        # Made once for all sleeves: what they share is then derived once.
         changes = {
             "later rows replaced by noise": changed_future(panel, row, seed + row),
             "later rows dropped": cut_short(panel, row),
         }
-        for back in SESSIONS_BEFORE_CUT:
-            as_of = panel.sessions[row - back].astype(object)
-            honest = _records(panel.until(as_of), engines, stages)
-            for name in honest:
-                compared[name] += 1
-            for change, history in changes.items():
-                changed = _records(history.until(as_of), engines, stages)
-                for name, field in _differences(honest, changed):
-                    leaks.setdefault(name, Leak(name, field, as_of, cut, change))
-    return LookaheadReport(compared, tuple(leaks.values()))
+        for name, settings in engines.items():
+            _compare(panel, row, changes, partial(_records, settings, stages), reports[name])
+        if progress is not None:
+            progress(done, len(rows), f"cut at {panel.sessions[row]}")
+    return reports
+
+
+def _compare(
+    panel: MarketPanel,
+    row: int,
+    changes: Mapping[str, MarketPanel],
+    records: Callable[[MarketPanel], dict[str, Any]],
+    report: LookaheadReport,
+) -> None:
+    cut = panel.sessions[row].astype(object)
+    for back in SESSIONS_BEFORE_CUT:
+        as_of = panel.sessions[row - back].astype(object)
+        honest = records(panel.until(as_of))
+        for stage in honest:
+            report.compared[stage] += 1
+        for change, history in changes.items():
+            for stage, field in _differences(honest, records(history.until(as_of))):
+                report.leaks.setdefault(stage, Leak(stage, field, as_of, cut, change))
 
 
 def _differences(
@@ -161,7 +168,7 @@ def _parts(honest: Any, changed: Any) -> Iterator[tuple[str, Any, Any]]:
             yield str(number), ours, theirs
 
 
-def _records(panel: MarketPanel, engines: EnginesConfig, stages: Sequence[Stage]) -> dict[str, Any]:
+def _records(engines: EnginesConfig, stages: Sequence[Stage], panel: MarketPanel) -> dict[str, Any]:
     """Return the record of every stage that has the history for one."""
     made: dict[type, Any] = {MarketPanel: panel}
     records = {}

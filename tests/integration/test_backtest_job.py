@@ -148,7 +148,7 @@ def test_a_price_filter_on_adjusted_closes_is_refused(sqlite_database, tmp_path)
         ["engines.universe.min_price=5", "data.benchmark=null"],
     )
 
-    with pytest.raises(ConfigError, match="min_price: .* set it to null"):
+    with pytest.raises(ConfigError, match=r"min_price: .* set it to null"):
         run_backtest(config, stores)
 
 

@@ -15,13 +15,12 @@ from prometheus_nt.jobs.check import first_difference, look_ahead
 
 SESSIONS, NAMES = 420, 8
 
-ENGINES = EnginesConfig.model_validate(
-    {
-        "stability": {"lookback": 21, "min_observations": 10},
-        "assessment": {"momentum_lookback": 42, "momentum_skip": 5},
-        "universe": {"min_history_sessions": 30},
-    }
-)
+QUICK = {
+    "stability": {"lookback": 21, "min_observations": 10},
+    "assessment": {"momentum_lookback": 42, "momentum_skip": 5},
+    "universe": {"min_history_sessions": 30},
+}
+ENGINES = {"sleeve": EnginesConfig.model_validate(QUICK)}
 
 
 @pytest.fixture(scope="module")
@@ -160,27 +159,27 @@ CLEAN = (momentum, expanding_zscore, ranked)
 def test_a_planted_leak_is_found_and_named(panel, leak):
     table = (Stage("planted", _rows(leak), (MarketPanel,), Signal),)
 
-    report = look_ahead(panel, ENGINES, stages=table)
+    report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
 
-    assert [found.stage for found in report.leaks] == ["planted"]
-    assert report.leaks[0].field == "values"
-    assert report.leaks[0].as_of <= report.leaks[0].cut
+    leak = report.leaks["planted"]
+    assert (leak.stage, leak.field) == ("planted", "values")
+    assert leak.as_of <= leak.cut
 
 
 @pytest.mark.parametrize("engine", CLEAN, ids=lambda engine: engine.__name__)
 def test_an_honest_engine_is_not_accused(panel, engine):
     table = (Stage("honest", _rows(engine), (MarketPanel,), Signal),)
 
-    report = look_ahead(panel, ENGINES, stages=table)
+    report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
 
-    assert report.leaks == ()
+    assert report.leaks == {}
     assert report.compared["honest"] > 0
 
 
 def test_every_row_of_the_day_is_honest(panel):
-    report = look_ahead(panel, ENGINES)
+    report = look_ahead(panel, ENGINES)["sleeve"]
 
-    assert report.leaks == ()
+    assert report.leaks == {}
     needed = {stage.name for stage in PIPELINE if not stage.evidence}
     assert needed <= {name for name, count in report.compared.items() if count > 0}
 
@@ -199,9 +198,9 @@ def test_a_leak_downstream_of_a_leak_is_found_in_both(panel):
         Stage("downstream", passed_on, (Signal,), Passed),
     )
 
-    report = look_ahead(panel, ENGINES, stages=table)
+    report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
 
-    assert {leak.stage: leak.field for leak in report.leaks} == {
+    assert {stage: leak.field for stage, leak in report.leaks.items()} == {
         "planted": "values",
         "downstream": "total",
     }
