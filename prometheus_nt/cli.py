@@ -272,6 +272,27 @@ def check_lookahead(
         raise typer.Exit(1)
 
 
+@check_app.command("alpha")
+def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFlag = False) -> None:
+    """Rank correlation of each alpha family with later returns, with confidence intervals.
+
+    Example: [cyan]prometheus check alpha configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.alpha import measure_alpha
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = _node(config, assign)
+    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+        found = measure_alpha(node, stores, progress)
+    figures = ("sessions", "mean", "low", "high", "t_statistic", "positive_share")
+    columns = ("sleeve", "family", "horizon", *figures, "turnover")
+    rows = []
+    for item in found:
+        known = (getattr(item.ic, figure) for figure in figures)
+        rows.append((item.sleeve_id, item.family, item.horizon, *known, item.turnover))
+    _print_rows(columns, rows, as_json)
+
+
 @config_app.command("show")
 def config_show(config: ConfigPaths, assign: Assignments = None, as_json: JsonFlag = False) -> None:
     """Print the resolved configuration of every sleeve, with its hash.
