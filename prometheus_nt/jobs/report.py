@@ -82,6 +82,7 @@ def load_run_series(folder: RunFolder) -> RunSeries:
         sectors=tuple(sectors[name] for name in instruments) if known else (),
         fills=_fill_table(folder),
         other_cash_flows={"delistings": table["delistings"]},
+        regimes=table["regime"] if any(table["regime"]) else None,
     )
 
 
@@ -188,8 +189,16 @@ def _equity(mirror: Mirror, benchmark: FloatArray | None) -> dict[str, Any]:
         "net": np.array([value.sum() for value in values]) / equity,
         "turnover": np.maximum(by_session["bought"], by_session["sold"]) / equity,
         "benchmark": unknown if benchmark is None else benchmark,
+        "regime": _known_regimes(mirror),
         **{name: by_session[name] for name in (*COST_KINDS, "dividends", "delistings")},
     }
+
+
+def _known_regimes(mirror: Mirror) -> list[str | None]:
+    """Return, per session, the label of the close before it; None where there was none."""
+    labels = {item.record.as_of: item.record.label.value for item in mirror.regimes}
+    before = [None, *(held.as_of for held in mirror.holdings[:-1])]
+    return [labels.get(as_of) for as_of in before]
 
 
 def _by_session(mirror: Mirror, sessions: np.ndarray) -> dict[str, FloatArray]:

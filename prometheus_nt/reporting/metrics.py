@@ -3,9 +3,11 @@
 Formulas and conventions are those of `performance`; a figure that is undefined is None, never 0.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from prometheus_nt.domain.record import FloatArray, SessionArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, SessionArray
 from prometheus_nt.reporting.performance import (
     alpha_annual,
     annual_rate,
@@ -121,3 +123,47 @@ def trading_statistics(series: RunSeries) -> Metrics:
         "num_fills": len(series.fills),
         "num_sessions": len(series),
     }
+
+
+@dataclass(frozen=True)
+class RegimeFigures:
+    """A run's sessions that began in one regime; rates are annual, None where too few to say."""
+
+    label: str
+    sessions: int
+    share: float
+    mean_return: float | None
+    volatility: float | None
+    sharpe: float | None
+    worst_session: float | None
+    turnover: float | None
+    costs_usd: float
+
+
+def regime_figures(series: RunSeries) -> list[RegimeFigures]:
+    """Return the figures of each regime, the most frequent first; empty if none was recorded.
+
+    A session belongs to the regime that was known before it began, so that the table says what a
+    reader could have expected, not what the session itself turned the regime into.
+    """
+    if series.regimes is None:
+        return []
+    labels = [label for label in dict.fromkeys(series.regimes.tolist()) if label is not None]
+    figures = [_of_regime(series, label, series.regimes == label) for label in labels]
+    return sorted(figures, key=lambda each: -each.sessions)
+
+
+def _of_regime(series: RunSeries, label: str, inside: BoolArray) -> RegimeFigures:
+    returns = series.returns[inside]
+    costs = sum(float(series.costs[kind][inside].sum()) for kind in COST_KINDS)
+    return RegimeFigures(
+        label=label,
+        sessions=len(returns),
+        share=len(returns) / len(series),
+        mean_return=annual_rate(returns),
+        volatility=annualised_volatility(returns),
+        sharpe=annualised_sharpe(returns),
+        worst_session=float(returns.min()) if np.isfinite(returns).all() else None,
+        turnover=annual_rate(series.turnover[inside]),
+        costs_usd=costs,
+    )

@@ -118,6 +118,8 @@ class RunSeries:
     other_cash_flows : mapping of kind to a (T,) array
         Money that moved without a trade, dividends apart: borrow fees, interest, proceeds of
         delistings; > 0 is received.
+    regimes : (T,) array of labels, None where unknown; or None
+        The market's regime as it was known before each session: that of the close before.
 
     Raises
     ------
@@ -145,6 +147,7 @@ class RunSeries:
     sectors: tuple[str | None, ...]
     fills: FillTable
     other_cash_flows: Mapping[str, FloatArray] = field(default_factory=dict)
+    regimes: npt.NDArray[np.object_] | None = None
 
     def __post_init__(self) -> None:
         self._check_sessions()
@@ -183,6 +186,8 @@ class RunSeries:
         for name, array in arrays.items():
             _require_shape(name, array, (count,))
         _require_shape("weights", self.weights, (count, names))
+        if self.regimes is not None:
+            _require_shape("regimes", self.regimes, (count,))
         if len(self.sectors) not in (0, names):
             raise DataError(f"sectors: expected {names} or none, found {len(self.sectors)}")
 

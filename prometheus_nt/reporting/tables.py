@@ -18,7 +18,7 @@ from prometheus_nt.reporting.formats import (
     usd,
     whole,
 )
-from prometheus_nt.reporting.metrics import Metrics
+from prometheus_nt.reporting.metrics import Metrics, regime_figures
 from prometheus_nt.reporting.periods import DrawdownPeriod, monthly_returns, yearly_returns
 from prometheus_nt.reporting.series import FillTable, RunSeries
 
@@ -137,6 +137,29 @@ def drawdown_table(periods: Sequence[DrawdownPeriod]) -> Table:
         for number, period in enumerate(periods, start=1)
     ]
     return _table(("No.", "Depth", "First below", "Trough", "Recovered", "Sessions below"), rows)
+
+
+def regime_table(series: RunSeries) -> Table:
+    """Return the run's figures by the regime known before each session."""
+    found = regime_figures(series)
+    if not found:
+        return Unavailable("the node recorded no regime; name it under `evidence`")
+    rows = [
+        (
+            _text(each.label),
+            whole(each.sessions),
+            brief_percent(each.share),
+            percent(each.mean_return),
+            percent(each.volatility),
+            ratio(each.sharpe),
+            percent(each.worst_session),
+            brief_percent(each.turnover),
+            usd(each.costs_usd),
+        )
+        for each in found
+    ]
+    head = ("Regime", "Sessions", "Share", "Mean return, annual", "Volatility, annual")
+    return _table((*head, "Sharpe ratio", "Worst session", "Turnover, annual", "Costs"), rows)
 
 
 def monthly_table(series: RunSeries) -> str:

@@ -43,6 +43,7 @@ from prometheus_nt.reporting.tables import (
     metrics_table,
     monthly_table,
     positions_table,
+    regime_table,
 )
 
 HEADLINE = (
@@ -149,6 +150,12 @@ def _performance_sections(series: RunSeries, metrics: Metrics) -> list[Section]:
             "Monthly returns",
             "The first and the last month count as far as the run goes.",
             (monthly_table(series),),
+        ),
+        Section(
+            "regimes",
+            "By regime",
+            "Each session under the regime of the close before it, as it was known then.",
+            (regime_table(series),),
         ),
         Section("yearly", "Yearly returns", "Calendar years.", (yearly_chart(series),), True),
         Section(

@@ -56,6 +56,7 @@ def make_series(fills):
             instruments=("AAA.US", "BBB.US", "CCC.US"),
             sectors=("Energy", None, "Energy"),
             fills=fills,
+            regimes=np.array(["CARRY", "CRISIS"], dtype=object)[np.arange(count) % 2],
         )
         return replace(series, **changes)
 

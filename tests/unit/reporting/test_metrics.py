@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prometheus_nt.reporting.metrics import compute_metrics
+from prometheus_nt.reporting.metrics import compute_metrics, regime_figures
 from prometheus_nt.reporting.performance import annualised_sharpe, max_drawdown
 from prometheus_nt.reporting.series import FillTable
 
@@ -174,3 +174,23 @@ def test_a_ruined_run_keeps_its_loss_and_loses_its_statistics(make_series):
     assert metrics["cumulative_return"] == pytest.approx(-1.2)
     for key in ("cagr", "annualised_vol", "annualised_sharpe", "worst_month", "cost_drag_annual"):
         assert metrics[key] is None
+
+
+def test_each_regime_has_the_figures_of_the_sessions_that_began_in_it(make_series):
+    labels = np.array([None] + ["CARRY"] * 199 + ["CRISIS"] * 100, dtype=object)
+    series = make_series(300, regimes=labels)
+
+    carry, crisis = regime_figures(series)
+
+    assert (carry.label, carry.sessions) == ("CARRY", 199)
+    assert (crisis.label, crisis.sessions, crisis.share) == ("CRISIS", 100, 100 / 300)
+    returns = series.returns[200:]
+    assert crisis.mean_return == pytest.approx(returns.mean() * 252)
+    assert crisis.volatility == pytest.approx(returns.std(ddof=1) * np.sqrt(252))
+    assert crisis.worst_session == returns.min()
+    paid = sum(series.costs[kind][200:].sum() for kind in series.costs)
+    assert crisis.costs_usd == pytest.approx(paid)
+
+
+def test_a_run_without_regimes_has_no_breakdown(make_series):
+    assert regime_figures(make_series(100, regimes=None)) == []

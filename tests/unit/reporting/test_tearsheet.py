@@ -20,6 +20,7 @@ HEADINGS = [
     "Drawdown",
     "Deepest drawdown periods",
     "Monthly returns",
+    "By regime",
     "Yearly returns",
     "Rolling Sharpe ratio",
     "Exposure",
