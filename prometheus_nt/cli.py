@@ -1,9 +1,6 @@
 """`prometheus ...`: parses, calls a job, prints; holds no logic."""
 
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,19 +8,22 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from adapters.inference import DividendBasis
 from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.console import (
+    emit,
+    err,
+    out,
+    plain,
+    print_databases,
+    print_issues,
+    print_json,
+    print_rows,
+    print_runs,
+    progress_bars,
+    say,
+)
 from prometheus_nt.domain.errors import PrometheusError
 
 app = typer.Typer(
@@ -41,9 +41,6 @@ app.add_typer(db_app, name="db")
 app.add_typer(config_app, name="config")
 app.add_typer(check_app, name="check")
 
-out = Console()
-err = Console(stderr=True)
-
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConfigPaths = Annotated[
     list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
@@ -59,7 +56,7 @@ def main() -> None:
     try:
         app()
     except PrometheusError as error:
-        err.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]error:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -76,15 +73,15 @@ def demo(
     """
     from prometheus_nt.jobs.demo import run_demo
 
-    with _progress() as progress:
-        result = run_demo(Settings.from_environment(), config, say=_say, progress=progress)
+    with progress_bars() as progress:
+        result = run_demo(Settings.from_environment(), config, say=say, progress=progress)
     if not as_json:
         for report in result.ingests:
-            _say(
+            say(
                 f"{report.dataset_id}: {len(report.loaded)} instruments, "
                 f"{report.rows_written:,} rows written, {len(report.issues)} findings"
             )
-    _print_runs(result.runs, as_json)
+    print_runs(result.runs, as_json)
 
 
 @app.command()
@@ -106,9 +103,9 @@ def backtest(
     from prometheus_nt.jobs.stores import open_stores
 
     node = _node(config, assign, start, end)
-    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
         runs = run_backtest(node, stores, force=force, progress=progress)
-    _print_runs(runs, as_json)
+    print_runs(runs, as_json)
 
 
 @app.command()
@@ -125,7 +122,7 @@ def report(
 
     with open_stores(Settings.from_environment()) as stores:
         path = remake_report(stores, run)
-    _emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+    emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
 
 
 @app.command()
@@ -163,7 +160,7 @@ def show(
     columns, rows = listing(
         Settings.from_environment(), what, filters, include_outcomes=include_outcomes
     )
-    _print_rows(columns, rows, as_json)
+    print_rows(columns, rows, as_json)
 
 
 @data_app.command("ingest")
@@ -198,18 +195,18 @@ def data_ingest(
 
     chosen = None if symbols is None else tuple(item.strip() for item in symbols.split(","))
     spec = SourceSpec(source, path, dataset, market, chosen, split_adjusted, infer_actions)
-    with _progress() as progress:
+    with progress_bars() as progress:
         reports = ingest_named(Settings.from_environment(), spec, progress)
     if as_json:
-        _print_json([_ingest_json(item) for item in reports])
+        print_json([asdict(item) for item in reports])
         return
     for item in reports:
-        _say(
+        say(
             f"{item.dataset_id}: {len(item.loaded)} instruments loaded, {len(item.failed)} failed, "
             f"{item.rows_read:,} rows read, {item.rows_written:,} written, "
             f"{item.rows_quarantined:,} quarantined"
         )
-        _print_issues(item.issues)
+        print_issues(item.issues)
 
 
 @data_app.command("list")
@@ -221,7 +218,7 @@ def data_list(as_json: JsonFlag = False) -> None:
     from prometheus_nt.jobs.data import list_datasets
 
     columns, rows = list_datasets(Settings.from_environment())
-    _print_rows(columns, rows, as_json)
+    print_rows(columns, rows, as_json)
 
 
 @data_app.command("check")
@@ -236,7 +233,7 @@ def data_check(
     from prometheus_nt.jobs.data import check_dataset
 
     columns, rows, errors = check_dataset(Settings.from_environment(), dataset)
-    _print_rows(columns, rows, as_json)
+    print_rows(columns, rows, as_json)
     if errors:
         err.print(f"{errors} findings of severity ERROR in {dataset}")
         raise typer.Exit(1)
@@ -257,7 +254,7 @@ def check_lookahead(
     from prometheus_nt.jobs.stores import open_stores
 
     node = _node(config, assign)
-    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
         reports = run_check(node, stores, cuts=cuts, progress=progress)
     columns = ("sleeve", "stage", "compared", "verdict", "field", "as_of", "changed_after")
     rows: list[tuple[Any, ...]] = []
@@ -267,7 +264,7 @@ def check_lookahead(
             verdict = "LEAK" if leak else ("ok" if compared else "never warm")
             where = (leak.field, leak.as_of, leak.cut) if leak else (None, None, None)
             rows.append((sleeve_id, stage, compared, verdict, *where))
-    _print_rows(columns, rows, as_json)
+    print_rows(columns, rows, as_json)
     if any(found.leaks for found in reports.values()):
         raise typer.Exit(1)
 
@@ -282,7 +279,7 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
     from prometheus_nt.jobs.stores import open_stores
 
     node = _node(config, assign)
-    with open_stores(Settings.from_environment()) as stores, _progress() as progress:
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
         found = measure_alpha(node, stores, progress)
     figures = ("sessions", "mean", "low", "high", "t_statistic", "positive_share")
     columns = ("sleeve", "family", "horizon", *figures, "turnover")
@@ -290,7 +287,7 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
     for item in found:
         known = (getattr(item.ic, figure) for figure in figures)
         rows.append((item.sleeve_id, item.family, item.horizon, *known, item.turnover))
-    _print_rows(columns, rows, as_json)
+    print_rows(columns, rows, as_json)
 
 
 @config_app.command("show")
@@ -305,7 +302,7 @@ def config_show(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
         for sleeve in node.sleeves
     }
     text = yaml.safe_dump(resolved, sort_keys=False)
-    _emit(resolved, as_json, lambda: out.print(text, highlight=False, markup=False))
+    emit(resolved, as_json, lambda: out.print(text, highlight=False, markup=False))
 
 
 @db_app.command("upgrade")
@@ -316,7 +313,7 @@ def db_upgrade(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.stores import upgrade_schemas
 
-    _print_databases(upgrade_schemas(Settings.from_environment()), "upgraded", as_json)
+    print_databases(upgrade_schemas(Settings.from_environment()), "upgraded", as_json)
 
 
 @db_app.command("check")
@@ -327,7 +324,7 @@ def db_check(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.stores import check_schemas
 
-    _print_databases(check_schemas(Settings.from_environment()), "up to date", as_json)
+    print_databases(check_schemas(Settings.from_environment()), "up to date", as_json)
 
 
 @app.command()
@@ -340,7 +337,7 @@ def doctor(as_json: JsonFlag = False) -> None:
 
     findings = examine(Settings.from_environment())
     rows = [("ok" if item.ok else "FAIL", item.subject, item.detail) for item in findings]
-    _print_rows(("state", "subject", "detail"), rows, as_json)
+    print_rows(("state", "subject", "detail"), rows, as_json)
     if not all(item.ok for item in findings):
         raise typer.Exit(1)
 
@@ -354,151 +351,6 @@ def _node(
     dates = [("start", start), ("end", end)]
     overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
     return load_config(paths, [*(assign or ()), *overrides])
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a progress callback that draws bars on a terminal, and None elsewhere."""
-    try:
-        if err.is_terminal:
-            with _bars() as advance:
-                yield advance
-        else:
-            yield None
-    except KeyboardInterrupt:
-        _say("interrupted; what was finished is stored, run the command again to go on")
-        raise typer.Exit(130) from None
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[int, int, str], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(done: int, total: int, label: str) -> None:
-            key = label if total > 1000 else str(total)
-            if key not in tasks:
-                tasks[key] = bars.add_task(label, total=total)
-            bars.update(tasks[key], completed=done, description=label)
-
-        yield advance
-
-
-def _say(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True)
-
-
-def _emit(document: Any, as_json: bool, print_text: Callable[[], None]) -> None:
-    if as_json:
-        _print_json(document)
-    else:
-        print_text()
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
-
-
-def _print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
-    rows = list(rows)
-    if as_json:
-        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
-        return
-    if not rows:
-        _say("nothing found")
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    # A terminal wraps a long line better than rich squeezes a column.
-    Console(width=MOST_COLUMNS).print(table, crop=False)
-
-
-MOST_COLUMNS = 1000
-MOST_JSON = 60
-"""Characters of a document in a table; `--json` prints all of it."""
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case float() if value.is_integer():
-            return f"{value:,.0f}"
-        case float():
-            return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.2f}"
-        case datetime():
-            return value.strftime("%Y-%m-%d %H:%M:%S")
-        case dict() | list():
-            text = json.dumps(value, default=str)
-            return _plain(text if len(text) <= MOST_JSON else f"{text[:MOST_JSON]}...")
-        case _:
-            return _plain(str(value))
-
-
-def _plain(text: str) -> str:
-    # Square brackets are markup to rich; a message must be shown as it was written.
-    return text.replace("[", "\\[")
-
-
-RUN_FIGURES = (
-    ("CAGR", "cagr", ".2%"),
-    ("volatility", "annualised_vol", ".2%"),
-    ("Sharpe", "annualised_sharpe", ".2f"),
-    ("max drawdown", "max_drawdown", ".2%"),
-    ("turnover/yr", "turnover_annual", ".2f"),
-    ("costs/yr", "cost_drag_annual", ".2%"),
-    ("beta", "beta", ".2f"),
-    ("fills", "num_fills", ",d"),
-)
-
-
-def _print_runs(runs: Sequence[Any], as_json: bool) -> None:
-    if as_json:
-        _print_json([asdict(run) for run in runs])
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("sleeve")
-    table.add_column("sessions")
-    for title, _, _ in RUN_FIGURES:
-        table.add_column(title, justify="right")
-    table.add_column("orders hash")
-    for run in runs:
-        figures = [_figure(run.metrics.get(key), spec) for _, key, spec in RUN_FIGURES]
-        table.add_row(run.sleeve_id, f"{run.start}..{run.end}", *figures, run.order_list_hash)
-    Console(width=MOST_COLUMNS).print(table, crop=False)
-    for run in runs:
-        note = "  (recorded before; --force runs it again)" if run.cached else ""
-        out.print(f"{run.report}{note}", highlight=False, soft_wrap=True)
-
-
-def _figure(value: float | None, spec: str) -> str:
-    return "n/a" if value is None else format(value, spec)
-
-
-def _print_issues(issues: Sequence[Any], most: int = 20) -> None:
-    for issue in issues[:most]:
-        _say(f"  {issue.severity}: {_plain(issue.message)}")
-    if len(issues) > most:
-        _say(f"  and {len(issues) - most} more: prometheus data check DATASET lists them all")
-
-
-def _ingest_json(item: Any) -> dict[str, Any]:
-    document: dict[str, Any] = asdict(item)
-    return document
-
-
-def _print_databases(urls: Sequence[str], state: str, as_json: bool) -> None:
-    rows = list(zip(("historical", "runtime"), urls, (state, state), strict=True))
-    _print_rows(("database", "url", "state"), rows, as_json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""What commands print: tables, documents, progress and complaints; no logic."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[int, int, str], None] | None]:
+    """Yield a progress callback that draws bars on a terminal, and None elsewhere."""
+    try:
+        if err.is_terminal:
+            with _bars() as advance:
+                yield advance
+        else:
+            yield None
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is stored, run the command again to go on")
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[int, int, str], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(done: int, total: int, label: str) -> None:
+            key = label if total > 1000 else str(total)
+            if key not in tasks:
+                tasks[key] = bars.add_task(label, total=total)
+            bars.update(tasks[key], completed=done, description=label)
+
+        yield advance
+
+
+def say(text: str) -> None:
+    """Print a line for the person who watches, not for a program that reads."""
+    err.print(text, highlight=False, soft_wrap=True)
+
+
+def emit(document: Any, as_json: bool, print_text: Callable[[], None]) -> None:
+    """Print `document` as JSON, or let the caller print it as text."""
+    if as_json:
+        print_json(document)
+    else:
+        print_text()
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
+    """Print rows as a table, or as a JSON list of objects."""
+    rows = list(rows)
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    if not rows:
+        say("nothing found")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    # A terminal wraps a long line better than rich squeezes a column.
+    Console(width=MOST_COLUMNS).print(table, crop=False)
+
+
+MOST_COLUMNS = 1000
+MOST_JSON = 60
+"""Characters of a document in a table; `--json` prints all of it."""
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float() if value.is_integer():
+            return f"{value:,.0f}"
+        case float():
+            return f"{value:,.6g}" if abs(value) < 1000 else f"{value:,.2f}"
+        case datetime():
+            return value.strftime("%Y-%m-%d %H:%M:%S")
+        case dict() | list():
+            text = json.dumps(value, default=str)
+            return plain(text if len(text) <= MOST_JSON else f"{text[:MOST_JSON]}...")
+        case _:
+            return plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Return text that rich prints as it is written."""
+    # Square brackets are markup to rich; a message must be shown as it was written.
+    return text.replace("[", "\\[")
+
+
+RUN_FIGURES = (
+    ("CAGR", "cagr", ".2%"),
+    ("volatility", "annualised_vol", ".2%"),
+    ("Sharpe", "annualised_sharpe", ".2f"),
+    ("max drawdown", "max_drawdown", ".2%"),
+    ("turnover/yr", "turnover_annual", ".2f"),
+    ("costs/yr", "cost_drag_annual", ".2%"),
+    ("beta", "beta", ".2f"),
+    ("fills", "num_fills", ",d"),
+)
+
+
+def print_runs(runs: Sequence[Any], as_json: bool) -> None:
+    """Print the headline figures of runs, and where their reports are."""
+    if as_json:
+        print_json([asdict(run) for run in runs])
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("sleeve")
+    table.add_column("sessions")
+    for title, _, _ in RUN_FIGURES:
+        table.add_column(title, justify="right")
+    table.add_column("orders hash")
+    for run in runs:
+        figures = [_figure(run.metrics.get(key), spec) for _, key, spec in RUN_FIGURES]
+        table.add_row(run.sleeve_id, f"{run.start}..{run.end}", *figures, run.order_list_hash)
+    Console(width=MOST_COLUMNS).print(table, crop=False)
+    for run in runs:
+        note = "  (recorded before; --force runs it again)" if run.cached else ""
+        out.print(f"{run.report}{note}", highlight=False, soft_wrap=True)
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "n/a" if value is None else format(value, spec)
+
+
+def print_issues(issues: Sequence[Any], most: int = 20) -> None:
+    """Print the first findings about data, and how many more there are."""
+    for issue in issues[:most]:
+        say(f"  {issue.severity}: {plain(issue.message)}")
+    if len(issues) > most:
+        say(f"  and {len(issues) - most} more: prometheus data check DATASET lists them all")
+
+
+def print_databases(urls: Sequence[str], state: str, as_json: bool) -> None:
+    """Print the addresses of both databases and their state."""
+    rows = list(zip(("historical", "runtime"), urls, (state, state), strict=True))
+    print_rows(("database", "url", "state"), rows, as_json)
