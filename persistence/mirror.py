@@ -16,7 +16,7 @@ from persistence.rows import RunContext
 from prometheus_nt.bus import Published, topic
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import AccountingError
-from prometheus_nt.domain.ledger import MICROS, BookState, Ledger, micros
+from prometheus_nt.domain.ledger import BookState, Ledger, micros
 from prometheus_nt.domain.market import (
     FragilityMeasures,
     InstrumentScores,
@@ -217,7 +217,7 @@ class Mirror:
         quantity = int(event.last_qty.as_decimal())
         price, paid = event.last_px.as_decimal(), event.commission.as_decimal()
         signed = quantity if trace.side == "BUY" else -quantity
-        pnl = self.ledger.fill(trace.column, signed, int(price * MICROS), int(paid * MICROS))
+        pnl = self.ledger.fill(trace.column, signed, micros(price), micros(paid))
         trace.filled += quantity
         trace.status = "FILLED" if trace.filled >= trace.quantity else "PARTIALLY_FILLED"
         self.fills.append(self._fill(trace, event, quantity, pnl))

@@ -24,7 +24,7 @@ from nautilus_trader.trading.strategy import Strategy
 from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
 from prometheus_nt.domain.books import RiskActionType, TargetPortfolio
 from prometheus_nt.domain.errors import GateRefusal
-from prometheus_nt.domain.ledger import MICROS, Ledger
+from prometheus_nt.domain.ledger import Ledger, micros
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
@@ -91,8 +91,8 @@ class SleeveStrategy(Strategy):
     def on_order_filled(self, event: OrderFilled) -> None:
         shares = int(event.last_qty.as_decimal())
         signed = shares if event.order_side == OrderSide.BUY else -shares
-        price = int(event.last_px.as_decimal() * MICROS)
-        paid = int(event.commission.as_decimal() * MICROS)
+        price = micros(event.last_px.as_decimal())
+        paid = micros(event.commission.as_decimal())
         self.ledger.fill(self._columns[event.instrument_id], signed, price, paid)
         self._forget_if_closed(event.client_order_id)
 

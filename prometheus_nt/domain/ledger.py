@@ -8,6 +8,7 @@ holds exactly, not to a tolerance:
 
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 
 import numpy as np
@@ -19,8 +20,8 @@ MICROS = 1_000_000
 """Micro-dollars per dollar; also the finest price step the venue quotes."""
 
 
-def micros(usd: float) -> int:
-    """Return `usd` in whole micro-dollars, rounded half to even."""
+def micros(usd: float | Decimal) -> int:
+    """Return `usd` in whole micro-dollars, rounded half to even; exact for a Decimal."""
     return round(usd * MICROS)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from adapters.files import FileOptions, FileSource
 from adapters.inference import DividendBasis
-from adapters.sample import sample_ohlcv, sample_sp500
+from adapters.sample import SAMPLES
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource, Severity
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
@@ -98,7 +98,7 @@ def panel_of(stores: Stores, dataset_id: str) -> MarketPanel:
 
 def _sources(spec: SourceSpec) -> list[MarketDataSource]:
     if spec.kind == "sample":
-        return [sample_sp500(), sample_ohlcv()]
+        return [load() for load in SAMPLES.values()]
     if spec.kind not in FILE_KINDS:
         known = ", ".join(("sample", *FILE_KINDS))
         raise ConfigError(f"source: unknown source {spec.kind!r}; known sources: {known}")

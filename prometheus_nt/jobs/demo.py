@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.sample import sample_ohlcv, sample_sp500
+from adapters.sample import SAMPLES
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.ingest import IngestReport, ingest
@@ -32,8 +32,8 @@ def run_demo(
     config = load_config([config_path])
     with open_stores(settings, upgrade=True) as stores:
         ingests = []
-        for source in (sample_sp500(), sample_ohlcv()):
-            say(f"Ingesting {source.info.dataset_id}")
-            ingests.append(ingest(source, stores.historical, progress=progress))
+        for dataset_id, load in SAMPLES.items():
+            say(f"Ingesting {dataset_id}")
+            ingests.append(ingest(load(), stores.historical, progress=progress))
         say(f"Backtesting {', '.join(sleeve.sleeve_id for sleeve in config.sleeves)}")
         return DemoResult(ingests, run_backtest(config, stores, progress=progress))

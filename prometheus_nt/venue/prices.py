@@ -1,7 +1,5 @@
 """The venue's numbers: instruments, and exact conversion to Nautilus's fixed-point form."""
 
-from decimal import Decimal
-
 import numpy as np
 from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.identifiers import InstrumentId
@@ -36,8 +34,3 @@ def equity_instrument(instrument_id: str) -> Equity:
 def to_micros(prices: FloatArray) -> IntArray:
     """Return prices in whole micro-dollars; NaN becomes 0, which is never a price."""
     return np.rint(np.nan_to_num(prices) * MICROS).astype(np.int64)
-
-
-def decimal_micros(amount: Decimal) -> int:
-    """Return an exact decimal amount in micro-dollars."""
-    return int((amount * MICROS).to_integral_value())

@@ -14,7 +14,7 @@ from persistence.panel_cache import load_panel
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.config import Settings, load_config
-from prometheus_nt.domain.errors import ConfigError, PrometheusError
+from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
@@ -113,16 +113,28 @@ def test_a_second_run_changes_nothing_and_a_forced_one_must_reproduce_its_orders
     assert before["fills"] == after["fills"]
 
 
-def test_a_run_that_fails_is_marked_failed(stores):
-    config = load_config([CONFIG], [*WINDOW, "execution.planner.max_participation=0.0000001"])
+def test_a_run_that_fails_is_marked_failed_and_has_no_figures(sqlite_database, tmp_path):
+    stores = _stores(sqlite_database, tmp_path)
+    ingest(sample_sp500(), stores.historical, symbols=["AAPL", "MSFT", "KO", "PG", "JNJ"])
+    impact_without_volume = ["execution.quotes.impact_coefficient=0.5", "data.benchmark=null"]
+    config = load_config([Path("configs/us_core_long_eq.yaml")], impact_without_volume)
 
-    run_backtest(config, stores)
-    broken = load_config([CONFIG], [*WINDOW, "data.benchmark=NOPE.INDX"])
+    with pytest.raises(DataError, match=r"set execution\.quotes\.impact_coefficient to 0"):
+        run_backtest(config, stores)
 
-    with pytest.raises(Exception, match="NOPE"):
-        run_backtest(broken, stores)
-    _, rows = stores.runtime.listing("runs", Filters())
-    assert {row[4] for row in rows} == {"COMPLETED"}
+    columns, rows = stores.runtime.listing("runs", Filters())
+    (failed,) = (dict(zip(columns, row, strict=True)) for row in rows)
+    assert failed["status"] == "FAILED"
+    assert failed["metrics_json"] is None and failed["order_list_hash"] is None
+
+
+def test_a_run_refused_before_it_began_leaves_no_row(stores):
+    config = load_config([CONFIG], [*WINDOW, "data.benchmark=NOPE.INDX"])
+
+    with pytest.raises(PrometheusError, match="NOPE"):
+        run_backtest(config, stores)
+
+    assert stores.runtime.listing("runs", Filters())[1] == []
 
 
 @pytest.mark.parametrize(

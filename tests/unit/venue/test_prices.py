@@ -5,12 +5,11 @@ import pytest
 from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.objects import Price, Quantity
 
-from prometheus_nt.domain.ledger import MICROS
+from prometheus_nt.domain.ledger import micros
 from prometheus_nt.venue.prices import (
     PRICE_DECIMALS,
     RAW_PER_MICRO,
     RAW_PER_SHARE,
-    decimal_micros,
     equity_instrument,
     to_micros,
 )
@@ -18,12 +17,11 @@ from prometheus_nt.venue.prices import (
 
 def test_a_venue_price_survives_the_round_trip_exactly():
     rng = np.random.default_rng(3)
-    micros = np.concatenate([[1, 999_999, 123_456_789], rng.integers(1, 10**12, 2_000)])
+    amounts = np.concatenate([[1, 999_999, 123_456_789], rng.integers(1, 10**12, 2_000)])
 
-    for amount in micros.tolist():
+    for amount in amounts.tolist():
         price = Price.from_raw(amount * RAW_PER_MICRO, PRICE_DECIMALS)
-        assert decimal_micros(price.as_decimal()) == amount
-        assert int(price.as_decimal() * MICROS) == amount
+        assert micros(price.as_decimal()) == amount
 
 
 def test_dollars_become_the_nearest_micro_dollar():
@@ -44,10 +42,10 @@ def test_a_missing_price_becomes_zero_which_is_never_a_price():
 
 
 @pytest.mark.parametrize(
-    ("amount", "micros"), [("0.000001", 1), ("12.34", 12_340_000), ("-3.50", -3_500_000)]
+    ("amount", "expected"), [("0.000001", 1), ("12.34", 12_340_000), ("-3.50", -3_500_000)]
 )
-def test_decimal_amounts_are_exact(amount, micros):
-    assert decimal_micros(Decimal(amount)) == micros
+def test_decimal_amounts_are_exact(amount, expected):
+    assert micros(Decimal(amount)) == expected
 
 
 def test_the_instrument_trades_whole_shares_at_micro_dollar_prices():
