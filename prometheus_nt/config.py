@@ -39,7 +39,10 @@ ENVIRONMENT_PREFIX = "PROMETHEUS__"
 
 
 class SessionsConfig(Params):
-    """First and last session to trade; everything before the first is warm-up history."""
+    """First and last session to trade; everything before the first is warm-up history.
+
+    A day without trading rolls inwards: `start` to the next session, `end` to the one before.
+    """
 
     start: date
     end: date | None = Field(None, description="None is the last session of the dataset")
@@ -308,6 +311,9 @@ def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "")
             lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
         elif error["type"] == "missing":
             lines.append(f"{path}: required, but not given")
+        elif error["type"] == "value_error":
+            # Our own validators: they name the values they compared.
+            lines.append(f"{path or 'the file'}: {error['ctx']['error']}")
         else:
             found = f", found {error['input']!r}" if error["loc"] else ""
             lines.append(f"{path or 'the file'}: {error['msg']}{found}")
