@@ -311,13 +311,17 @@ def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "")
             lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
         elif error["type"] == "missing":
             lines.append(f"{path}: required, but not given")
-        elif error["type"] == "value_error":
-            # Our own validators: they name the values they compared.
-            lines.append(f"{path or 'the file'}: {error['ctx']['error']}")
         else:
-            found = f", found {error['input']!r}" if error["loc"] else ""
-            lines.append(f"{path or 'the file'}: {error['msg']}{found}")
+            found = f", found {_readable(error['input'])}" if error["loc"] else ""
+            problem = error["msg"].removeprefix("Value error, ")
+            lines.append(f"{path or 'the file'}: {problem}{found}")
     return lines
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={found}" for name, found in value.items())
+    return repr(value)
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
