@@ -9,6 +9,7 @@ from nautilus_trader.model.data import CustomData, DataType
 
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import Lineage, Record, record_hash
+from prometheus_nt.domain.runs import Absent
 
 
 class Published(Data):
@@ -95,12 +96,13 @@ class AsOfJoin:
     """Pairs records by `as_of`, never by arrival.
 
     Nautilus delivers depth first: a consumer can hear a derived record before the one it was
-    derived from, so a join fires when it holds every type of one session.
+    derived from, so a join fires when it holds every type of one session. An `Absent` stands in
+    for the record that a stage could not make.
     """
 
     def __init__(self, *record_types: type) -> None:
-        self._types = record_types
-        self._held: dict[type, Published] = {}
+        self._names = tuple(record_type.__name__ for record_type in record_types)
+        self._held: dict[str, Published] = {}
         self._newest: date | None = None
         self._complete = False
 
@@ -113,17 +115,19 @@ class AsOfJoin:
             If `item` is older than what the join has seen, or of a session it has completed:
             records may not arrive late.
         """
-        as_of = item.record.as_of
+        record, as_of = item.record, item.record.as_of
+        name = record.record_type if isinstance(record, Absent) else type(record).__name__
+        if name not in self._names:
+            return None
         if self._newest is None or as_of > self._newest:
             self._newest, self._complete = as_of, False
             self._held.clear()
         elif as_of < self._newest or self._complete:
-            name = type(item.record).__name__
             raise DataError(f"{name} of {as_of} arrived after records of {self._newest}")
-        self._held[type(item.record)] = item
-        if len(self._held) < len(self._types):
+        self._held[name] = item
+        if len(self._held) < len(self._names):
             return None
-        complete = tuple(self._held[record_type] for record_type in self._types)
+        complete = tuple(self._held[wanted] for wanted in self._names)
         self._complete = True
         self._held.clear()
         return complete

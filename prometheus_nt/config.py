@@ -115,7 +115,9 @@ class NodeConfig(Params):
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="per stage; checked with what each sleeve's family implies"
     )
-    evidence: tuple[Literal["regime", "fragility"], ...] = ()
+    without: tuple[Literal["regime", "fragility"], ...] = Field(
+        (), description="engines that do not run; nothing may depend on them"
+    )
     sleeves: tuple[SleeveParams, ...] = Field(min_length=1)
     execution: ExecutionConfig = ExecutionConfig()
     gate: GateParams = GateParams()

@@ -7,12 +7,13 @@ soon as it holds every input of that session, and publishes its own record in tu
          |              `-> fragility
          `-> regime
 
-Regime and fragility are evidence: they are recorded for the reader, and run where a node asks for
-them. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
+A node may do without regime and fragility. A sleeve (`strategies.sleeve`) turns the
+`TargetPortfolio` into orders for the next open.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from nautilus_trader.common.actor import Actor
@@ -30,6 +31,7 @@ from prometheus_nt.domain.market import (
 )
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params
+from prometheus_nt.domain.runs import Absent
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.fragility import measure_fragility
 from prometheus_nt.engines.portfolio import build_book
@@ -41,27 +43,36 @@ from prometheus_nt.engines.universe import select_universe
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the day: `compute(*inputs, params)` returns a record of type `output`.
+    """One row of the day: `compute(*inputs, params, **optional)` returns an `output` record.
 
-    A row of evidence decides nothing, and runs only where the configuration names it.
+    Attributes
+    ----------
+    optional : mapping of keyword to record type
+        Handed over where the node makes such a record, else None.
+    feedback : bool
+        `compute` also takes `previous`, the stage's own record of the session before, or None.
+    skippable : bool
+        A node may do without the stage.
     """
 
     name: str
     compute: Callable[..., Any]
     inputs: tuple[type, ...]
     output: type
-    evidence: bool = False
+    optional: Mapping[str, type] = field(default_factory=dict)
+    feedback: bool = False
+    skippable: bool = False
 
 
 PIPELINE = (
-    Stage("regime", classify_regime, (MarketPanel,), RegimeState, evidence=True),
+    Stage("regime", classify_regime, (MarketPanel,), RegimeState, skippable=True),
     Stage("stability", measure_stability, (MarketPanel,), StabilityVectors),
     Stage(
         "fragility",
         measure_fragility,
         (MarketPanel, StabilityVectors),
         FragilityMeasures,
-        evidence=True,
+        skippable=True,
     ),
     Stage("assessment", assess, (MarketPanel, StabilityVectors), InstrumentScores),
     Stage("universe", select_universe, (MarketPanel, StabilityVectors, InstrumentScores), Universe),
@@ -71,30 +82,60 @@ PIPELINE = (
 
 
 class EngineActor(Actor):
-    """Runs one row of the table on the bus."""
+    """Runs one row of the table on the bus.
 
-    def __init__(self, stage: Stage, params: Params) -> None:
+    Parameters
+    ----------
+    stage : Stage
+    params : Params
+    available : collection of record types
+        What the node makes; a stage does not wait for an optional record nobody makes.
+    """
+
+    def __init__(self, stage: Stage, params: Params, available: Collection[type]) -> None:
         super().__init__(ActorConfig(component_id=ComponentId(f"ENGINE-{stage.name.upper()}")))
         self._stage, self._params = stage, params
         self._params_hash = params.digest()
-        self._join = AsOfJoin(*stage.inputs)
+        self._optional = {name: of for name, of in stage.optional.items() if of in available}
+        self._heard = (*stage.inputs, *self._optional.values())
+        self._join = AsOfJoin(*self._heard)
+        self._previous: Any = None
 
     def on_start(self) -> None:
-        subscribe(self, *self._stage.inputs)
+        subscribe(self, *self._heard, Absent)
 
     def on_data(self, data: Published) -> None:
-        inputs = self._join.add(data)
-        if inputs is None:
+        items = self._join.add(data)
+        if items is None:
+            return
+        required = len(self._stage.inputs)
+        missing = [item.record for item in items[:required] if isinstance(item.record, Absent)]
+        if missing:
+            self._absent(missing[0].as_of, missing[0].reason)
             return
         try:
-            record = self._stage.compute(*(item.record for item in inputs), self._params)
+            record = self._computed(items[:required], items[required:])
         except InsufficientHistory as shortage:
-            self.log.debug(f"stage={self._stage.name} warming up: {shortage}")
+            self._absent(shortage.as_of, str(shortage))
             return
         publish(
             self,
             record,
             engine=self._stage.name,
             params_hash=self._params_hash,
-            inputs=inputs,
+            inputs=tuple(item for item in items if not isinstance(item.record, Absent)),
         )
+
+    def _computed(self, items: tuple[Published, ...], optional: tuple[Published, ...]) -> Any:
+        given: dict[str, Any] = dict.fromkeys(self._stage.optional)
+        for name, item in zip(self._optional, optional, strict=True):
+            given[name] = None if isinstance(item.record, Absent) else item.record
+        if self._stage.feedback:
+            given["previous"] = self._previous
+        record = self._stage.compute(*(item.record for item in items), self._params, **given)
+        self._previous = record if self._stage.feedback else None
+        return record
+
+    def _absent(self, as_of: date, reason: str) -> None:
+        self.log.debug(f"stage={self._stage.name} warming up: {reason}")
+        publish(self, Absent(as_of, self._stage.output.__name__, reason))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from prometheus_nt.domain.errors import DataError, LookAheadError
-from prometheus_nt.domain.record import FloatArray, SessionArray, content_hash
+from prometheus_nt.domain.facts import Facts
+from prometheus_nt.domain.record import BoolArray, FloatArray, SessionArray, content_hash
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
 ACTION_FIELDS = ("split", "dividend")
@@ -38,6 +39,12 @@ class MarketPanel:
     fingerprint : str
         Content hash of the whole panel that this view was cut from.
     sectors : tuple of N sector names, None where unknown; empty if none is known
+    membership : (T, N) bool array or None
+        True on the sessions on which an instrument belonged to the index the panel is about, as
+        known on that day; None where no index is kept.
+    facts : Facts or None
+        Fundamentals, each with the day it became known; a view holds what was known at its end.
+        `derived` is handed the whole history, and has to look at `known_at` itself.
     """
 
     sessions: SessionArray
@@ -51,6 +58,8 @@ class MarketPanel:
     dividend: FloatArray
     fingerprint: str
     sectors: tuple[str | None, ...] = ()
+    membership: BoolArray | None = None
+    facts: Facts | None = None
     _wall: "_Wall | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +71,11 @@ class MarketPanel:
             if array.shape != shape:
                 raise DataError(f"panel.{name}: expected shape {shape}, found {array.shape}")
             array.flags.writeable = False
+        if self.membership is not None:
+            if self.membership.shape != shape:
+                found = self.membership.shape
+                raise DataError(f"panel.membership: expected shape {shape}, found {found}")
+            self.membership.flags.writeable = False
         self.sessions.flags.writeable = False
         if len(self.sectors) not in (0, shape[1]):
             raise DataError(f"panel.sectors: expected {shape[1]}, found {len(self.sectors)}")
@@ -122,6 +136,8 @@ class MarketPanel:
             instruments=instruments,
             fingerprint=content_hash([self.fingerprint, instruments]),
             sectors=tuple(self.sectors[column] for column in chosen) if self.sectors else (),
+            membership=None if self.membership is None else self.membership[:, chosen],
+            facts=None if self.facts is None else self.facts.select(chosen),
             **arrays,
         )
 
@@ -138,11 +154,16 @@ class MarketPanel:
     def _cut(self, start: int, stop: int) -> "MarketPanel":
         assert self._wall is not None
         arrays = {name: getattr(self, name)[start:stop] for name in PANEL_FIELDS}
+        known = None
+        if self.facts is not None and stop > start:
+            known = self.facts.until(self.sessions[stop - 1].astype(object))
         return MarketPanel(
             sessions=self.sessions[start:stop],
             instruments=self.instruments,
             fingerprint=self.fingerprint,
             sectors=self.sectors,
+            membership=None if self.membership is None else self.membership[start:stop],
+            facts=known,
             _wall=self._wall.moved(start, stop),
             **arrays,
         )

@@ -59,3 +59,15 @@ class OrderRefusal:
     limit: str
     detail: str
     orders: int
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A record that a stage could not make of a session, so that nobody waits for it.
+
+    record_type : name of the record's class.
+    """
+
+    as_of: date
+    record_type: str
+    reason: str

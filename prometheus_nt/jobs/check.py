@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import date
 from functools import partial
 from typing import Any
@@ -17,14 +17,16 @@ import numpy as np
 from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import EnginesConfig, NodeConfig
 from prometheus_nt.domain.errors import InsufficientHistory
+from prometheus_nt.domain.facts import Facts
 from prometheus_nt.domain.panel import BAR_FIELDS, PANEL_FIELDS, MarketPanel
+from prometheus_nt.domain.record import BoolArray
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores
 
 Progress = Callable[[int, int, str], None]
 
-SESSIONS_BEFORE_CUT = (0, 1, 5, 21)
-"""How many sessions before each cut the records are compared."""
+SESSIONS_BEFORE_CUT = (21, 5, 1, 0)
+"""How many sessions before each cut the records are compared; each hands its own to the next."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +97,20 @@ def _compare(
     panel: MarketPanel,
     row: int,
     changes: Mapping[str, MarketPanel],
-    records: Callable[[MarketPanel], dict[str, Any]],
+    records: Callable[[MarketPanel, Mapping[str, Any]], dict[str, Any]],
     report: LookaheadReport,
 ) -> None:
     cut = panel.sessions[row].astype(object)
+    honest: dict[str, Any] = {}
+    changed: dict[str, dict[str, Any]] = {change: {} for change in changes}
     for back in SESSIONS_BEFORE_CUT:
         as_of = panel.sessions[row - back].astype(object)
-        honest = records(panel.until(as_of))
+        honest = records(panel.until(as_of), honest)
         for stage in honest:
             report.compared[stage] += 1
         for change, history in changes.items():
-            for stage, field in _differences(honest, records(history.until(as_of))):
+            changed[change] = records(history.until(as_of), changed[change])
+            for stage, field in _differences(honest, changed[change]):
                 report.leaks.setdefault(stage, Leak(stage, field, as_of, cut, change))
 
 
@@ -129,13 +134,26 @@ def changed_future(panel: MarketPanel, row: int, seed: int) -> MarketPanel:
         arrays[name][row + 1 :] = noise
     arrays["split"][row + 1 :] = rng.choice([1.0, 2.0, 0.1], shape)
     arrays["dividend"][row + 1 :] = rng.uniform(0.0, 5.0, shape)
-    return _panel(panel, arrays, len(panel))
+    membership, facts = panel.membership, panel.facts
+    if membership is not None:
+        membership = membership.copy()
+        membership[row + 1 :] = rng.random(shape) < 0.5
+    if facts is not None:
+        later = facts.known_at > panel.sessions[row]
+        noise = rng.uniform(-1e9, 1e9, len(facts))
+        facts = replace(facts, value=np.where(later, noise, facts.value))
+    return _panel(panel, arrays, membership, facts)
 
 
 def cut_short(panel: MarketPanel, row: int) -> MarketPanel:
     """Return a panel of its own that ends with `row`."""
     arrays = {name: getattr(panel, name)[: row + 1].copy() for name in PANEL_FIELDS}
-    return _panel(panel, arrays, row + 1)
+    membership, facts = panel.membership, panel.facts
+    if membership is not None:
+        membership = membership[: row + 1].copy()
+    if facts is not None:
+        facts = facts.until(panel.sessions[row].astype(object))
+    return _panel(panel, arrays, membership, facts)
 
 
 def first_difference(honest: Any, changed: Any, path: str = "") -> str | None:
@@ -168,28 +186,40 @@ def _parts(honest: Any, changed: Any) -> Iterator[tuple[str, Any, Any]]:
             yield str(number), ours, theirs
 
 
-def _records(engines: EnginesConfig, stages: Sequence[Stage], panel: MarketPanel) -> dict[str, Any]:
+def _records(
+    engines: EnginesConfig, stages: Sequence[Stage], panel: MarketPanel, previous: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the record of every stage that has the history for one."""
     made: dict[type, Any] = {MarketPanel: panel}
     records = {}
     for stage in stages:
         if not set(stage.inputs) <= set(made):
             continue
+        given = {name: made.get(record_type) for name, record_type in stage.optional.items()}
+        if stage.feedback:
+            given["previous"] = previous.get(stage.name)
         params = getattr(engines, stage.name, None)
         try:
-            record = stage.compute(*(made[needed] for needed in stage.inputs), params)
+            record = stage.compute(*(made[needed] for needed in stage.inputs), params, **given)
         except InsufficientHistory:
             continue
         made[stage.output] = records[stage.name] = record
     return records
 
 
-def _panel(panel: MarketPanel, arrays: dict[str, Any], rows: int) -> MarketPanel:
+def _panel(
+    panel: MarketPanel,
+    arrays: dict[str, Any],
+    membership: BoolArray | None,
+    facts: Facts | None,
+) -> MarketPanel:
     # The same fingerprint: an engine seeded by it must be caught if it reads later rows as well.
     return MarketPanel(
-        sessions=panel.sessions[:rows].copy(),
+        sessions=panel.sessions[: len(arrays["close"])].copy(),
         instruments=panel.instruments,
         fingerprint=panel.fingerprint,
         sectors=panel.sectors,
+        membership=membership,
+        facts=facts,
         **arrays,
     )

@@ -20,7 +20,7 @@ from prometheus_nt.actors.pipeline import PIPELINE, EngineActor
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
-from prometheus_nt.domain.ledger import Ledger
+from prometheus_nt.domain.ledger import BookState, Ledger
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
@@ -67,9 +67,10 @@ def wire_backtest(
     strategy = _sleeve(config, sleeve, panel, units, instruments)
     engine.add_actor(PanelReplay(panel))
     stages = config.engines_of(sleeve)
-    for stage in PIPELINE:
-        if not stage.evidence or stage.name in config.evidence:
-            engine.add_actor(EngineActor(stage, getattr(stages, stage.name)))
+    running = [stage for stage in PIPELINE if stage.name not in config.without]
+    available = {stage.output for stage in running} | {BookState}
+    for stage in running:
+        engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
     engine.add_strategy(strategy)
     engine.add_exec_algorithm(router)
     mirror = Mirror(

@@ -143,7 +143,7 @@ def regime_table(series: RunSeries) -> Table:
     """Return the run's figures by the regime known before each session."""
     found = regime_figures(series)
     if not found:
-        return Unavailable("the node recorded no regime; name it under `evidence`")
+        return Unavailable("the node runs without the regime engine (`without`)")
     rows = [
         (
             _text(each.label),

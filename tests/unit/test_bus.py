@@ -12,6 +12,7 @@ from nautilus_trader.portfolio.portfolio import Portfolio
 from prometheus_nt.bus import AsOfJoin, Published, data_type, publish, stream_item, subscribe, topic
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import record_hash
+from prometheus_nt.domain.runs import Absent
 
 MONDAY, TUESDAY = date(2024, 1, 8), date(2024, 1, 9)
 
@@ -210,3 +211,19 @@ def test_a_refused_record_does_not_disturb_the_session_that_is_being_joined():
         Prices(TUESDAY),
         Risk(TUESDAY),
     ]
+
+
+def test_an_absent_record_completes_a_join_in_its_place():
+    join = AsOfJoin(Prices, Risk)
+    absent = Published(Absent(MONDAY, "Risk", "warming up"), 0)
+    prices = Published(Prices(MONDAY), 0)
+
+    assert join.add(absent) is None
+    assert join.add(prices) == (prices, absent)
+
+
+def test_an_absent_record_of_another_type_is_nobody_s_business():
+    join = AsOfJoin(Prices)
+
+    assert join.add(Published(Absent(TUESDAY, "Risk", "warming up"), 0)) is None
+    assert join.add(Published(Prices(MONDAY), 0)) is not None
