@@ -63,6 +63,19 @@ class Stage:
     feedback: bool = False
     skippable: bool = False
 
+    def run(self, made: Mapping[type, Any], params: Params | None, previous: Any = None) -> Any:
+        """Return the record of a session from the records that were `made` before it.
+
+        Raises
+        ------
+        InsufficientHistory
+            If the engine has not warmed up.
+        """
+        given = {name: made.get(record_type) for name, record_type in self.optional.items()}
+        if self.feedback:
+            given["previous"] = previous
+        return self.compute(*(made[record_type] for record_type in self.inputs), params, **given)
+
 
 PIPELINE = (
     Stage("regime", classify_regime, (MarketPanel,), RegimeState, skippable=True),
@@ -96,8 +109,10 @@ class EngineActor(Actor):
         super().__init__(ActorConfig(component_id=ComponentId(f"ENGINE-{stage.name.upper()}")))
         self._stage, self._params = stage, params
         self._params_hash = params.digest()
-        self._optional = {name: of for name, of in stage.optional.items() if of in available}
-        self._heard = (*stage.inputs, *self._optional.values())
+        self._heard = (
+            *stage.inputs,
+            *(wanted for wanted in stage.optional.values() if wanted in available),
+        )
         self._join = AsOfJoin(*self._heard)
         self._previous: Any = None
 
@@ -108,33 +123,26 @@ class EngineActor(Actor):
         items = self._join.add(data)
         if items is None:
             return
-        required = len(self._stage.inputs)
-        missing = [item.record for item in items[:required] if isinstance(item.record, Absent)]
+        made = {type(item.record): item for item in items}
+        missing = [wanted for wanted in self._stage.inputs if wanted not in made]
         if missing:
-            self._absent(missing[0].as_of, missing[0].reason)
+            self._absent(data.record.as_of, f"no {missing[0].__name__}")
             return
+        made.pop(Absent, None)
+        records = {record_type: item.record for record_type, item in made.items()}
         try:
-            record = self._computed(items[:required], items[required:])
+            record = self._stage.run(records, self._params, self._previous)
         except InsufficientHistory as shortage:
             self._absent(shortage.as_of, str(shortage))
             return
+        self._previous = record if self._stage.feedback else None
         publish(
             self,
             record,
             engine=self._stage.name,
             params_hash=self._params_hash,
-            inputs=tuple(item for item in items if not isinstance(item.record, Absent)),
+            inputs=tuple(made.values()),
         )
-
-    def _computed(self, items: tuple[Published, ...], optional: tuple[Published, ...]) -> Any:
-        given: dict[str, Any] = dict.fromkeys(self._stage.optional)
-        for name, item in zip(self._optional, optional, strict=True):
-            given[name] = None if isinstance(item.record, Absent) else item.record
-        if self._stage.feedback:
-            given["previous"] = self._previous
-        record = self._stage.compute(*(item.record for item in items), self._params, **given)
-        self._previous = record if self._stage.feedback else None
-        return record
 
     def _absent(self, as_of: date, reason: str) -> None:
         self.log.debug(f"stage={self._stage.name} warming up: {reason}")

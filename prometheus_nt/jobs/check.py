@@ -195,12 +195,8 @@ def _records(
     for stage in stages:
         if not set(stage.inputs) <= set(made):
             continue
-        given = {name: made.get(record_type) for name, record_type in stage.optional.items()}
-        if stage.feedback:
-            given["previous"] = previous.get(stage.name)
-        params = getattr(engines, stage.name, None)
         try:
-            record = stage.compute(*(made[needed] for needed in stage.inputs), params, **given)
+            record = stage.run(made, getattr(engines, stage.name, None), previous.get(stage.name))
         except InsufficientHistory:
             continue
         made[stage.output] = records[stage.name] = record

@@ -1,5 +1,6 @@
 """The one place that knows every part: turns a configuration into a node that is ready to run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -16,7 +17,7 @@ from nautilus_trader.portfolio.config import PortfolioConfig
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
 from prometheus_nt.actors.market_data import PanelReplay
-from prometheus_nt.actors.pipeline import PIPELINE, EngineActor
+from prometheus_nt.actors.pipeline import PIPELINE, EngineActor, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
@@ -53,7 +54,11 @@ class BacktestNode:
 
 
 def wire_backtest(
-    config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel, identity: RunIdentity
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    panel: MarketPanel,
+    identity: RunIdentity,
+    table: Sequence[Stage] = PIPELINE,
 ) -> BacktestNode:
     """Return the node that runs one sleeve over a recorded panel."""
     calendar = MarketCalendar.of(config.market)
@@ -67,7 +72,7 @@ def wire_backtest(
     strategy = _sleeve(config, sleeve, panel, units, instruments)
     engine.add_actor(PanelReplay(panel))
     stages = config.engines_of(sleeve)
-    running = [stage for stage in PIPELINE if stage.name not in config.without]
+    running = [stage for stage in table if stage.name not in config.without]
     available = {stage.output for stage in running} | {BookState}
     for stage in running:
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
