@@ -58,9 +58,9 @@ def wire_backtest(
     sleeve: SleeveParams,
     panel: MarketPanel,
     identity: RunIdentity,
-    table: Sequence[Stage] = PIPELINE,
+    table: Sequence[Stage] | None = None,
 ) -> BacktestNode:
-    """Return the node that runs one sleeve over a recorded panel."""
+    """Return the node that runs one sleeve over a recorded panel; `table` replaces the day's."""
     calendar = MarketCalendar.of(config.market)
     units = ShareUnits.of(panel)
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
@@ -72,7 +72,7 @@ def wire_backtest(
     strategy = _sleeve(config, sleeve, panel, units, instruments)
     engine.add_actor(PanelReplay(panel))
     stages = config.engines_of(sleeve)
-    running = [stage for stage in table if stage.name not in config.without]
+    running = [stage for stage in table or PIPELINE if stage.name not in config.without]
     available = {stage.output for stage in running} | {BookState}
     for stage in running:
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
