@@ -126,6 +126,28 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run ids, their beginnings, or a node's YAML file.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put several runs on one page: results, costs, regimes, and how alike their books are.
+
+    A YAML file stands for the newest finished run of each of its sleeves.
+
+    Example: [cyan]prometheus compare configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.compare import compare_runs
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        path = compare_runs(stores, runs, to)
+    emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+@app.command()
 def show(
     what: Annotated[
         str, typer.Argument(help="runs, orders, fills, positions, decisions or risk-actions")

@@ -117,7 +117,7 @@ def metrics_table(metrics: Metrics, benchmark: Metrics, benchmark_name: str) -> 
         own = [(_text(row.label), row.written(metrics.get(row.key))) for row in rows]
         other = [(row.written(benchmark[row.key]),) if compared else () for row in rows]
         lines = [(*left, *right) for left, right in zip(own, other, strict=True)]
-        groups.append(_table(head, lines, "metrics"))
+        groups.append(html_table(head, lines, "metrics"))
     return f'<div class="columns">{"".join(groups)}</div>'
 
 
@@ -136,7 +136,9 @@ def drawdown_table(periods: Sequence[DrawdownPeriod]) -> Table:
         )
         for number, period in enumerate(periods, start=1)
     ]
-    return _table(("No.", "Depth", "First below", "Trough", "Recovered", "Sessions below"), rows)
+    return html_table(
+        ("No.", "Depth", "First below", "Trough", "Recovered", "Sessions below"), rows
+    )
 
 
 def regime_table(series: RunSeries) -> Table:
@@ -159,7 +161,7 @@ def regime_table(series: RunSeries) -> Table:
         for each in found
     ]
     head = ("Regime", "Sessions", "Share", "Mean return, annual", "Volatility, annual")
-    return _table((*head, "Sharpe ratio", "Worst session", "Turnover, annual", "Costs"), rows)
+    return html_table((*head, "Sharpe ratio", "Worst session", "Turnover, annual", "Costs"), rows)
 
 
 def monthly_table(series: RunSeries) -> str:
@@ -196,7 +198,7 @@ def positions_table(series: RunSeries) -> Table:
         if size[row] > 0.0
     ]
     head = ("Instrument", "Sector", "Average", "Largest", "Final", "Sessions held")
-    return _table(head, rows, "positions")
+    return html_table(head, rows, "positions")
 
 
 def fills_table(fills: FillTable) -> Table:
@@ -217,7 +219,7 @@ def fills_table(fills: FillTable) -> Table:
         "Decision price",
         "Shortfall, bps",
     )
-    return _table(head, rows, "fills")
+    return html_table(head, rows, "fills")
 
 
 def manifest_table(manifest: Mapping[str, Any]) -> Table:
@@ -225,7 +227,7 @@ def manifest_table(manifest: Mapping[str, Any]) -> Table:
     if not manifest:
         return Unavailable("the run has no manifest")
     rows = [(_text(name), _text(value)) for name, value in _flat(manifest)]
-    return _table(("Name", "Value"), rows, "manifest")
+    return html_table(("Name", "Value"), rows, "manifest")
 
 
 def _fill_cells(fills: FillTable, row: int) -> tuple[str, ...]:
@@ -255,7 +257,8 @@ def _shaded(value: float | None, scale: float) -> str:
     return f'<td class="{tone}" style="--strength:{strength}%">{brief_percent(value)}</td>'
 
 
-def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]], kind: str = "") -> str:
+def html_table(head: Iterable[str], rows: Iterable[tuple[str, ...]], kind: str = "") -> str:
+    """Return a table; its head is escaped here, its cells have been."""
     lines = [
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for first, *cells in rows
