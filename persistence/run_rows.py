@@ -142,13 +142,23 @@ def _outcome_row(mirror: Mirror, as_of: date, path: FloatArray, known_at: date) 
     )
 
 
-def equity_rows(mirror: Mirror, drawdown: FloatArray, gross: FloatArray, net: FloatArray) -> Batch:
-    """Return the daily equity curve; drawdown, gross and net are (T,) fractions of equity."""
-    parts = zip(mirror.holdings, drawdown.tolist(), gross.tolist(), net.tolist(), strict=True)
-    return tables.backtest_daily_equity, [
-        (*mirror.run.head, held.as_of, held.equity, deep, held.cash, total, signed, None)
-        for held, deep, total, signed in parts
-    ]
+def equity_rows(mirror: Mirror) -> Batch:
+    """Return the daily equity curve, with gross and net exposure as quotients of equity."""
+    return tables.backtest_daily_equity, [_equity_row(mirror, held) for held in mirror.holdings]
+
+
+def _equity_row(mirror: Mirror, held: Holdings) -> Row:
+    gross, net = float(np.abs(held.values).sum()), float(held.values.sum())
+    return (
+        *mirror.run.head,
+        held.as_of,
+        held.equity,
+        held.drawdown,
+        held.cash,
+        gross / held.equity,
+        net / held.equity,
+        None,
+    )
 
 
 def runner_decision(mirror: Mirror, manifest: dict[str, Any], metrics: dict[str, Any]) -> Batch:
@@ -297,7 +307,7 @@ def _trade_row(mirror: Mirror, fill: FillTrace) -> Row:
 
 def _position_rows(mirror: Mirror, held: Holdings) -> list[Row]:
     run, at, instruments = mirror.run, instant(held.ts_ns), mirror.ledger.instruments
-    values = held.shares * held.marks
+    values = held.values
     parts = zip(
         held.columns.tolist(),
         held.shares.tolist(),

@@ -91,6 +91,7 @@ def wire_backtest(
         fees=fees,
         impact=ImpactModel(panel, config.execution.quotes),
         half_spread=config.execution.quotes.half_spread_bps / 1e4,
+        financing=config.execution.financing,
     )
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
     return BacktestNode(engine, feed, mirror, strategy)
@@ -173,8 +174,8 @@ def _sleeve(
         instruments=instruments,
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         units=units,
-        planner=config.execution.planner,
-        gate=OrderGate(config.gate),
+        planner=config.planner_of(sleeve),
+        gate=OrderGate(config.gate_of(sleeve)),
         usual_value=_usual_value,
     )
     return SleeveStrategy(parts)
