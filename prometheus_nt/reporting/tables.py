@@ -88,6 +88,8 @@ METRIC_GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         (
             Row("exposure_gross_mean", "Gross exposure, mean", brief_percent),
             Row("exposure_net_mean", "Net exposure, mean", brief_percent),
+            Row("exposure_long_mean", "Long positions, mean", brief_percent),
+            Row("exposure_short_mean", "Short positions, mean", brief_percent),
             Row("cash_weight_mean", "Cash, mean", brief_percent),
             Row("turnover_annual", "One-way turnover, annual", brief_percent),
             Row("num_fills", "Fills", whole),
@@ -100,9 +102,12 @@ METRIC_GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("cost_commission_usd", "Commissions", usd),
             Row("cost_spread_usd", "Spread", usd),
             Row("cost_impact_usd", "Market impact", usd),
+            Row("cost_borrow_usd", "Borrow fees of short positions", usd),
+            Row("cost_interest_usd", "Interest paid on borrowed cash", usd),
             Row("cost_total_usd", "All costs", usd),
             Row("cost_drag_annual", "All costs, share of equity a year", percent),
-            Row("dividends_usd", "Dividends", usd),
+            Row("dividends_usd", "Dividends, less those paid on short positions", usd),
+            Row("interest_received_usd", "Interest received", usd),
         ),
     ),
 )

@@ -167,7 +167,7 @@ def _trading_sections(series: RunSeries) -> list[Section]:
         Section(
             "costs",
             "Costs",
-            "Cumulated, by kind; all are in the returns above.",
+            "Cumulated, by kind, of trading and of holding; all are in the returns above.",
             (cost_chart(series),),
             True,
         ),
