@@ -169,17 +169,9 @@ class Ledger:
         AccountingError
             If short shares were never marked: what they cost to borrow is unknown, not zero.
         """
-        short: IntArray = np.flatnonzero(self.shares < 0)
-        marks = self.marks[short]
-        if np.isnan(marks).any():
-            names = ", ".join(self.instruments[row] for row in short[np.isnan(marks)])
-            raise AccountingError(f"{overnight.session}: short but never marked: {names}")
-        value = -self.shares[short] * np.rint(marks * MICROS).astype(np.int64)
-        free = self.cash_micros - int(value.sum())
-        fees = np.rint(value * overnight.borrow_rate).astype(np.int64)
-        for row, fee in zip(short[fees > 0].tolist(), fees[fees > 0].tolist(), strict=True):
-            shares = int(self.shares[row])
-            self._flow(overnight.session, CashFlowKind.BORROW_FEE, row, shares, -fee)
+        # Of the cash held overnight: before this session's fees.
+        cash = self.cash_micros
+        free = cash - self._charge_borrowing(overnight)
         interest = round(free * (overnight.debit_rate if free < 0 else overnight.credit_rate))
         if interest:
             self._flow(overnight.session, CashFlowKind.INTEREST, None, 0, interest)
@@ -246,6 +238,22 @@ class Ledger:
             raise AccountingError(
                 f"cash is {self.cash_micros} micro-dollars, the flows explain {expected}"
             )
+
+    def _charge_borrowing(self, overnight: OvernightFinancing) -> int:
+        """Book the borrow fees; return the value of all short shares, micro-dollars."""
+        short: IntArray = np.flatnonzero(self.shares < 0)
+        if not len(short):
+            return 0
+        marks = self.marks[short]
+        if np.isnan(marks).any():
+            names = ", ".join(self.instruments[row] for row in short[np.isnan(marks)])
+            raise AccountingError(f"{overnight.session}: short but never marked: {names}")
+        value = -self.shares[short] * np.rint(marks * MICROS).astype(np.int64)
+        fees = np.rint(value * overnight.borrow_rate).astype(np.int64)
+        for row, fee in zip(short[fees > 0].tolist(), fees[fees > 0].tolist(), strict=True):
+            shares = int(self.shares[row])
+            self._flow(overnight.session, CashFlowKind.BORROW_FEE, row, shares, -fee)
+        return int(value.sum())
 
     def _book_cost(self, row: int, held: int, quantity: int, price: float) -> float:
         same_side = held == 0 or (held > 0) == (quantity > 0)

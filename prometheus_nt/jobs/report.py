@@ -62,7 +62,7 @@ def load_run_series(folder: RunFolder) -> RunSeries:
     instruments = tuple(sorted(set(positions["instrument_id"].tolist())))
     sectors = dict(zip(positions["instrument_id"], positions["sector"], strict=True))
     known = any(sector is not None for sector in sectors.values())
-    benchmark = table["benchmark"]
+    benchmark, nothing = table["benchmark"], np.zeros(len(equity))
     return RunSeries(
         run_id=manifest["run_id"],
         strategy_id=manifest["strategy_id"],
@@ -77,13 +77,14 @@ def load_run_series(folder: RunFolder) -> RunSeries:
         gross=table["gross"],
         net=table["net"],
         turnover=table["turnover"],
-        costs={kind: table[kind] for kind in COST_KINDS},
+        # A run recorded before financing was charged paid none.
+        costs={kind: table.get(kind, nothing) for kind in COST_KINDS},
         dividends=table["dividends"],
         weights=_weights(sessions, instruments, positions),
         instruments=instruments,
         sectors=tuple(sectors[name] for name in instruments) if known else (),
         fills=_fill_table(folder),
-        other_cash_flows={kind: table[kind] for kind in OTHER_FLOWS},
+        other_cash_flows={kind: table.get(kind, nothing) for kind in OTHER_FLOWS},
         regimes=table["regime"] if any(table["regime"]) else None,
     )
 

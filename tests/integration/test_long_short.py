@@ -203,6 +203,43 @@ def test_without_rates_the_same_book_pays_for_its_trades_alone(by_hand):
     assert round(node.mirror.holdings[9].cash, 2) == 58_514.30 + 500.00 - 300.00
 
 
+def test_a_long_book_without_a_loan_is_the_same_with_and_without_financing(market, node_of, fills):
+    free = {"borrow_fee_annual": 0.0, "debit_rate_annual": 0.0}
+    weights = {"N00.US": 0.4, "N03.US": 0.4}
+
+    charged = node_of(market, weights, rebalance="weekly")
+    uncharged = node_of(market, weights, rebalance="weekly", financing=free)
+
+    assert fills(charged) == fills(uncharged)
+    assert charged.sleeve.ledger.cash_flows == uncharged.sleeve.ledger.cash_flows
+    ours, theirs = ([held.equity for held in node.mirror.holdings] for node in (charged, uncharged))
+    assert ours == theirs
+
+
+def test_a_long_book_pays_for_a_loan_that_a_missed_sale_made_it_take(market, run, configured):
+    node = run(configured(), market)
+
+    # A halted name misses its open while what it should have paid for is bought.
+    overdrawn = [row for row, held in enumerate(node.mirror.holdings) if held.cash < 0.0]
+    flows = [flow for flow in node.sleeve.ledger.cash_flows if flow.kind == "INTEREST"]
+    days = [held.as_of for held in node.mirror.holdings]
+    assert overdrawn
+    assert [flow.session for flow in flows] == [days[row + 1] for row in overdrawn]
+    assert all(flow.amount_micros < 0 for flow in flows)
+
+
+def test_cash_earns_nothing_for_nights_before_the_first_session(ten_sessions, run, configured):
+    credit = {"financing": {"credit_rate_annual": 0.036}}
+
+    node = run(configured(execution=credit), ten_sessions, first=1)
+
+    # 1 bp a night of a million, first over a weekend, then over one night with what that earned.
+    flows = [(flow.session, flow.amount_micros) for flow in node.sleeve.ledger.cash_flows[:2]]
+    days = ten_sessions.sessions.astype(object)
+    assert flows == [(days[2], 300_000_000), (days[3], 100_030_000)]
+    assert node.mirror.holdings[0].cash == 1_000_000.0
+
+
 def test_sparse_replay_is_full_replay_for_a_signed_book(market, node_of, fills):
     weights = {name: (0.20, -0.12)[row % 2] for row, name in enumerate(market.instruments)}
 
