@@ -14,7 +14,8 @@ class PlannerParams(Params):
 
     max_gross : gross exposure of the book, as a fraction of equity. 1 is a book without borrowed
         money; 130 long and 30 short need 1.6.
-    cash_buffer : fraction of equity of that never spent, against the gap between close and open.
+    cash_buffer : fraction of equity by which plans stay below it, against the gap between close
+        and open.
     min_net, max_net : net exposure within which a plan may open positions, as fractions of equity,
         once all of its orders fill; None is no limit.
     no_trade_band : weight difference below which a held name is left alone.
