@@ -6,6 +6,7 @@ computes the whole history once and cuts the rows a view may see.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,38 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     return _by_blocks(mean_traded, panel.close, panel.volume)
 
 
+def rolling_mean(x: FloatArray, lookback: int, min_observations: int) -> FloatArray:
+    """Return the mean of the known values of `lookback` rows, (T, ...).
+
+    NaN where fewer than `min_observations` (at least 1) of them are known.
+    """
+    known = np.isfinite(x)
+    count = _rolling_sum(known.astype(np.float64), lookback)
+    total = _rolling_sum(np.where(known, x, 0.0), lookback)
+    return np.where(count >= max(min_observations, 1), total / np.maximum(count, 1.0), np.nan)
+
+
+def shifted(x: FloatArray, rows: int) -> FloatArray:
+    """Return `x` as it was `rows` rows before, (T, ...); NaN where that is before the first."""
+    before = np.full(x.shape, np.nan)
+    before[rows:] = x[: max(len(x) - rows, 0)]
+    return before
+
+
+def position_in_group(groups: IntArray) -> IntArray:
+    """Return how many earlier elements belong to the same group, (n,)."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    position = np.empty(len(groups), dtype=np.int64)
+    position[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return position
+
+
+def sector_codes(panel: MarketPanel) -> IntArray:
+    """Return the number of each instrument's sector in alphabetical order, (N,); -1 if unknown."""
+    return _codes_of(panel.sectors or (None,) * len(panel.instruments))
+
+
 def last_known(x: FloatArray) -> FloatArray:
     """Return `x` with each NaN replaced by the newest earlier value of its column, (T, N)."""
     newest = np.where(np.isnan(x), 0, np.arange(len(x))[:, None])
@@ -236,6 +269,15 @@ def waterfill(raw_weights: FloatArray, cap: float, total: float = 1.0) -> FloatA
     fits = ordered * scale <= cap * (1.0 + NEGLIGIBLE)
     weights: FloatArray = np.minimum(shares * scale[np.argmax(fits)], cap)
     return weights
+
+
+@lru_cache(maxsize=16)
+def _codes_of(sectors: tuple[str | None, ...]) -> IntArray:
+    names = sorted({sector for sector in sectors if sector})
+    number = {name: code for code, name in enumerate(names)}
+    codes = np.array([number[name] if name else -1 for name in sectors], dtype=np.int64)
+    codes.flags.writeable = False
+    return codes
 
 
 class _Stretch(NamedTuple):
