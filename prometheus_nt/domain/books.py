@@ -16,7 +16,11 @@ class Tier(IntEnum):
 
 
 class Exclusion(IntEnum):
-    """Why an instrument is not in the universe; the first failing filter names it."""
+    """Why an instrument is not in the universe; the first failing filter names it.
+
+    Names are what is stored. The numbers follow the order in which reasons were added, not the
+    order in which they are asked.
+    """
 
     NONE = 0
     HARD_EXCLUDED = 1
@@ -29,6 +33,17 @@ class Exclusion(IntEnum):
     BREAKER = 8
     NO_SCORE = 9
     MAX_UNIVERSE_SIZE = 10
+    NOT_MEMBER = 11
+    SECTOR_CAP = 12
+    UNKNOWN_METRICS = 13
+    FRICTION = 14
+    FAT_TAILS = 15
+    RANDOM_WALK = 16
+    FALLING_TREND = 17
+    WEAK_MOMENTUM = 18
+    HIGH_ENTROPY = 19
+    INEFFICIENT = 20
+    CLUSTER_FULL = 21
 
 
 class RiskActionType(StrEnum):
@@ -46,10 +61,17 @@ class Universe:
     Attributes
     ----------
     score : (N,) array
-        Rank score of the candidates; NaN where a filter failed first.
+        Points of the candidates, at least 0; NaN where a filter failed first.
     included : (N,) bool array
     tier : (N,) int array of `Tier`
     exclusion : (N,) int array of `Exclusion`
+    regime_risk : float in [0, 1] or None
+        Probability of a crisis or risk-off regime that was reckoned with; None if unknown.
+    relaxation_stage : int or None
+        How far natural selection had to relax its limits: 1 is strict, 4 the last resort. None
+        where the universe is a ranking.
+    clusters : (N,) int array or None
+        Correlation clusters of natural selection, -1 where unknown.
     """
 
     as_of: date
@@ -59,6 +81,9 @@ class Universe:
     included: BoolArray
     tier: IntArray
     exclusion: IntArray
+    regime_risk: float | None = None
+    relaxation_stage: int | None = None
+    clusters: IntArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
