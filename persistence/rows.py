@@ -146,10 +146,10 @@ def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[
         record.tier.tolist(),
         record.included.tolist(),
         _numbers(record.score),
-        record.exclusion.tolist(),
+        _universe_reasons(record),
         strict=True,
     )
-    for name, tier, included, score, code in parts:
+    for name, tier, included, score, reasons in parts:
         yield (
             *run.head,
             record.universe_id,
@@ -159,9 +159,25 @@ def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[
             TIER_NAMES[tier],
             included,
             score,
-            EXCLUSION_REASONS[code],
+            reasons,
             model_id,
         )
+
+
+def _universe_reasons(record: Universe) -> Iterator[JsonText]:
+    """Yield why each instrument is out and, of natural selection, its stage and the cluster."""
+    codes = record.exclusion.tolist()
+    if record.clusters is None:
+        yield from (EXCLUSION_REASONS[code] for code in codes)
+        return
+    for code, cluster in zip(codes, record.clusters.tolist(), strict=True):
+        reasons = {
+            "cluster": cluster if cluster >= 0 else None,
+            "exclusion": Exclusion(code).name if code else None,
+            "relaxation_stage": record.relaxation_stage,
+        }
+        known = {name: reason for name, reason in reasons.items() if reason is not None}
+        yield JsonText(json.dumps(known))
 
 
 def regime_row(run: RunContext, record: RegimeState, model_id: str) -> Row:

@@ -4,10 +4,10 @@ After every close, `actors.market_data` publishes the panel that ends there. Eac
 soon as it holds every input of that session, and publishes its own record in turn:
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
-         |              `-> fragility
-         `-> regime
+         |              `-> fragility            ^
+         `-> regime ----------------------------'
 
-A node may do without regime and fragility. A sleeve (`strategies.sleeve`) turns the
+A node may do without regime and fragility; the universe also sees that of the session before. A sleeve (`strategies.sleeve`) turns the
 `TargetPortfolio` into orders for the next open.
 """
 
@@ -88,7 +88,14 @@ PIPELINE = (
         skippable=True,
     ),
     Stage("assessment", assess, (MarketPanel, StabilityVectors), InstrumentScores),
-    Stage("universe", select_universe, (MarketPanel, StabilityVectors, InstrumentScores), Universe),
+    Stage(
+        "universe",
+        select_universe,
+        (MarketPanel, StabilityVectors, InstrumentScores),
+        Universe,
+        optional={"regime": RegimeState},
+        feedback=True,
+    ),
     Stage("portfolio", build_book, (MarketPanel, Universe, InstrumentScores), BookTarget),
     Stage("risk", apply_limits, (MarketPanel, BookTarget), TargetPortfolio),
 )

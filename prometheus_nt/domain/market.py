@@ -40,6 +40,7 @@ class StabilityVectors:
     trend : (N,) array
         Simple total return over the lookback.
     soft_target_class : (N,) int array of `SoftTargetClass`; -1 where the score is NaN
+    change_risk : mapping of name to (N,) array of probabilities
     """
 
     as_of: date
@@ -52,6 +53,7 @@ class StabilityVectors:
     max_drawdown: FloatArray
     trend: FloatArray
     soft_target_class: IntArray
+    change_risk: dict[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)

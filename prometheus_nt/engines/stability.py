@@ -85,6 +85,7 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
         max_drawdown=drawdown,
         trend=trend,
         soft_target_class=_classes(overall, params),
+        change_risk={},
     )
 
 

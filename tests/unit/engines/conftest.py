@@ -55,7 +55,7 @@ def random_close() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def stability_of() -> Callable[..., StabilityVectors]:
-    def build(panel, overall, *, sigma=0.01, classes=0) -> StabilityVectors:
+    def build(panel, overall, *, sigma=0.01, classes=0, change_risk=None) -> StabilityVectors:
         overall = np.array(overall, dtype=np.float64)
         nothing = np.zeros_like(overall)
         return StabilityVectors(
@@ -69,6 +69,7 @@ def stability_of() -> Callable[..., StabilityVectors]:
             max_drawdown=nothing,
             trend=nothing,
             soft_target_class=np.broadcast_to(np.asarray(classes), overall.shape).copy(),
+            change_risk=change_risk or {},
         )
 
     return build
