@@ -7,8 +7,8 @@ soon as it holds every input of that session, and publishes its own record in tu
          |              `-> fragility            ^
          `-> regime ----------------------------'
 
-A node may do without regime and fragility; the universe also sees that of the session before. A sleeve (`strategies.sleeve`) turns the
-`TargetPortfolio` into orders for the next open.
+A node may do without regime and fragility; the universe is also told its own record of the session
+before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
 """
 
 from collections.abc import Callable, Collection, Mapping
