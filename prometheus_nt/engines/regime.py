@@ -1,6 +1,6 @@
 """What kind of market it is: a Gaussian mixture of daily features, filtered through time.
 
-1. `_features` describes every session by six numbers, each from that session and earlier ones.
+1. `regime_features` describes every session by six numbers, each from that session and earlier ones.
 2. Every `refit_every` sessions `_fitted` fits a Gaussian mixture to all features known so far, and
    `_labels_of` names its components by volatility and trend.
 3. `_expected_transitions` counts how the components followed each other in that window, each
@@ -152,7 +152,7 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
         If the panel holds fewer sessions than the longest lookback and `min_history` together, or
         too few of them have bars.
     """
-    features = panel.derived(_features, params)
+    features = panel.derived(regime_features, params)
     classified = panel.derived(_classified, params)
     if len(panel) < params.sessions_needed or np.isnan(classified[-1, 0]):
         known = np.isfinite(features).all(axis=1).sum()
@@ -201,7 +201,7 @@ def _change_risk(
     }
 
 
-def _features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
+def regime_features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
     """Return `FEATURES` of every session, (T, F); NaN until each is known.
 
     Of the equally weighted market, in log returns: trend (their sum), annualised volatility, and
@@ -287,7 +287,7 @@ def _correlation(panel: MarketPanel, market: FloatArray, lookback: int) -> Float
 
 def _classified(panel: MarketPanel, params: RegimeParams) -> FloatArray:
     """Return probabilities and transition matrix of every session, (T, 4 + 16); NaN before any."""
-    features = panel.derived(_features, params)
+    features = panel.derived(regime_features, params)
     classified = np.full((len(features), len(LABELS) * (1 + len(LABELS))), np.nan)
     known = np.isfinite(features).all(axis=1)
     first = int(known.argmax()) if known.any() else len(features)
