@@ -4,6 +4,7 @@
 
     PrometheusError
     |-- ConfigError              a setting is missing, unknown or contradictory: the user can fix it
+    |   `-- MissingExtra         an optional package is needed and not installed
     |-- DataError                the data cannot support the question
     |   |-- NonSession           a date on which the market does not trade
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
@@ -25,6 +26,14 @@ class PrometheusError(Exception):
 
 class ConfigError(PrometheusError):
     """A setting is missing, unknown or contradictory."""
+
+
+class MissingExtra(ConfigError):
+    """An optional package is needed and not installed; the message says how to install it."""
+
+    def __init__(self, purpose: str, package: str, install: str) -> None:
+        super().__init__(f"{purpose}: package {package} is not installed; {install}")
+        self.purpose, self.package, self.install = purpose, package, install
 
 
 class DataError(PrometheusError):

@@ -1,6 +1,7 @@
 """What kind of market it is: a Gaussian mixture of daily features, filtered through time.
 
-1. `regime_features` describes every session by six numbers, each from that session and earlier ones.
+1. `regime_features` describes every session by six numbers, each from that session and earlier
+   ones.
 2. Every `refit_every` sessions `_fitted` fits a Gaussian mixture to all features known so far, and
    `_labels_of` names its components by volatility and trend.
 3. `_expected_transitions` counts how the components followed each other in that window, each
@@ -175,6 +176,29 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
     )
 
 
+def regime_features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
+    """Return `FEATURES` of every session, (T, F); NaN until each is known.
+
+    Of the equally weighted market, in log returns: trend (their sum), annualised volatility, and
+    drawdown (<= 0) from the peak. Of its members: breadth, dispersion and correlation.
+    """
+    market = np.log1p(panel.derived(equal_weighted_returns))
+    trend = _over_windows(market, params.trend_lookback).sum(axis=1)
+    variance = _over_windows(market, params.volatility_lookback).var(axis=1, ddof=1)
+    columns = (
+        trend,
+        np.sqrt(SESSIONS_PER_YEAR * variance),
+        _drawdown(market, params.drawdown_lookback),
+        _breadth(panel, params.breadth_lookback),
+        _over_windows(_dispersion(panel), params.dispersion_lookback).mean(axis=1),
+        _correlation(panel, market, params.correlation_lookback),
+    )
+    features = np.full((len(panel), len(FEATURES)), np.nan)
+    for column, values in enumerate(columns):
+        features[len(features) - len(values) :, column] = values
+    return last_known(np.where(np.isfinite(features), features, np.nan))
+
+
 def _most_probable(probabilities: FloatArray) -> int:
     best = int(probabilities.argmax())
     return NEUTRAL if probabilities[NEUTRAL] == probabilities[best] else best
@@ -199,29 +223,6 @@ def _change_risk(
         "p_to_crisis_or_risk_off": arrived[CRISIS] + arrived[RISK_OFF],
         "p_to_carry": arrived[CARRY],
     }
-
-
-def regime_features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
-    """Return `FEATURES` of every session, (T, F); NaN until each is known.
-
-    Of the equally weighted market, in log returns: trend (their sum), annualised volatility, and
-    drawdown (<= 0) from the peak. Of its members: breadth, dispersion and correlation.
-    """
-    market = np.log1p(panel.derived(equal_weighted_returns))
-    trend = _over_windows(market, params.trend_lookback).sum(axis=1)
-    variance = _over_windows(market, params.volatility_lookback).var(axis=1, ddof=1)
-    columns = (
-        trend,
-        np.sqrt(SESSIONS_PER_YEAR * variance),
-        _drawdown(market, params.drawdown_lookback),
-        _breadth(panel, params.breadth_lookback),
-        _over_windows(_dispersion(panel), params.dispersion_lookback).mean(axis=1),
-        _correlation(panel, market, params.correlation_lookback),
-    )
-    features = np.full((len(panel), len(FEATURES)), np.nan)
-    for column, values in enumerate(columns):
-        features[len(features) - len(values) :, column] = values
-    return last_known(np.where(np.isfinite(features), features, np.nan))
 
 
 def _over_windows(x: FloatArray, lookback: int) -> FloatArray:
