@@ -1,6 +1,5 @@
 """What many runs recorded, read at once: for the search of similar runs and books."""
 
-from collections import defaultdict
 from datetime import date
 from typing import Any
 
@@ -8,6 +7,8 @@ import sqlalchemy as sa
 
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
+from prometheus_nt.domain.market import RegimeLabel
+from prometheus_nt.engines.regime import FEATURES
 
 FACTS = (
     "run_id",
@@ -29,16 +30,31 @@ def completed_runs(store: RuntimeStore) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: str(row["run_id"]))
 
 
-def recorded_regimes(store: RuntimeStore) -> dict[str, list[tuple[str, dict[str, float]]]]:
-    """Return, per run and in the order of the sessions, each regime's label and features."""
+def recorded_environments(store: RuntimeStore) -> dict[str, dict[str, float | None]]:
+    """Return, per run, the share of its sessions in each regime and the mean of each feature.
+
+    Named `share_<label>` and `mean_<feature>`, in lower case. A run without the regime engine is
+    absent.
+    """
     regimes = tables.regimes.c
-    query = sa.select(regimes.run_id, regimes.regime_label, regimes.features)
-    query = query.order_by(regimes.run_id, regimes.region, regimes.as_of_date)
-    found: dict[str, list[tuple[str, dict[str, float]]]] = defaultdict(list)
+    shares = [
+        sa.func.avg(sa.case((regimes.regime_label == label.value, 1.0), else_=0.0)).label(
+            f"share_{label.value.lower()}"
+        )
+        for label in RegimeLabel
+    ]
+    means = [
+        sa.func.avg(regimes.features[name].as_float()).label(f"mean_{name}") for name in FEATURES
+    ]
+    query = sa.select(regimes.run_id, *shares, *means).group_by(regimes.run_id)
     with store.database.reader() as connection:
-        for run_id, label, features in connection.execute(query):
-            found[run_id].append((label, features))
-    return dict(found)
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return {
+        row.pop("run_id"): {
+            name: None if value is None else float(value) for name, value in row.items()
+        }
+        for row in rows
+    }
 
 
 def mean_universe_sizes(store: RuntimeStore) -> dict[str, float]:

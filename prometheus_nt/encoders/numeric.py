@@ -166,6 +166,8 @@ def window_channels(
 
 def _standardised(x: FloatArray, min_observations: int) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Return z-scores along time, (W, N), their standard deviation, and where both are known."""
+    # In one memory order, so that sums over time add up in the same order for every panel.
+    x = np.ascontiguousarray(x)
     known = np.isfinite(x)
     count = known.sum(axis=0)
     values = np.where(known, x, 0.0)

@@ -9,6 +9,10 @@ from prometheus_nt.domain.record import FloatArray
 MOST_DEVIATIONS = 5.0
 """Where a robust z-score ends: one absurd value must not decide every comparison."""
 
+SMALLEST_SPREAD = 0.05
+"""Least standard deviation, relative to the median: a difference of a hundredth is small, even if
+all the others differ less."""
+
 NORMAL_MAD = 1.4826
 """Standard deviations in a median absolute deviation of normal values."""
 
@@ -20,13 +24,16 @@ def robust_zscores(x: FloatArray) -> FloatArray:
     """Return each column's distances from its median, in robust standard deviations, (M, F).
 
     The spread is the median absolute deviation; where that is 0, because most values are equal,
-    the mean absolute deviation. A column that does not vary is 0, NaN stays NaN.
+    the mean absolute deviation; and at least `SMALLEST_SPREAD` of the median. A column that does
+    not vary is 0, NaN stays NaN.
     """
-    deviation = np.where(np.isfinite(x), x, np.nan)
-    deviation -= _medians(deviation)
+    values = np.where(np.isfinite(x), x, np.nan)
+    centre = _medians(values)
+    deviation = values - centre
     size = np.abs(deviation)
     spread = NORMAL_MAD * _medians(size)
     spread = np.where(spread > 0.0, spread, NORMAL_MEAN_DEVIATION * _means(size))
+    spread = np.maximum(spread, SMALLEST_SPREAD * np.abs(centre))
     scores: FloatArray = deviation / np.where(spread > 0.0, spread, 1.0)
     return np.clip(scores, -MOST_DEVIATIONS, MOST_DEVIATIONS)
 
