@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -25,7 +25,12 @@ from prometheus_nt.console import (
     progress_bars,
     say,
 )
-from prometheus_nt.domain.errors import PrometheusError
+from prometheus_nt.domain.errors import ConfigError, PrometheusError
+
+if TYPE_CHECKING:
+    from prometheus_nt.domain.panel import MarketPanel
+    from prometheus_nt.jobs.check.user_strategy import UserStrategy
+    from prometheus_nt.jobs.stores import Stores
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +52,13 @@ app.add_typer(similar_app, name="similar")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConfigPaths = Annotated[
     list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+OptionalConfigPaths = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+StrategyReference = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.py:FUNCTION", help="Check this function instead of a node."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -272,32 +284,89 @@ def data_check(
 
 @check_app.command("lookahead")
 def check_lookahead(
-    config: ConfigPaths,
+    config: OptionalConfigPaths = None,
+    strategy: StrategyReference = None,
+    dataset: Annotated[str | None, typer.Option(help="What the strategy is checked on.")] = None,
     assign: Assignments = None,
-    cuts: Annotated[int, typer.Option(min=1, max=100, help="Dates at which to try.")] = 4,
+    cuts: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Dates at which to try; default 6 or 18.")
+    ] = None,
+    sleeve_sessions: Annotated[
+        int, typer.Option(min=0, help="Sessions each sleeve trades before a cut; 0: engines only.")
+    ] = 63,
     as_json: JsonFlag = False,
 ) -> None:
-    """Change everything after several dates; exit code 1 if an engine's earlier record moves.
+    """Change everything after several dates; exit code 1 if anything decided before them moves.
+
+    With a configuration: every engine's records and every sleeve's orders, fills and books. With
+    --strategy: the weights of a function of your own, `function(panel) -> (sessions, instruments)`.
+    The example file shows the contract.
 
     Example: [cyan]prometheus check lookahead configs/us_core_long_eq.yaml[/]
+
+    Example: [cyan]prometheus check lookahead --strategy examples/user_strategy.py:momentum
+    --dataset sample_sp500[/]
     """
-    from prometheus_nt.jobs.check import check_lookahead as run_check
+    from prometheus_nt.jobs.check import engines, report, strategies
+    from prometheus_nt.jobs.check.node import check_lookahead as run_check
     from prometheus_nt.jobs.stores import open_stores
 
-    node = _node(config, assign)
+    columns: tuple[str, ...]
     with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
-        reports = run_check(node, stores, cuts=cuts, progress=progress)
-    columns = ("sleeve", "stage", "compared", "verdict", "field", "as_of", "changed_after")
-    rows: list[tuple[Any, ...]] = []
-    for sleeve_id, found in reports.items():
-        for stage, compared in found.compared.items():
-            leak = found.leaks.get(stage)
-            verdict = "LEAK" if leak else ("ok" if compared else "never warm")
-            where = (leak.field, leak.as_of, leak.cut) if leak else (None, None, None)
-            rows.append((sleeve_id, stage, compared, verdict, *where))
+        if strategy is not None:
+            function, panel = _user_strategy(strategy, dataset, stores)
+            found = strategies.check_strategy(
+                function, panel, cuts=cuts or strategies.CUTS, progress=progress
+            )
+            columns, rows = strategies.COLUMNS, list(found.listing())
+            leaks, reacts = found.first is not None, found.reacts
+        else:
+            reports = run_check(
+                _node(_required(config), assign),
+                stores,
+                cuts=cuts or engines.CUTS,
+                sleeve_sessions=sleeve_sessions,
+                progress=progress,
+            )
+            columns, rows = report.COLUMNS, list(report.listing(reports))
+            leaks, reacts = any(item.leaks for item in reports.values()), True
     print_rows(columns, rows, as_json)
-    if any(found.leaks for found in reports.values()):
+    if not reacts:
+        say(strategies.NO_REACTION)
+    if leaks:
         raise typer.Exit(1)
+
+
+@check_app.command("warmup")
+def check_warmup(
+    config: OptionalConfigPaths = None,
+    strategy: StrategyReference = None,
+    dataset: Annotated[str | None, typer.Option(help="What the strategy is checked on.")] = None,
+    assign: Assignments = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Relative change that counts as none in `close_from`.")
+    ] = 1e-6,
+    fields: Annotated[bool, typer.Option(help="One row per field, settled or not.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell how much history each output needs before more of it changes nothing.
+
+    Outputs of the newest session are made from half a year of data, a year, two, and so on. Empty
+    `same_from`: it never settles, and `change_at_longest` says what leaving data out does.
+
+    Example: [cyan]prometheus check warmup configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.check import warmup
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+        if strategy is not None:
+            function, panel = _user_strategy(strategy, dataset, stores)
+            found = warmup.strategy_warmup(function, panel, tolerance=tolerance, progress=progress)
+        else:
+            node = _node(_required(config), assign)
+            found = warmup.check_warmup(node, stores, tolerance=tolerance, progress=progress)
+    print_rows(warmup.COLUMNS, warmup.listing(found, whole=fields or as_json), as_json)
 
 
 @check_app.command("alpha")
@@ -442,6 +511,27 @@ def doctor(as_json: JsonFlag = False) -> None:
     print_rows(("state", "subject", "detail"), rows, as_json)
     if not all(item.ok for item in findings):
         raise typer.Exit(1)
+
+
+def _required(config: list[Path] | None) -> list[Path]:
+    if not config:
+        raise ConfigError(
+            "give a configuration file, or --strategy FILE.py:FUNCTION --dataset NAME"
+        )
+    return config
+
+
+def _user_strategy(
+    reference: str, dataset: str | None, stores: "Stores"
+) -> tuple["UserStrategy", "MarketPanel"]:
+    from prometheus_nt.jobs.check.user_strategy import load_strategy
+    from prometheus_nt.jobs.data import panel_of
+
+    if dataset is None:
+        raise ConfigError(
+            "--strategy needs --dataset NAME; `prometheus data list` lists what there is"
+        )
+    return load_strategy(reference), panel_of(stores, dataset)
 
 
 def _node(

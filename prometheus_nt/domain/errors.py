@@ -10,6 +10,7 @@
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
     |   |-- LookAheadError       something asked for a fact later than its `as_of`
     |   `-- SourceError          a file or vendor answer cannot be read at all
+    |-- StrategyError            a user's strategy failed, or broke its contract
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- VenueError               the simulated or real venue did something that voids the run
@@ -66,6 +67,10 @@ class SourceError(DataError):
     def __init__(self, where: str, problem: str, remedy: str) -> None:
         super().__init__(f"{where}: {problem}; {remedy}")
         self.where, self.problem, self.remedy = where, problem, remedy
+
+
+class StrategyError(PrometheusError):
+    """A strategy that a user handed in failed, or did not return what it has to."""
 
 
 class StoreError(PrometheusError):

@@ -11,7 +11,8 @@ from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import EnginesConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.check import first_difference, look_ahead
+from prometheus_nt.jobs.check.differences import first_difference
+from prometheus_nt.jobs.check.engines import look_ahead
 
 SESSIONS, NAMES = 420, 8
 
@@ -162,7 +163,7 @@ def test_a_planted_leak_is_found_and_named(panel, leak):
     report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
 
     leak = report.leaks["planted"]
-    assert (leak.stage, leak.field) == ("planted", "values")
+    assert (leak.part, leak.field) == ("planted", "values")
     assert leak.as_of <= leak.cut
 
 
@@ -214,7 +215,7 @@ def test_a_leak_downstream_of_a_leak_is_found_in_both(panel):
         ((1, 2), (1, 2, 3), "length"),
         ({"a": (1.0, float("nan"))}, {"a": (1.0, float("nan"))}, None),
         (np.array([0.0]), np.array([-0.0]), None),
-        (np.array([1.0]), np.array([np.nextafter(1.0, 2.0)]), ""),
+        (np.array([1.0]), np.array([np.nextafter(1.0, 2.0)]), "record"),
     ],
 )
 def test_differences_are_found_to_the_last_bit(ours, theirs, field):
