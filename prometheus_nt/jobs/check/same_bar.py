@@ -89,7 +89,7 @@ def _ended(panel: MarketPanel, row: int, ratio: FloatArray) -> MarketPanel:
     view = panel.until(panel.sessions[row].astype(object))
     arrays: dict[str, Any] = {name: getattr(view, name).copy() for name in ("close", "high", "low")}
     traded = ~np.isnan(arrays["close"][row])
-    before = arrays["close"][row - 1] / arrays["split"][row]
+    before = arrays["close"][row - 1] / view.split[row]
     before = np.where(np.isnan(before), arrays["close"][row], before)
     close = np.where(traded, before * ratio, np.nan)
     arrays["close"][row] = close
