@@ -1,8 +1,7 @@
 """A strategy in plain Python, and the proof that it does not read the future.
 
 Run with: python examples/user_strategy.py
-Or check it on any dataset: prometheus check lookahead --strategy examples/user_strategy.py:momentum
---dataset sample_sp500
+On any dataset: prometheus check lookahead --strategy examples/user_strategy.py:momentum --dataset D
 """
 
 from tempfile import TemporaryDirectory
@@ -32,8 +31,9 @@ def momentum(panel: MarketPanel) -> np.ndarray:
 def momentum_with_returns(panel: MarketPanel) -> tuple[np.ndarray, np.ndarray]:
     """Return weights and what they earned: each session on the weights of the one before."""
     weights = momentum(panel)
-    returns = pd.DataFrame(panel.close).pct_change(fill_method=None).fillna(0.0).to_numpy()
-    return weights, (np.nan_to_num(np.roll(weights, 1, axis=0)) * returns).sum(axis=1)
+    held = pd.DataFrame(weights).shift(1).fillna(0.0)  # bought after the close, earning the next
+    returns = pd.DataFrame(panel.close).pct_change(fill_method=None).fillna(0.0)
+    return weights, (held * returns).sum(axis=1).to_numpy()
 
 
 def main() -> None:

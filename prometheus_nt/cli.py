@@ -58,7 +58,7 @@ OptionalConfigPaths = Annotated[
 ]
 StrategyReference = Annotated[
     str | None,
-    typer.Option(metavar="FILE.py:FUNCTION", help="Check this function instead of a node."),
+    typer.Option(metavar="FILE.py:FUNCTION", help="Check your own function instead of a node."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -298,9 +298,9 @@ def check_lookahead(
 ) -> None:
     """Change everything after several dates; exit code 1 if anything decided before them moves.
 
-    With a configuration: every engine's records and every sleeve's orders, fills and books. With
-    --strategy: the weights of a function of your own, `function(panel) -> (sessions, instruments)`.
-    The example file shows the contract.
+    With a configuration: every engine's records, every sleeve's orders, fills and books. With
+    --strategy: a function of your own from a panel to weights, one row per session and one column
+    per instrument (and, if it likes, what they earned); examples/user_strategy.py shows it.
 
     Example: [cyan]prometheus check lookahead configs/us_core_long_eq.yaml[/]
 

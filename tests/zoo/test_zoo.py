@@ -19,7 +19,8 @@ def _names(file):
     module = inspect.getmodule(load_strategy(f"{HERE / file}:frame").function)
     functions = inspect.getmembers(module, inspect.isfunction)
     return [
-        name for name, function in functions
+        name
+        for name, function in functions
         if list(inspect.signature(function).parameters) == ["panel"] and name != "closes"
     ]
 

@@ -80,8 +80,8 @@ def cut_rows(sessions: SessionArray, count: int, first: int, last: int) -> list[
     last = min(last, len(sessions) - 2)
     if len(sessions) < MIN_SESSIONS or last <= first:
         raise DataError(
-            f"{len(sessions)} sessions are too few to change a future and compare a past; "
-            f"at least {MIN_SESSIONS} are needed, some of them after the first cut"
+            f"{len(sessions)} sessions, {max(0, last - first)} of them to choose cuts from, are "
+            f"too few to change a future and compare a past; at least {MIN_SESSIONS} are needed"
         )
     kinds = _calendar_kinds(sessions)
     rows = []
