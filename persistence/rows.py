@@ -46,6 +46,22 @@ EXCLUSION_REASONS = {
     member.value: JsonText(json.dumps({"exclusion": member.name} if member.value else {}))
     for member in Exclusion
 }
+STABILITY_COMPONENTS = (
+    "vol_score",
+    "dd_score",
+    "trend_score",
+    "liquidity_score",
+    "downside_beta_score",
+    "tail_score",
+    "contagion_score",
+    "sigma",
+    "max_drawdown",
+    "trend",
+    "downside_beta",
+    "expected_shortfall",
+    "market_correlation",
+    "illiquidity",
+)
 
 
 @dataclass(frozen=True)
@@ -70,15 +86,9 @@ class RunContext:
 
 
 def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
-    """Yield rows of `stability_vectors`."""
-    components = {
-        "vol_score": record.vol_score,
-        "dd_score": record.dd_score,
-        "trend_score": record.trend_score,
-        "sigma": record.sigma,
-        "max_drawdown": record.max_drawdown,
-        "trend": record.trend,
-    }
+    """Yield rows of `stability_vectors`, the change risk among the components."""
+    components = {name: getattr(record, name) for name in STABILITY_COMPONENTS}
+    components |= record.change_risk
     parts = zip(
         record.instruments, _documents(components), _numbers(record.overall_score), strict=True
     )
@@ -92,11 +102,12 @@ def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -
         record.instruments,
         record.soft_target_class.tolist(),
         _numbers(record.overall_score),
-        _numbers(record.vol_score),
-        _numbers(record.dd_score),
+        _numbers(record.instability),
+        _numbers(record.high_fragility),
+        _numbers(record.complacent_pricing),
         strict=True,
     )
-    for name, code, overall, vol, drawdown in parts:
+    for name, code, overall, instability, high_fragility, complacent in parts:
         yield (
             *run.head,
             "INSTRUMENT",
@@ -105,9 +116,9 @@ def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -
             CLASS_NAMES.get(code),
             overall,
             None,
-            vol,
-            drawdown,
-            None,
+            instability,
+            high_fragility,
+            complacent,
             model_id,
         )
 

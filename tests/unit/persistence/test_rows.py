@@ -1,14 +1,61 @@
+"""What records become in the database: unknown is NULL, and every component is named."""
+
 import json
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pytest
 
-from persistence.rows import RunContext, universe_rows
+from persistence.rows import RunContext, soft_target_rows, stability_rows, universe_rows
 from persistence.tables.runtime import universe_members
 from prometheus_nt.domain.books import Exclusion, Tier, Universe
+from prometheus_nt.domain.market import StabilityVectors
 
-CONTEXT = RunContext("run", "backtest", "US_CORE", "US_CORE_H21", "book", "US_EQ", "US")
+RUN = RunContext("run", "BACKTEST", "S", "S_H21", "P", "US_EQ", "US")
+
+
+@pytest.fixture
+def vectors():
+    one = np.array([1.0, np.nan])
+    named = {
+        "vol_score": 40.0,
+        "dd_score": 30.0,
+        "complacent_pricing": 20.0,
+        "liquidity_score": 10.0,
+        "overall_score": 35.0,
+    }
+    others = (
+        "trend_score downside_beta_score tail_score contagion_score sigma max_drawdown trend"
+        " downside_beta expected_shortfall market_correlation illiquidity"
+    )
+    return StabilityVectors(
+        as_of=date(2020, 1, 2),
+        instruments=("A", "B"),
+        soft_target_class=np.array([1, -1]),
+        transition_matrix=np.eye(5),
+        change_risk={"p_to_breaker": 0.25 * one},
+        **{name: value * one for name, value in named.items()},
+        **{name: one for name in others.split()},
+    )
+
+
+def test_a_soft_target_has_the_scores_that_define_it(vectors):
+    known, unknown = soft_target_rows(RUN, vectors, "model")
+
+    assert known[5:] == ("A", "WATCH", 35.0, None, 40.0, 30.0, 20.0, "model")
+    assert unknown[5:] == ("B", None, None, None, None, None, None, "model")
+
+
+def test_the_stability_document_names_components_measures_and_outlook(vectors):
+    known, unknown = (json.loads(row[6]) for row in stability_rows(RUN, vectors, "model"))
+
+    assert known["vol_score"] == 40.0
+    assert known["liquidity_score"] == 10.0
+    assert known["p_to_breaker"] == 0.25
+    assert {"downside_beta", "expected_shortfall", "market_correlation"} <= set(known)
+    assert set(unknown) == set(known)
+    assert set(unknown.values()) == {None}
 
 
 def _universe():
@@ -26,7 +73,7 @@ def _universe():
 def test_universe_rows_say_why_a_name_is_out():
     record = _universe()
 
-    rows = list(universe_rows(CONTEXT, record, "model"))
+    rows = list(universe_rows(RUN, record, "model"))
 
     assert [json.loads(row[-2]) for row in rows] == [{}, {"exclusion": "SECTOR_CAP"}]
 
@@ -34,7 +81,7 @@ def test_universe_rows_say_why_a_name_is_out():
 def test_rows_of_natural_selection_say_cluster_and_stage():
     record = replace(_universe(), relaxation_stage=3, clusters=np.array([4, -1]))
 
-    rows = list(universe_rows(CONTEXT, record, "model"))
+    rows = list(universe_rows(RUN, record, "model"))
 
     assert [json.loads(row[-2]) for row in rows] == [
         {"cluster": 4, "relaxation_stage": 3},
