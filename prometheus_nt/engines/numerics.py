@@ -397,7 +397,10 @@ def percentile_rank(x: FloatArray) -> FloatArray:
     ordered = np.take_along_axis(keyed, order, axis=-1)
     differs = ordered[..., 1:] != ordered[..., :-1]
     position = np.arange(x.shape[-1], dtype=np.float64)
-    shared = np.broadcast_to(position, x.shape) if differs.all() else _shared(differs, position)
+    shared = np.broadcast_to(position, x.shape).copy()
+    tied = ~differs.all(axis=-1)
+    if tied.any():
+        shared[tied] = _shared(differs[tied], position)
     ranks = np.empty(x.shape)
     np.put_along_axis(ranks, order, shared, axis=-1)
     count = known.sum(axis=-1, keepdims=True)
