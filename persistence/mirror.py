@@ -23,11 +23,13 @@ from prometheus_nt.domain.market import (
     RegimeState,
     StabilityVectors,
 )
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
 from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes, OvernightFinancing
 
 STAGE_RECORDS = (
+    Profiles,
     StabilityVectors,
     FragilityMeasures,
     InstrumentScores,

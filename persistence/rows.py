@@ -32,6 +32,7 @@ from prometheus_nt.domain.market import (
     SoftTargetClass,
     StabilityVectors,
 )
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import OrderRefusal
 
@@ -41,6 +42,7 @@ Row = tuple[Any, ...]
 FRAGILITY_NAMES = {member.value: member.name for member in FragilityClass}
 CLASS_NAMES = {member.value: member.name for member in SoftTargetClass}
 LABEL_NAMES = {member.value: member.name for member in SignalLabel}
+WEAK = {1: True, 0: False, -1: None}
 TIER_NAMES = {member.value: member.name for member in Tier}
 EXCLUSION_REASONS = {
     member.value: JsonText(json.dumps({"exclusion": member.name} if member.value else {}))
@@ -85,6 +87,31 @@ class RunContext:
         return f"{self.run_id}:{as_of}"
 
 
+def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Iterator[Row]:
+    """Yield rows of `profiles`; features that are unknown of every instrument are left out."""
+    features = {name: of for name, of in record.features.items() if np.isfinite(of).any()}
+    snapshot_id = record.snapshot_id
+    parts = zip(
+        record.instruments,
+        _documents(features),
+        _documents(record.risk_flags),
+        record.weak_profile.tolist(),
+        strict=True,
+    )
+    for name, structured, flags, weak in parts:
+        yield (
+            *run.head,
+            record.as_of,
+            name,
+            structured,
+            flags,
+            WEAK[weak],
+            record.schema_id,
+            snapshot_id,
+            model_id,
+        )
+
+
 def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
     """Yield rows of `stability_vectors`, the change risk among the components."""
     components = {name: getattr(record, name) for name in STABILITY_COMPONENTS}
@@ -96,8 +123,11 @@ def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> 
         yield (*run.head, "INSTRUMENT", record.as_of, name, document, overall, model_id)
 
 
-def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
-    """Yield rows of `soft_target_classes`."""
+def soft_target_rows(
+    run: RunContext, record: StabilityVectors, model_id: str, profiles: Profiles | None = None
+) -> Iterator[Row]:
+    """Yield rows of `soft_target_classes`; without a profile nobody is known to be weak."""
+    weak = [-1] * len(record.instruments) if profiles is None else profiles.weak_profile.tolist()
     parts = zip(
         record.instruments,
         record.soft_target_class.tolist(),
@@ -105,9 +135,10 @@ def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -
         _numbers(record.instability),
         _numbers(record.high_fragility),
         _numbers(record.complacent_pricing),
+        weak,
         strict=True,
     )
-    for name, code, overall, instability, high_fragility, complacent in parts:
+    for name, code, overall, instability, high_fragility, complacent, verdict in parts:
         yield (
             *run.head,
             "INSTRUMENT",
@@ -115,7 +146,7 @@ def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -
             name,
             CLASS_NAMES.get(code),
             overall,
-            None,
+            WEAK[verdict],
             instability,
             high_fragility,
             complacent,

@@ -15,6 +15,7 @@ from persistence.tables import runtime as tables
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, StabilityVectors
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray
 
 Batch = tuple[sa.Table, Sequence[Row]]
@@ -39,6 +40,7 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
         for item in _published(mirror, record_type):
             rows.extend(explode(run, item.record, _model_id(item)))
         yield table, rows
+    yield tables.soft_target_classes, _soft_target_rows(mirror)
     yield from _regime_rows(mirror)
     yield from _target_rows(mirror)
 
@@ -51,14 +53,23 @@ def _snapshots(mirror: Mirror) -> list[Holdings]:
 
 
 EXPLODED: tuple[tuple[type, sa.Table, Callable[..., Iterator[Row]]], ...] = (
+    (Profiles, tables.profiles, to_rows.profile_rows),
     (StabilityVectors, tables.stability_vectors, to_rows.stability_rows),
-    (StabilityVectors, tables.soft_target_classes, to_rows.soft_target_rows),
     (InstrumentScores, tables.instrument_scores, to_rows.score_rows),
     (FragilityMeasures, tables.fragility_measures, to_rows.fragility_rows),
     (Universe, tables.universe_members, to_rows.universe_rows),
     (BookTarget, tables.book_targets, to_rows.book_target_rows),
 )
 """Which record becomes rows of which table, one row per instrument."""
+
+
+def _soft_target_rows(mirror: Mirror) -> list[Row]:
+    profiles = {item.record.as_of: item.record for item in _published(mirror, Profiles)}
+    rows: list[Row] = []
+    for item in _published(mirror, StabilityVectors):
+        of_the_day = profiles.get(item.record.as_of)
+        rows.extend(to_rows.soft_target_rows(mirror.run, item.record, _model_id(item), of_the_day))
+    return rows
 
 
 def _regime_rows(mirror: Mirror) -> Iterator[Batch]:

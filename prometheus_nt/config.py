@@ -21,6 +21,7 @@ from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.engines.assessment import AssessmentParams
 from prometheus_nt.engines.fragility import FragilityParams
 from prometheus_nt.engines.portfolio import PortfolioParams
+from prometheus_nt.engines.profiles import ProfileParams
 from prometheus_nt.engines.regime import RegimeParams
 from prometheus_nt.engines.risk import RiskParams
 from prometheus_nt.engines.stability import StabilityParams
@@ -70,6 +71,7 @@ class DataConfig(Params):
 class EnginesConfig(Params):
     """Settings of every stage of the day; what is not set follows the sleeve's family."""
 
+    profiles: ProfileParams = ProfileParams()
     regime: RegimeParams = RegimeParams()
     stability: StabilityParams = StabilityParams()
     fragility: FragilityParams = FragilityParams()
@@ -119,7 +121,7 @@ class NodeConfig(Params):
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="per stage; checked with what each sleeve's family implies"
     )
-    without: tuple[Literal["regime", "fragility"], ...] = Field(
+    without: tuple[Literal["profiles", "regime", "fragility"], ...] = Field(
         (), description="engines that do not run; nothing may depend on them"
     )
     sleeves: tuple[SleeveParams, ...] = Field(min_length=1)

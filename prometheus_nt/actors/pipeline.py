@@ -5,13 +5,16 @@ soon as it holds every input of that session, and publishes its own record in tu
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
          |              `-> fragility            ^
-         `-> regime ----------------------------'
+         |-> regime ----------------------------'
+         `-> profiles
 
-A node may do without regime and fragility; the universe is also told its own record of the session
-before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
+A node may do without profiles, regime and fragility; the universe is also told its own record of
+the session before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the
+next open.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -30,11 +33,13 @@ from prometheus_nt.domain.market import (
     StabilityVectors,
 )
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import Absent
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.fragility import measure_fragility
 from prometheus_nt.engines.portfolio import build_book
+from prometheus_nt.engines.profiles import build_profiles
 from prometheus_nt.engines.regime import classify_regime
 from prometheus_nt.engines.risk import apply_limits
 from prometheus_nt.engines.stability import measure_stability
@@ -78,6 +83,7 @@ class Stage:
 
 
 PIPELINE = (
+    Stage("profiles", build_profiles, (MarketPanel,), Profiles, skippable=True),
     Stage("regime", classify_regime, (MarketPanel,), RegimeState, skippable=True),
     Stage("stability", measure_stability, (MarketPanel,), StabilityVectors),
     Stage(
@@ -99,6 +105,31 @@ PIPELINE = (
     Stage("portfolio", build_book, (MarketPanel, Universe, InstrumentScores), BookTarget),
     Stage("risk", apply_limits, (MarketPanel, BookTarget), TargetPortfolio),
 )
+
+
+def run_day(
+    panel: MarketPanel,
+    params: Mapping[str, Params],
+    previous: Mapping[str, Any],
+    table: Sequence[Stage] = PIPELINE,
+) -> dict[str, Any]:
+    """Return the record of every stage that has the history for one, by name of the stage.
+
+    Parameters
+    ----------
+    params : mapping of stage name to its settings
+    previous : mapping of stage name to record
+        What this function returned for the session before; empty at the start.
+    """
+    made: dict[type, Any] = {MarketPanel: panel}
+    records: dict[str, Any] = {}
+    for stage in table:
+        if not set(stage.inputs) <= set(made):
+            continue
+        with suppress(InsufficientHistory):
+            record = stage.run(made, params.get(stage.name), previous.get(stage.name))
+            made[stage.output] = records[stage.name] = record
+    return records
 
 
 class EngineActor(Actor):

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from prometheus_nt.actors.pipeline import PIPELINE, Stage
+from prometheus_nt.actors.pipeline import PIPELINE, Stage, run_day
 from prometheus_nt.config import EnginesConfig, NodeConfig
 from prometheus_nt.domain.errors import DataError, StrategyError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.check.differences import identical, leaves, relative_change
-from prometheus_nt.jobs.check.engines import MONTH, records_of
+from prometheus_nt.jobs.check.engines import MONTH
 from prometheus_nt.jobs.check.node import node_panel
 from prometheus_nt.jobs.check.report import Progress
 from prometheus_nt.jobs.check.user_strategy import UserStrategy
@@ -220,7 +220,7 @@ def _newest_records(
     records: dict[str, Any] = {}
     # A month, so that a stage that remembers its last record has one.
     for session in panel.sessions[-MONTH:]:
-        records = records_of(settings, stages, panel.until(session.astype(object)), records)
+        records = run_day(panel.until(session.astype(object)), dict(settings), records, stages)
     return records
 
 

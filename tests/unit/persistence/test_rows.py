@@ -7,10 +7,17 @@ from datetime import date
 import numpy as np
 import pytest
 
-from persistence.rows import RunContext, soft_target_rows, stability_rows, universe_rows
-from persistence.tables.runtime import universe_members
+from persistence.rows import (
+    RunContext,
+    profile_rows,
+    soft_target_rows,
+    stability_rows,
+    universe_rows,
+)
+from persistence.tables.runtime import profiles, universe_members
 from prometheus_nt.domain.books import Exclusion, Tier, Universe
 from prometheus_nt.domain.market import StabilityVectors
+from prometheus_nt.domain.profiles import Profiles
 
 RUN = RunContext("run", "BACKTEST", "S", "S_H21", "P", "US_EQ", "US")
 
@@ -40,11 +47,37 @@ def vectors():
     )
 
 
+@pytest.fixture
+def weak_and_unknown():
+    return Profiles(
+        as_of=date(2020, 1, 2),
+        instruments=("A", "B"),
+        schema_id="PROFILE_V1",
+        features={"vol_63d": np.array([0.03, np.nan]), "leverage": np.full(2, np.nan)},
+        risk_flags={"vol_flag": np.array([1.0, np.nan])},
+        weak_profile=np.array([1, -1]),
+    )
+
+
 def test_a_soft_target_has_the_scores_that_define_it(vectors):
     known, unknown = soft_target_rows(RUN, vectors, "model")
 
     assert known[5:] == ("A", "WATCH", 35.0, None, 40.0, 30.0, 20.0, "model")
     assert unknown[5:] == ("B", None, None, None, None, None, None, "model")
+
+
+def test_whether_a_profile_is_weak_comes_from_the_profiles_of_the_day(vectors, weak_and_unknown):
+    first, second = soft_target_rows(RUN, vectors, "model", weak_and_unknown)
+
+    assert (first[8], second[8]) == (True, None)
+
+
+def test_a_profile_keeps_what_is_known_of_anybody(weak_and_unknown):
+    first, second = profile_rows(RUN, weak_and_unknown, "model")
+
+    assert json.loads(first[5]) == {"vol_63d": 0.03}
+    assert json.loads(second[5]) == {"vol_63d": None}
+    assert [len(row) for row in (first, second)] == [len(profiles.columns)] * 2
 
 
 def test_the_stability_document_names_components_measures_and_outlook(vectors):
