@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum, StrEnum
 
+from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
 
@@ -86,6 +87,49 @@ class Universe:
     clusters: IntArray | None = None
 
 
+@dataclass(frozen=True)
+class Fallback:
+    """A method of weighting that gave no weights, and why the next one was tried."""
+
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BookEvidence:
+    """How the weights of a book came about.
+
+    Attributes
+    ----------
+    method : str
+        What made the weights in the end; 'previous' or 'cash' if no method could.
+    as_of_solved : date
+        The session whose close the weights were made after; they are held until the next solve.
+    regime : RegimeLabel or None
+        What the engine was told when it made them.
+    fallbacks : tuple of Fallback
+        What was tried before `method`, in that order.
+    relaxed : tuple of str
+        Limits that could not be kept, and what was asked for and could not be had.
+    turnover : float or None
+        One-way, against the weights asked for a session before; None if there were none.
+    expected_volatility : float or None
+        Annualised, when the weights were made, by the shrunk covariance of the solver; None if
+        it was not asked, or there was too little history.
+    condition_number : float or None
+        Of the shrunk correlations; of the larger one where two sides were solved.
+    """
+
+    method: str
+    as_of_solved: date
+    regime: RegimeLabel | None = None
+    fallbacks: tuple[Fallback, ...] = ()
+    relaxed: tuple[str, ...] = ()
+    turnover: float | None = None
+    expected_volatility: float | None = None
+    condition_number: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class BookTarget:
     """The weights a portfolio engine asks for; nothing may trade them before risk has seen them.
@@ -93,11 +137,13 @@ class BookTarget:
     Attributes
     ----------
     weights : (N,) array
-        Fractions of book equity; the rest is cash.
+        Fractions of book equity, negative for shorts; the rest is cash.
     expected_return : float or None
         Sum of weight times expected return over the scores' horizon; None if no score is known.
     binding : tuple of str
         Names of the construction limits that bound.
+    evidence : BookEvidence or None
+        None for a book that no engine made.
     """
 
     as_of: date
@@ -106,6 +152,12 @@ class BookTarget:
     weights: FloatArray
     expected_return: float | None
     binding: tuple[str, ...]
+    evidence: BookEvidence | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether the weights were made after this session, rather than held from an earlier one."""
+        return self.evidence is not None and self.evidence.as_of_solved == self.as_of
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@
     |   |-- LookAheadError       something asked for a fact later than its `as_of`
     |   `-- SourceError          a file or vendor answer cannot be read at all
     |-- StrategyError            a user's strategy failed, or broke its contract
+    |-- NoWeights                a method of weighting found none; the next one is tried
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- VenueError               the simulated or real venue did something that voids the run
@@ -71,6 +72,10 @@ class SourceError(DataError):
 
 class StrategyError(PrometheusError):
     """A strategy that a user handed in failed, or did not return what it has to."""
+
+
+class NoWeights(PrometheusError):
+    """A method of weighting found no weights that satisfy the limits."""
 
 
 class StoreError(PrometheusError):
