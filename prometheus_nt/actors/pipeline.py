@@ -4,13 +4,13 @@ After every close, `actors.market_data` publishes the panel that ends there. Eac
 soon as it holds every input of that session, and publishes its own record in turn:
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
-         |              `-> fragility            ^
-         |-> regime ----------------------------'
+         |              `-> fragility ------------------------^
+         |-> regime ----------------------------'-------------'
          `-> profiles
 
-A node may do without profiles, regime and fragility; the universe is also told its own record of
-the session before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the
-next open.
+A node may do without profiles, regime and fragility. Universe and portfolio are also told their own
+records of the session before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into
+orders for the next open.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -102,7 +102,14 @@ PIPELINE = (
         optional={"regime": RegimeState},
         feedback=True,
     ),
-    Stage("portfolio", build_book, (MarketPanel, Universe, InstrumentScores), BookTarget),
+    Stage(
+        "portfolio",
+        build_book,
+        (MarketPanel, Universe, InstrumentScores),
+        BookTarget,
+        optional={"regime": RegimeState, "fragility": FragilityMeasures},
+        feedback=True,
+    ),
     Stage("risk", apply_limits, (MarketPanel, BookTarget), TargetPortfolio),
 )
 

@@ -156,7 +156,7 @@ class BookTarget:
 
     @property
     def solved(self) -> bool:
-        """Whether the weights were made after this session, rather than held from an earlier one."""
+        """Whether the weights were made after this session, not held from an earlier one."""
         return self.evidence is not None and self.evidence.as_of_solved == self.as_of
 
 

@@ -44,7 +44,7 @@ def sector_limits(sectors: tuple[str | None, ...], cap: float) -> tuple[LinearLi
 
 
 def fragility_limit(score: FloatArray, limit: float) -> LinearLimit:
-    """Return the limit on the sum of weight times fragility; the unknown counts as fully fragile."""
+    """Return the limit on the sum of weight times fragility; an unknown score counts as 1."""
     return LinearLimit("fragility", np.where(np.isfinite(score), score, 1.0), limit)
 
 

@@ -106,7 +106,7 @@ class Bounds:
         return tuple(name for name, slack in self.slack(weights).items() if not slack >= -EXACT)
 
     def settled(self, weights: FloatArray) -> FloatArray:
-        """Return `weights` made to satisfy every limit if that is possible, exactly where it can be.
+        """Return `weights` made to satisfy every limit, if that is possible.
 
         In proportion as far as the caps allow; by projection where a linear limit is broken.
         """

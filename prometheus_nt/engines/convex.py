@@ -101,7 +101,7 @@ def convex_weights(method: str, problem: ConvexProblem) -> FloatArray:
     return weights
 
 
-class _Known(BasePrior):  # type: ignore[misc]
+class _Known(BasePrior):
     """Moments that are already estimated, as skfolio's models want to be told."""
 
     def __init__(self, mu: FloatArray | None = None, covariance: FloatArray | None = None) -> None:

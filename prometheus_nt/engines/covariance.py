@@ -81,9 +81,9 @@ def estimate_moments(returns: FloatArray) -> Moments:
 
 
 def shrunk_correlation(standardised: FloatArray) -> tuple[FloatArray, float]:
-    """Return the Ledoit-Wolf correlations of (T, K) columns, and the weight of the identity in them.
+    """Return the Ledoit-Wolf correlations, and the weight of the identity in them.
 
-    The columns have mean 0 and variance 1 (divided by T).
+    Of (T, K) columns that have mean 0 and variance 1 (divided by T).
 
     References
     ----------

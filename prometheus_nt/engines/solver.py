@@ -131,9 +131,7 @@ class SolveResult:
         return 1.0 - float(self.weights.sum())
 
 
-def solve(
-    spec: SolverSpec, returns: FloatArray, previous: FloatArray | None = None
-) -> SolveResult:
+def solve(spec: SolverSpec, returns: FloatArray, previous: FloatArray | None = None) -> SolveResult:
     """Return the weights that `spec` asks for, or the best that can be had instead.
 
     Parameters
@@ -157,6 +155,28 @@ def solve(
     if kept is not None and _may_be_kept(kept, case):
         return _result(case, KEPT, kept, float(kept.sum()), tuple(fallbacks))
     return _result(case, CASH, np.zeros(returns.shape[1]), 0.0, tuple(fallbacks))
+
+
+def annualised_volatility_of(
+    weights: FloatArray, returns: FloatArray, min_observations: int
+) -> float | None:
+    """Return the volatility of signed weights held constant, by the solver's covariance.
+
+    Missing returns count as 0. None where there are too few sessions.
+    """
+    whole = np.where(np.isfinite(returns), returns, 0.0)
+    if len(whole) < max(min_observations, 2):
+        return None
+    varying = _varies(whole)
+    if not varying.any():
+        return 0.0
+    per_session = estimate_moments(whole[:, varying]).volatility_of(weights[varying])
+    return per_session * float(np.sqrt(SESSIONS_PER_YEAR))
+
+
+def _varies(returns: FloatArray) -> BoolArray:
+    varies: BoolArray = np.ptp(returns, axis=0) > NEGLIGIBLE * np.abs(returns).max(axis=0)
+    return varies
 
 
 def _chain(method: Method) -> Iterator[Method]:
@@ -199,10 +219,7 @@ class _Case:
     def varying(self) -> BoolArray:
         if not len(self.returns):
             return self.known
-        span = np.ptp(self.returns, axis=0)
-        size = np.abs(self.returns).max(axis=0)
-        varies: BoolArray = self.known & (span > NEGLIGIBLE * size)
-        return varies
+        return self.known & _varies(self.returns)
 
     @cached_property
     def moments(self) -> Moments | None:
@@ -417,14 +434,15 @@ def _result(
     )
 
 
-def _scaled_to_volatility(
-    weights: FloatArray, case: _Case
-) -> tuple[FloatArray, float | None]:
+def _scaled_to_volatility(weights: FloatArray, case: _Case) -> tuple[FloatArray, float | None]:
     """Return weights that are not riskier than the target, and their annualised volatility."""
     if case.moments is None:
         return weights, None
     per_session = case.moments.volatility_of(weights[case.varying])
-    volatility, target = per_session * float(np.sqrt(SESSIONS_PER_YEAR)), case.spec.volatility_target
+    volatility, target = (
+        per_session * float(np.sqrt(SESSIONS_PER_YEAR)),
+        case.spec.volatility_target,
+    )
     if target is None or volatility <= target:
         return weights, volatility
     return weights * (target / volatility), target
