@@ -21,7 +21,6 @@ MARGIN = 1e-6
 EXACT = 1e-9
 """Difference between sums of weights that is rounding."""
 
-BISECTIONS = 60
 MAX_PROJECTIONS = 2000
 
 
@@ -188,17 +187,3 @@ def _onto_capped_simplex(values: FloatArray, bounds: Bounds) -> FloatArray:
     sums = np.clip(values - knots[:, None], 0.0, bounds.caps).sum(axis=1)
     shift = np.interp(bounds.total, sums[::-1], knots[::-1])
     return np.clip(values - shift, 0.0, bounds.caps)
-
-
-def one_way_turnover(change: FloatArray, other_sales: float = 0.0) -> float:
-    """Return the larger of what is bought and what is sold, as a fraction of book equity.
-
-    Parameters
-    ----------
-    change : (K,) array of changes of weights
-    other_sales : float
-        Sold on top of that, outside of these names.
-    """
-    bought = float(np.sort(np.maximum(change, 0.0)).sum())
-    sold = float(np.sort(np.maximum(-change, 0.0)).sum())
-    return max(bought, sold + other_sales)

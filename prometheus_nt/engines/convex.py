@@ -90,8 +90,9 @@ def convex_weights(method: str, problem: ConvexProblem) -> FloatArray:
     """
     model = MODELS[method](problem)
     try:
-        # "May be inaccurate" is a warning of skfolio's, and no weights to us.
-        with warnings.catch_warnings(), THREADS.limit(limits=1):
+        # "May be inaccurate" is a warning of skfolio's, and no weights to us. Its hierarchical
+        # model divides by the weight of a cluster, which may have none.
+        with warnings.catch_warnings(), THREADS.limit(limits=1), np.errstate(all="ignore"):
             warnings.filterwarnings("error", category=UserWarning)
             model.fit(problem.returns / problem.unit)
     except (OptimizationError, cp.error.SolverError, ArithmeticError, ValueError, UserWarning) as e:

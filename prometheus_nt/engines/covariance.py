@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.numerics import NEGLIGIBLE
 
 MAX_CONDITION = 5000.0
 """Condition number of the correlations above which a ridge is added to them."""
@@ -99,6 +100,12 @@ def shrunk_correlation(standardised: FloatArray) -> tuple[FloatArray, float]:
     correlation = (1.0 - shrinkage) * sample
     np.fill_diagonal(correlation, 1.0)
     return correlation, shrinkage
+
+
+def varies(returns: FloatArray) -> BoolArray:
+    """Return which columns of (T, K) returns are not constant."""
+    moving: BoolArray = np.ptp(returns, axis=0) > NEGLIGIBLE * np.abs(returns).max(axis=0)
+    return moving
 
 
 def _ridge(smallest: float, largest: float) -> float:

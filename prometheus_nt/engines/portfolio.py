@@ -15,10 +15,10 @@ from prometheus_nt.domain.books import BookEvidence, BookTarget, Universe
 from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, RegimeState
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
-from prometheus_nt.engines.constraints import one_way_turnover
 from prometheus_nt.engines.constructions import CONSTRUCTIONS
 from prometheus_nt.engines.portfolio_params import HedgeScale, PortfolioParams, SolverParams
 from prometheus_nt.engines.sides import BookInputs
+from prometheus_nt.engines.turnover import one_way_turnover
 
 __all__ = ["HedgeScale", "PortfolioParams", "SolverParams", "build_book"]
 

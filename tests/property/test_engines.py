@@ -15,7 +15,7 @@ from prometheus_nt.engines.clusters import ClusterParams
 from prometheus_nt.engines.natural_selection import NaturalParams
 from prometheus_nt.engines.numerics import waterfill
 from prometheus_nt.engines.opportunity import OpportunityParams
-from prometheus_nt.engines.portfolio import PortfolioParams, build_book
+from prometheus_nt.engines.portfolio import PortfolioParams, SolverParams, build_book
 from prometheus_nt.engines.risk import RiskParams, apply_limits
 from prometheus_nt.engines.stability import StabilityParams, measure_stability
 from prometheus_nt.engines.universe import UniverseParams, select_universe
@@ -62,7 +62,25 @@ BOOKS = {
     "score": PortfolioParams(max_names=8, max_weight=0.15),
     "equal": PortfolioParams(weighting="equal", max_weight=0.05),
     "inverse_volatility": PortfolioParams(weighting="inverse_volatility", volatility_lookback=20),
+    "min_variance": PortfolioParams(
+        weighting="min_variance",
+        max_weight=0.3,
+        solver=SolverParams(lookback=60, min_observations=30, max_sector_weight=0.5),
+    ),
+    "two_level": PortfolioParams(
+        weighting="hrp",
+        max_weight=0.2,
+        solver=SolverParams(lookback=60, min_observations=30, two_level=True),
+    ),
 }
+LONG_SHORT = PortfolioParams(
+    construction="long_short",
+    weighting="risk_budgeting",
+    max_names=6,
+    max_names_short=6,
+    beta_neutral=True,
+    solver=SolverParams(lookback=60, min_observations=30, volatility_target=0.1),
+)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -71,7 +89,7 @@ def _day(panel, weighting="score"):
     stability = measure_stability(panel, STABILITY)
     scores = assess(panel, stability, ASSESSMENT)
     universe = select_universe(panel, stability, scores, UNIVERSE)
-    book = build_book(panel, universe, scores, BOOKS[weighting])
+    book = build_book(panel, universe, scores, {**BOOKS, "long_short": LONG_SHORT}[weighting])
     return stability, scores, universe, book, apply_limits(panel, book, RISK)
 
 
@@ -112,7 +130,7 @@ def _permuted(panel, order):
     )
 
 
-@pytest.mark.parametrize("weighting", BOOKS)
+@pytest.mark.parametrize("weighting", [*BOOKS, "long_short"])
 @given(seed=SEEDS, row=st.integers(61, 140))
 @settings(max_examples=8, deadline=None)
 def test_no_record_depends_on_a_later_row(synthetic_panel, weighting, seed, row):
@@ -173,13 +191,15 @@ def test_a_view_equals_a_panel_that_ends_there(synthetic_panel, seed, row):
     assert _same(_day(panel.until(ends_there.as_of)), _day(ends_there))
 
 
+@pytest.mark.parametrize("weighting", [*BOOKS, "long_short"])
 @given(seed=SEEDS)
 @settings(max_examples=8, deadline=None)
-def test_the_order_of_instruments_does_not_matter(synthetic_panel, seed):
+def test_the_order_of_instruments_does_not_matter(synthetic_panel, weighting, seed):
     panel = synthetic_panel(seed)
     order = np.random.default_rng(seed).permutation(len(panel.instruments))
 
-    for record, moved in zip(_day(panel), _day(_permuted(panel, order)), strict=True):
+    permuted = _permuted(panel, order)
+    for record, moved in zip(_day(panel, weighting), _day(permuted, weighting), strict=True):
         for field in fields(record):
             before, after = getattr(record, field.name), getattr(moved, field.name)
             if not isinstance(before, np.ndarray):

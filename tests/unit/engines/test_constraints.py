@@ -5,11 +5,11 @@ import pytest
 from prometheus_nt.engines.constraints import (
     Bounds,
     LinearLimit,
-    one_way_turnover,
     placed,
     projected,
 )
 from prometheus_nt.engines.numerics import waterfill
+from prometheus_nt.engines.turnover import one_way_turnover
 
 
 def _groups(upper, *members):

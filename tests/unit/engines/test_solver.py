@@ -7,9 +7,10 @@ import pytest
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from prometheus_nt.engines.constraints import LinearLimit, one_way_turnover
+from prometheus_nt.engines.constraints import LinearLimit
 from prometheus_nt.engines.covariance import estimate_moments
 from prometheus_nt.engines.solver import SolverSpec, solve
+from prometheus_nt.engines.turnover import one_way_turnover
 
 NAN = np.nan
 RISKY = (
@@ -422,4 +423,4 @@ def test_skfolio_is_not_imported_before_a_method_needs_it():
         "assert 'skfolio' in sys.modules\n"
     )
 
-    subprocess.run([sys.executable, "-c", script], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-c", script], check=True)
