@@ -31,7 +31,7 @@ from prometheus_nt.engines.covariance import Moments
 
 CLARABEL = {
     "solver": "CLARABEL",
-    "solver_params": {"max_threads": 1, "tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10},
+    "solver_params": {"max_threads": 1, "tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9},
 }
 
 THREADS = ThreadpoolController()

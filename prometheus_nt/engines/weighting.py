@@ -14,6 +14,7 @@ from prometheus_nt.domain.errors import NoWeights
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.constraints import EXACT, Bounds, placed
 from prometheus_nt.engines.covariance import Moments, estimate_moments
+from prometheus_nt.engines.numerics import NEGLIGIBLE
 
 Method = Literal[
     "given",
@@ -137,6 +138,8 @@ def _max_ratio(problem: Problem) -> FloatArray:
         raise NoWeights("no expected return is positive")
     # The ratio does not mind the scale, a solver does.
     scale = _moments(problem).volatility.mean() / float(np.abs(expected).max())
+    if problem.bounds.best(expected * scale) <= NEGLIGIBLE:
+        raise NoWeights("within the limits no book has a positive expected return")
     return _convex("max_ratio")(
         replace(problem, expected_returns=expected * scale, cost=problem.cost * scale)
     )

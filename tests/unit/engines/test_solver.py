@@ -275,7 +275,7 @@ def test_infeasible_sectors_place_what_fits_and_leave_cash():
 
     result = solve(SolverSpec("risk_budgeting", limits=sectors), _correlated(13, names=4))
 
-    assert result.weights.sum() == pytest.approx(0.5, abs=1e-4)
+    assert result.weights.sum() == pytest.approx(0.5, rel=2e-3)
     assert min(result.slack["A"], result.slack["B"]) >= 0.0
     assert result.relaxed == ("gross",)
 
