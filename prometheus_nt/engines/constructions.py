@@ -15,7 +15,7 @@ from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.allocation import from_long_space, market_betas
 from prometheus_nt.engines.constraints import EXACT
 from prometheus_nt.engines.numerics import equal_weighted_returns
-from prometheus_nt.engines.sides import LONG, SHORT, BookInputs, Draft, Side, weigh
+from prometheus_nt.engines.sides import LONG, SHORT, BookInputs, Draft, Side, raised, weigh
 from prometheus_nt.engines.solver import annualised_volatility_of
 
 NOT_TO_BE_SOLD = (
@@ -78,7 +78,7 @@ def short_hedge(inputs: BookInputs) -> Draft:
     }
     weights = from_long_space(notional * room * scale, np.full(len(notional), SHORT))
     # An unsold name has a weight of 0, not of -0.
-    return Draft(weights + 0.0, "templates", _named(bound))
+    return Draft(weights + 0.0, "templates", raised(bound))
 
 
 def _best(universe: Universe, max_names: int | None) -> IntArray:
@@ -97,7 +97,7 @@ def _worst(universe: Universe, longs: IntArray, max_names: int) -> IntArray:
 
 def _selection(inputs: BookInputs, rows: IntArray) -> tuple[str, ...]:
     members = int(inputs.universe.included.sum())
-    return _named({"empty_universe": members == 0, "max_names": len(rows) < members})
+    return raised({"empty_universe": members == 0, "max_names": len(rows) < members})
 
 
 def _joined(bought: Draft, sold: Draft) -> Draft:
@@ -171,10 +171,6 @@ def _notional(inputs: BookInputs, templates: list[PositionTemplate]) -> FloatArr
         size = min(max(one.notional_hint, 0.0), params.max_weight_short)
         notional[columns[one.instrument_id]] = size
     return notional
-
-
-def _named(flags: dict[str, bool]) -> tuple[str, ...]:
-    return tuple(name for name, raised in flags.items() if raised)
 
 
 CONSTRUCTIONS: dict[str, Callable[[BookInputs], Draft]] = {

@@ -35,7 +35,7 @@ CLARABEL = {
 }
 
 THREADS = ThreadpoolController()
-"""Of the linear algebra libraries, which skfolio has loaded by now."""
+"""Of all linear algebra libraries: skfolio has loaded more of them than numpy's."""
 
 
 @dataclass(frozen=True, eq=False)

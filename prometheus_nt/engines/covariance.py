@@ -3,12 +3,17 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.numerics import NEGLIGIBLE
 
 MAX_CONDITION = 5000.0
 """Condition number of the correlations above which a ridge is added to them."""
+
+
+THREADS = ThreadpoolController()
+"""Of numpy's linear algebra. On matrices this small, threads cost more than they do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +70,9 @@ def estimate_moments(returns: FloatArray) -> Moments:
     mean = returns.mean(axis=0)
     deviation = returns - mean
     scale = np.sqrt((deviation * deviation).mean(axis=0))
-    correlation, shrinkage = shrunk_correlation(deviation / scale)
-    eigenvalues = np.linalg.eigvalsh(correlation)
+    with THREADS.limit(limits=1):
+        correlation, shrinkage = shrunk_correlation(deviation / scale)
+        eigenvalues = np.linalg.eigvalsh(correlation)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     ridge = _ridge(smallest, largest)
     correlation = (1.0 - ridge) * correlation

@@ -92,9 +92,14 @@ def weigh(inputs: BookInputs, side: Side) -> Draft:
     return Draft(
         weights=weights,
         method=params.weighting,
-        binding=_named(bound),
+        binding=raised(bound),
         relaxed=("gross",) if len(side.rows) and placed < side.total - EXACT else (),
     )
+
+
+def raised(flags: dict[str, bool]) -> tuple[str, ...]:
+    """Return the names of the flags that are up."""
+    return tuple(name for name, up in flags.items() if up)
 
 
 def _solved(inputs: BookInputs, side: Side) -> Draft:
@@ -205,7 +210,3 @@ def _proportions(inputs: BookInputs, side: Side) -> FloatArray:
             history = inputs.panel.derived(rolling_volatility_per_session, lookback, lookback // 2)
             sigma = history[-1][rows]
             return np.where(np.isnan(sigma), 0.0, 1.0 / np.fmax(sigma, params.volatility_floor))
-
-
-def _named(flags: dict[str, bool]) -> tuple[str, ...]:
-    return tuple(name for name, raised in flags.items() if raised)
