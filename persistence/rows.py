@@ -38,6 +38,9 @@ from prometheus_nt.domain.runs import OrderRefusal
 
 Row = tuple[Any, ...]
 
+LISTED_CONTRIBUTIONS = 10
+"""Names whose part of the volatility is stored; the record has all of them."""
+
 # Looking a name up in a mapping is ten times faster than making an enum member of its code.
 FRAGILITY_NAMES = {member.value: member.name for member in FragilityClass}
 CLASS_NAMES = {member.value: member.name for member in SoftTargetClass}
@@ -310,9 +313,9 @@ def risk_report_row(
         report.gross_exposure,
         report.gross_exposure,
         _risk_metrics(report),
-        None,
+        {row.name: {"pnl": row.pnl, "covered": row.covered} for row in report.stress},
         report.exposures_by_sector,
-        None,
+        report.exposures_by_factor,
         model_id,
     )
 
@@ -371,7 +374,21 @@ def _risk_metrics(report: RiskReport) -> dict[str, Any]:
         "expected_shortfall_95": report.expected_shortfall_95,
         "beta": report.beta,
         "max_drawdown": report.max_drawdown,
+        "top_ten_share": report.top_ten_share,
+        "sessions_to_liquidate": report.sessions_to_liquidate,
+        "gross_by_sector": report.gross_by_sector,
+        "tails": [tail._asdict() for tail in report.tails],
+        "component_risk": component_risk(report),
     }
+
+
+def component_risk(report: RiskReport, most: int = LISTED_CONTRIBUTIONS) -> dict[str, float]:
+    """Return the largest contributions to volatility, in the order of their size."""
+    if report.contributions is None:
+        return {}
+    component = report.contributions.component
+    largest = np.argsort(-np.abs(component), kind="stable")[:most]
+    return {report.contributions.instruments[row]: float(component[row]) for row in largest}
 
 
 def _weights(instruments: tuple[str, ...], weights: FloatArray) -> dict[str, float]:

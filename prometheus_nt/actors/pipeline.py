@@ -8,9 +8,9 @@ soon as it holds every input of that session, and publishes its own record in tu
          |-> regime ----------------------------'-------------'
          `-> profiles
 
-A node may do without profiles, regime and fragility. Universe and portfolio are also told their own
-records of the session before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into
-orders for the next open.
+A node may do without profiles, regime and fragility. Universe, portfolio and risk are also told
+their own records of the session before, and risk hears what the sleeve owns (`BookState`). A sleeve
+(`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,6 +26,7 @@ from nautilus_trader.model.identifiers import ComponentId
 from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import InsufficientHistory
+from prometheus_nt.domain.ledger import BookState
 from prometheus_nt.domain.market import (
     FragilityMeasures,
     InstrumentScores,
@@ -110,7 +111,14 @@ PIPELINE = (
         optional={"regime": RegimeState, "fragility": FragilityMeasures},
         feedback=True,
     ),
-    Stage("risk", apply_limits, (MarketPanel, BookTarget), TargetPortfolio),
+    Stage(
+        "risk",
+        apply_limits,
+        (MarketPanel, BookTarget),
+        TargetPortfolio,
+        optional={"books": BookState},
+        feedback=True,
+    ),
 )
 
 

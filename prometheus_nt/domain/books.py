@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
@@ -162,7 +163,10 @@ class BookTarget:
 
 @dataclass(frozen=True)
 class RiskAction:
-    """One intervention: a limit that was breached, and the weight before and after."""
+    """One intervention: a limit that was breached, and the weight before and after.
+
+    Every limit lowers the weight's size but `max_turnover`, which may keep what was to be sold.
+    """
 
     instrument_id: str
     action_type: RiskActionType
@@ -172,12 +176,83 @@ class RiskAction:
     weight_after: float
 
 
+class TailRisk(NamedTuple):
+    """Value at risk and expected shortfall of a book, as returns: a loss is negative.
+
+    Attributes
+    ----------
+    method : str
+        `historical`, `parametric` (normal) or `bootstrap`.
+    sessions : int
+        Over how many sessions.
+    level : float
+        Confidence, 0.95 for example.
+    """
+
+    method: str
+    sessions: int
+    level: float
+    value_at_risk: float
+    expected_shortfall: float
+
+
+class StressLoss(NamedTuple):
+    """What a book would earn under stress, and how much of that its own data says.
+
+    Attributes
+    ----------
+    pnl : float
+        Fraction of equity; a loss is negative.
+    covered : float in [0, 1]
+        Share of gross weight with data of its own; the rest moves as beta times the market.
+    """
+
+    name: str
+    pnl: float
+    covered: float
+
+
+@dataclass(frozen=True, eq=False)
+class RiskContributions:
+    """How the volatility of a book is made of its K names, ordered by instrument id.
+
+    Attributes
+    ----------
+    marginal : (K,) array
+        Change of annualised volatility per unit of weight.
+    component : (K,) array
+        Weight times marginal; the sum is the volatility. Negative is a hedge.
+    """
+
+    instruments: tuple[str, ...]
+    marginal: FloatArray
+    component: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class RiskReport:
     """The risk of a target book, from data up to `as_of`; None where it cannot be known.
 
-    Exposures are fractions of book equity; volatility is annualised; value at risk and expected
-    shortfall are historical, of one session, as returns (a loss is negative).
+    Exposures are fractions of book equity and signed, long positive; volatility is annualised;
+    value at risk and expected shortfall are returns (a loss is negative).
+
+    Attributes
+    ----------
+    herfindahl : float
+        Sum of squared shares of gross; 0 for an empty book.
+    top_ten_share : float
+        Share of gross in the ten largest names; 0 for an empty book.
+    var_95, expected_shortfall_95 : float or None
+        Historical, of one session; `tails` has the other methods, levels and horizons.
+    max_drawdown : float or None, <= 0
+        Of the book held at constant weights over the lookback.
+    exposures_by_sector, gross_by_sector : mapping of sector to net and to gross weight
+    exposures_by_factor : mapping of factor to exposure
+        `market` is the sum of weight times beta; the others are sums of weight times z-score.
+    tails : tuple of TailRisk, empty where history is too short
+    stress : tuple of StressLoss, empty for an empty book
+    sessions_to_liquidate : float or None
+        Until 95% of gross is sold at a fixed share of usual volume.
     """
 
     gross_exposure: float
@@ -185,13 +260,20 @@ class RiskReport:
     cash_weight: float
     names: int
     herfindahl: float
+    top_ten_share: float
     largest_weight: float
     volatility: float | None
     var_95: float | None
     expected_shortfall_95: float | None
     beta: float | None
     max_drawdown: float | None
+    sessions_to_liquidate: float | None
     exposures_by_sector: dict[str, float]
+    gross_by_sector: dict[str, float]
+    exposures_by_factor: dict[str, float]
+    contributions: RiskContributions | None
+    tails: tuple[TailRisk, ...]
+    stress: tuple[StressLoss, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +286,8 @@ class TargetPortfolio:
         Fractions of book equity; the rest is cash.
     actions : tuple of RiskAction
         Interventions only; a weight that passed unchanged leaves no row.
+    breaker_tripped : bool
+        The drawdown breaker holds gross down, and will until the drawdown has recovered.
     """
 
     as_of: date
@@ -212,3 +296,4 @@ class TargetPortfolio:
     weights: FloatArray
     actions: tuple[RiskAction, ...]
     report: RiskReport
+    breaker_tripped: bool = False

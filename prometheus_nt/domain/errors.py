@@ -14,6 +14,7 @@
     |-- NoWeights                a method of weighting found none; the next one is tried
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
+    |-- LimitBreach              weights left the risk stage above a limit: our bug as well
     |-- VenueError               the simulated or real venue did something that voids the run
     |-- GateRefusal              an order was refused before it reached a venue
     `-- DeterminismError         the same inputs gave different bytes
@@ -84,6 +85,16 @@ class StoreError(PrometheusError):
 
 class AccountingError(PrometheusError):
     """The books do not balance."""
+
+
+class LimitBreach(PrometheusError):
+    """Weights that the risk stage is done with do not keep one of its limits."""
+
+    def __init__(self, as_of: date, limit: str, value: float, excess: float) -> None:
+        super().__init__(
+            f"{as_of}: {limit} of {value:g} is exceeded by {excess:g} after all limits"
+        )
+        self.as_of, self.limit, self.value, self.excess = as_of, limit, value, excess
 
 
 class VenueError(PrometheusError):

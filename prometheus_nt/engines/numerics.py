@@ -117,6 +117,33 @@ def rolling_volatility_per_session(
     return _by_blocks(deviation, log_total_returns(panel))
 
 
+def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+    """Return the slope of each instrument's returns on the equal-weighted market's, (T, N).
+
+    Over the sessions of the lookback on which the instrument has a return; NaN where fewer than
+    `min_observations` (at least 2) of them are known, or the market did not move on them.
+    """
+    market = panel.derived(equal_weighted_returns)[:, None]
+    floor = max(min_observations, 2)
+
+    def slope(returns: FloatArray) -> FloatArray:
+        known = np.isfinite(returns)
+        own, common = np.where(known, returns, 0.0), np.where(known, market, 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        divisor = np.maximum(count, 2.0)
+        moved = _rolling_sum(common, lookback)
+        squares = _rolling_sum(common * common, lookback)
+        scatter = squares - moved * moved / divisor
+        shared = _rolling_sum(own * common, lookback)
+        shared -= _rolling_sum(own, lookback) * moved / divisor
+        # A difference of running sums is exact to rounding of the sums, not of the difference.
+        told = scatter > NEGLIGIBLE * np.cumsum(common * common, axis=0)
+        estimable = (count >= floor) & told
+        return np.where(estimable, shared / np.where(estimable, scatter, 1.0), np.nan)
+
+    return _by_blocks(slope, panel.derived(total_returns))
+
+
 def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     """Return the mean of close times volume, as traded, over `lookback` sessions, (T, N).
 

@@ -3,20 +3,22 @@
 1. `_history` cuts the base window and fills what is unknown: joint returns of every session.
 2. `_draws` lists which sessions, or which synthetic ones, each path is made of, by category.
 3. `generate_scenarios` assembles the paths and signs them with the hash of their ingredients.
-4. `path_losses` and `portfolio_pnl` say what the paths do to an instrument and to a book.
+4. `require_known` keeps a stored set out of sessions before its own `as_of`.
+5. `path_losses` and `portfolio_pnl` say what the paths do to an instrument and to a book.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from prometheus_nt.domain.errors import DataError, InsufficientHistory
-from prometheus_nt.domain.market import ScenarioSet
+from prometheus_nt.domain.errors import DataError, InsufficientHistory, LookAheadError
+from prometheus_nt.domain.market import RegimeLabel, ScenarioSet
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import (
     BoolArray,
@@ -57,6 +59,7 @@ class ScenarioCategory(StrEnum):
     FACTOR_SHOCK = "FACTOR_SHOCK"
     NAMED = "NAMED"
     ADVERSARIAL = "ADVERSARIAL"
+    REGIME = "REGIME"
 
 
 class ScenarioParams(Params):
@@ -73,7 +76,7 @@ class ScenarioParams(Params):
     min_sessions
         Sessions that the base window must hold.
     block_length
-        Mean length of the blocks of BOOTSTRAP, and of the residuals of FACTOR_SHOCK.
+        Mean length of the blocks of BOOTSTRAP and REGIME, and of the residuals of FACTOR_SHOCK.
     stress_quantile
         STRESSED draws from this fraction of sessions with the worst market return; ADVERSARIAL
         takes this fraction of windows with the worst result for the book.
@@ -86,6 +89,8 @@ class ScenarioParams(Params):
         evenly in logs, from the first.
     min_beta_sessions
         Known returns that a beta is estimated from; with fewer it is 1.
+    regime, min_regime_sessions
+        REGIME draws from the sessions with this label, and needs that many of them.
     crises
         Keys of `CRISES` for NAMED; empty means all. Those that the panel has not seen from start
         to end are left out.
@@ -107,6 +112,8 @@ class ScenarioParams(Params):
     market_shock: float = Field(-0.2, gt=-1)
     shock_sessions: int = Field(5, ge=1)
     min_beta_sessions: int = Field(63, ge=3)
+    regime: RegimeLabel | None = None
+    min_regime_sessions: int = Field(21, ge=2)
     crises: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -115,6 +122,8 @@ class ScenarioParams(Params):
             raise ValueError("base_start: must be before base_end")
         if self.category is ScenarioCategory.FACTOR_SHOCK and self.shock_sessions > self.horizon:
             raise ValueError("shock_sessions: must not exceed horizon")
+        if (self.category is ScenarioCategory.REGIME) != (self.regime is not None):
+            raise ValueError("regime: REGIME needs the label to draw from, the others take none")
         unknown = [crisis for crisis in self.crises if crisis not in CRISES]
         if unknown:
             raise ValueError(f"crises: unknown {', '.join(unknown)}; known: {', '.join(CRISES)}")
@@ -122,7 +131,10 @@ class ScenarioParams(Params):
 
 
 def generate_scenarios(
-    panel: MarketPanel, params: ScenarioParams, weights: FloatArray | None = None
+    panel: MarketPanel,
+    params: ScenarioParams,
+    weights: FloatArray | None = None,
+    labels: Sequence[str | None] | None = None,
 ) -> ScenarioSet:
     """Return joint paths of the panel's instruments over the next `horizon` sessions.
 
@@ -136,6 +148,9 @@ def generate_scenarios(
     weights : (N,) array, optional
         The book that ADVERSARIAL works against, as fractions of equity; 0 where not held. The
         other categories do not read it.
+    labels : T regime labels, optional
+        One for each session of the panel, each made from no later session; None where unknown.
+        Only REGIME reads them.
 
     Returns
     -------
@@ -146,30 +161,42 @@ def generate_scenarios(
     Raises
     ------
     InsufficientHistory
-        If the base window is shorter than `min_sessions` or `horizon`.
+        If the base window is shorter than `min_sessions` or `horizon`, or REGIME has fewer than
+        `min_regime_sessions` to draw from.
     DataError
-        If no crisis of NAMED lies inside the panel, or ADVERSARIAL lacks finite weights.
+        If no crisis of NAMED lies inside the panel, ADVERSARIAL lacks finite weights, or REGIME
+        a label for each session.
 
     References
     ----------
     Politis and Romano (1994), "The Stationary Bootstrap". Barone-Adesi, Giannopoulos and Vosper
     (1999), "VaR without Correlations for Portfolios of Derivative Securities".
     """
-    history = _history(panel, params)
+    history = _history(panel, params, _has_label(labels, panel, params))
     book = _book(weights, panel, params)
     rng = np.random.default_rng(int(content_hash([params.digest(), panel.as_of]), 16))
     returns = _GENERATORS[params.category](history, params, rng, book)
     returns.flags.writeable = False
     # Not the panel's fingerprint: that hashes its whole history, and so sessions after `as_of`.
     inputs = [params.digest(), panel.as_of, panel.instruments, book]
+    inputs += [history.sessions, history.returns, history.drawable]
     return ScenarioSet(
         as_of=panel.as_of,
         name=params.name,
-        spec_hash=content_hash([*inputs, history.sessions, history.returns]),
+        spec_hash=content_hash(inputs),
         category=params.category.value,
         instruments=panel.instruments,
         returns=returns,
     )
+
+
+def require_known(scenarios: ScenarioSet, as_of: date) -> None:
+    """Raise `LookAheadError` if the set was made from sessions after `as_of`."""
+    if scenarios.as_of > as_of:
+        raise LookAheadError(
+            f"scenario set {scenarios.name!r} was made from data up to {scenarios.as_of}, and may "
+            f"not be used at {as_of}; generate one with --as-of {as_of}"
+        )
 
 
 def path_losses(scenarios: ScenarioSet) -> FloatArray:
@@ -209,24 +236,30 @@ class _History:
     returns : (D, N) array
     market : (D,) array
     beta : (N,) array
+    drawable : (R,) int array
+        The rows that REGIME may draw; all of them where no label is asked for.
     """
 
     sessions: SessionArray
     returns: FloatArray
     market: FloatArray
     beta: FloatArray
+    drawable: IntArray
 
 
 _Generate = Callable[[_History, ScenarioParams, np.random.Generator, FloatArray], FloatArray]
 
 
-def _history(panel: MarketPanel, params: ScenarioParams) -> _History:
+def _history(panel: MarketPanel, params: ScenarioParams, labelled: BoolArray) -> _History:
     market = panel.derived(equal_weighted_returns)
     base = np.flatnonzero(np.isfinite(market) & _between(panel, params))
     base = base[-params.lookback :] if params.lookback else base
     needed = max(params.min_sessions, params.horizon)
     if len(base) < needed:
         raise InsufficientHistory(panel.as_of, needed, len(base))
+    drawable = np.flatnonzero(labelled[base])
+    if params.regime is not None and len(drawable) < params.min_regime_sessions:
+        raise InsufficientHistory(panel.as_of, params.min_regime_sessions, len(drawable))
     rows, market = panel.derived(total_returns)[base], market[base]
     beta = _betas(rows, market, params.min_beta_sessions)
     estimate = np.maximum(beta * market[:, None], LOWEST_RETURN)
@@ -235,7 +268,19 @@ def _history(panel: MarketPanel, params: ScenarioParams) -> _History:
         returns=np.where(np.isnan(rows), estimate, rows),
         market=market,
         beta=beta,
+        drawable=drawable,
     )
+
+
+def _has_label(
+    labels: Sequence[str | None] | None, panel: MarketPanel, params: ScenarioParams
+) -> BoolArray:
+    if params.regime is None:
+        return np.ones(len(panel), dtype=bool)
+    if labels is None or len(labels) != len(panel):
+        found = "none" if labels is None else len(labels)
+        raise DataError(f"{params.name}: REGIME needs {len(panel)} labels, found {found}")
+    return np.array([label == params.regime for label in labels])
 
 
 def _between(panel: MarketPanel, params: ScenarioParams) -> BoolArray:
@@ -272,7 +317,7 @@ def _historical(
 def _bootstrap(
     history: _History, params: ScenarioParams, rng: np.random.Generator, _: FloatArray
 ) -> FloatArray:
-    return history.returns[_stationary_rows(len(history.returns), params, rng)]
+    return history.returns[_path_rows(len(history.returns), params, rng)]
 
 
 def _stressed(
@@ -313,7 +358,7 @@ def _factor_shock(
     market[: params.shock_sessions] = np.expm1(
         np.log1p(params.market_shock) / params.shock_sessions
     )
-    paths = residuals[_stationary_rows(len(residuals), params, rng)]
+    paths = residuals[_path_rows(len(residuals), params, rng)]
     paths += history.beta * market
     return np.maximum(paths, LOWEST_RETURN, out=paths)
 
@@ -360,6 +405,14 @@ def _adversarial(
     return _windows(history.returns, np.argsort(pnl, kind="stable")[:worst], params.horizon)
 
 
+def _in_regime(
+    history: _History, params: ScenarioParams, rng: np.random.Generator, _: FloatArray
+) -> FloatArray:
+    """Bootstrap the regime's sessions, put one after the other: a block may span two spells."""
+    rows = history.drawable[_path_rows(len(history.drawable), params, rng)]
+    return history.returns[rows]
+
+
 _GENERATORS: dict[ScenarioCategory, _Generate] = {
     ScenarioCategory.HISTORICAL: _historical,
     ScenarioCategory.BOOTSTRAP: _bootstrap,
@@ -368,7 +421,22 @@ _GENERATORS: dict[ScenarioCategory, _Generate] = {
     ScenarioCategory.FACTOR_SHOCK: _factor_shock,
     ScenarioCategory.NAMED: _named,
     ScenarioCategory.ADVERSARIAL: _adversarial,
+    ScenarioCategory.REGIME: _in_regime,
 }
+
+
+@lru_cache(maxsize=64)
+def bootstrap_rows(
+    sessions: int, paths: int, horizon: int, block_length: float, seed: int
+) -> IntArray:
+    """Return the rows of a history that stationary bootstrap paths visit, (H, S), read-only.
+
+    Blocks have geometric length with mean `block_length`, and wrap around the end of history.
+    """
+    rng = np.random.default_rng([seed, sessions])
+    rows = np.ascontiguousarray(_stationary_rows(sessions, (paths, horizon), block_length, rng).T)
+    rows.flags.writeable = False
+    return rows
 
 
 def _windows(returns: FloatArray, starts: IntArray, horizon: int) -> FloatArray:
@@ -376,16 +444,21 @@ def _windows(returns: FloatArray, starts: IntArray, horizon: int) -> FloatArray:
     return rows
 
 
-def _stationary_rows(sessions: int, params: ScenarioParams, rng: np.random.Generator) -> IntArray:
+def _stationary_rows(
+    sessions: int, shape: tuple[int, int], block_length: float, rng: np.random.Generator
+) -> IntArray:
     """Return rows in blocks of geometric length, wrapped around the end of history, (S, H)."""
-    shape = (params.paths, params.horizon)
-    begins = rng.random(shape) < 1.0 / params.block_length
+    begins = rng.random(shape) < 1.0 / block_length
     begins[:, 0] = True
     start = rng.integers(0, sessions, shape)
-    position = np.arange(params.horizon)
+    position = np.arange(shape[1])
     newest = np.maximum.accumulate(np.where(begins, position, 0), axis=1)
     rows: IntArray = (np.take_along_axis(start, newest, axis=1) + position - newest) % sessions
     return rows
+
+
+def _path_rows(sessions: int, params: ScenarioParams, rng: np.random.Generator) -> IntArray:
+    return _stationary_rows(sessions, (params.paths, params.horizon), params.block_length, rng)
 
 
 def _ewma_variances(log_returns: FloatArray, decay: float) -> FloatArray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from prometheus_nt.domain.errors import DataError, InsufficientHistory
+from prometheus_nt.domain.errors import DataError, InsufficientHistory, LookAheadError
 from prometheus_nt.domain.market import ScenarioSet
 from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.engines.scenarios import (
@@ -15,6 +15,7 @@ from prometheus_nt.engines.scenarios import (
     generate_scenarios,
     path_losses,
     portfolio_pnl,
+    require_known,
 )
 
 NAN = np.nan
@@ -27,7 +28,18 @@ DRAWN = [
 
 def _params(category, **settings):
     defaults = {"horizon": 5, "paths": 200, "min_sessions": 5, "min_beta_sessions": 5}
+    if category == "REGIME":
+        defaults |= {"regime": "CRISIS"}
     return ScenarioParams(name="test", category=category, **{**defaults, **settings})
+
+
+def _labels(panel):
+    """Spells of seven sessions, calm and crisis in turn."""
+    return ["CRISIS" if row // 7 % 2 else "NEUTRAL" for row in range(len(panel))]
+
+
+def _generated(panel, params, weights=None):
+    return generate_scenarios(panel, params, weights, _labels(panel))
 
 
 def _returns(panel):
@@ -243,6 +255,42 @@ def test_adversarial_paths_are_the_worst_windows_of_the_book(panel_of):
     assert len(generate_scenarios(panel, _params("ADVERSARIAL", paths=3), weights).returns) == 3
 
 
+def test_a_regime_draws_only_its_own_sessions_in_blocks(panel_of):
+    panel = _walks(panel_of)
+    rows = np.flatnonzero(np.array(_labels(panel)[1:]) == "CRISIS")
+    own = _returns(panel)[rows]
+
+    drawn = _generated(panel, _params("REGIME", block_length=4.0)).returns
+
+    position = {round(row[0], 12): at for at, row in enumerate(own)}
+    visited = np.array([[position[round(day[0], 12)] for day in path] for path in drawn])
+    follows = visited[:, 1:] == (visited[:, :-1] + 1) % len(own)
+    assert set(visited.ravel()) == set(range(len(own)))
+    assert follows.mean() == pytest.approx(0.75, abs=0.06)
+
+
+@pytest.mark.parametrize("labels", [None, ["CRISIS"] * 9])
+def test_a_regime_needs_a_label_for_each_session(panel_of, labels):
+    with pytest.raises(DataError, match="needs 300 labels"):
+        generate_scenarios(_walks(panel_of), _params("REGIME"), labels=labels)
+
+
+def test_too_few_sessions_of_a_regime_are_insufficient_history(panel_of):
+    panel = _walks(panel_of, sessions=100)
+    labels = ["CRISIS" if row < 21 else None for row in range(100)]
+
+    with pytest.raises(InsufficientHistory, match="needs 21 sessions, has 20"):
+        generate_scenarios(panel, _params("REGIME"), labels=labels)
+
+
+def test_a_set_may_not_be_used_before_its_own_as_of():
+    scenarios = _set(np.zeros((1, 1, 1)))
+
+    require_known(scenarios, date(2020, 1, 1))
+    with pytest.raises(LookAheadError, match="made from data up to 2020-01-01"):
+        require_known(scenarios, date(2019, 12, 31))
+
+
 @pytest.mark.parametrize("weights", [None, np.ones(3), np.array([1.0, NAN, 0.0, 0.0])])
 def test_an_adversary_needs_a_finite_weight_of_each_name(panel_of, weights):
     with pytest.raises(DataError, match="weights"):
@@ -280,7 +328,7 @@ def test_missing_bars_never_make_a_path_unknown(panel_of, random_close, category
     close[:, 1] = 25.0
     panel = _dated(panel_of(close), "2018-01-01")
 
-    drawn = generate_scenarios(panel, _params(category), np.full(6, 1 / 6)).returns
+    drawn = _generated(panel, _params(category), np.full(6, 1 / 6)).returns
 
     assert np.isfinite(drawn).all()
     assert (drawn > -1.0).all()
@@ -289,12 +337,12 @@ def test_missing_bars_never_make_a_path_unknown(panel_of, random_close, category
 @pytest.mark.parametrize("category", DRAWN)
 def test_equal_settings_give_equal_bytes_and_any_other_setting_another_set(panel_of, category):
     panel, params = _walks(panel_of), _params(category)
-    first = generate_scenarios(panel, params)
+    first = _generated(panel, params)
 
-    again = generate_scenarios(_walks(panel_of), params)
-    reseeded = generate_scenarios(panel, params.model_copy(update={"seed": 1}))
-    earlier = generate_scenarios(panel.until(panel.sessions[-2].astype(object)), params)
-    other = generate_scenarios(_walks(panel_of, seed=2), params)
+    again = _generated(_walks(panel_of), params)
+    reseeded = _generated(panel, params.model_copy(update={"seed": 1}))
+    earlier = _generated(panel.until(panel.sessions[-2].astype(object)), params)
+    other = _generated(_walks(panel_of, seed=2), params)
 
     assert again.spec_hash == first.spec_hash
     assert np.array_equal(again.returns, first.returns)
@@ -317,10 +365,10 @@ def test_later_sessions_and_a_longer_panel_change_nothing(panel_of, random_close
     truncated = replace(panel, _wall=None, sessions=panel.sessions[:701].copy(), **cut)
     params = _params(category, base_end=date(2030, 1, 1))
 
-    expected = generate_scenarios(panel.until(as_of), params, weights)
+    expected = _generated(panel.until(as_of), params, weights)
 
     for same in (perturbed.until(as_of), truncated):
-        found = generate_scenarios(same, params, weights)
+        found = _generated(same, params, weights)
         assert found.spec_hash == expected.spec_hash
         assert np.array_equal(found.returns, expected.returns)
 
@@ -383,6 +431,7 @@ def test_a_book_with_an_unknown_weight_has_no_result():
         {"stress_quantile": 0.6},
         {"block_lenght": 5},
         {"category": "GUESS"},
+        {"regime": "CRISIS"},
     ],
 )
 def test_contradictory_settings_are_refused(settings):

@@ -1,0 +1,84 @@
+"""What the names of a book did over a lookback, without gaps: the ground of every risk figure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.numerics import (
+    equal_weighted_returns,
+    rolling_beta,
+    total_return_index,
+    total_returns,
+)
+
+LEAST_RETURN = -1.0
+"""A price that is not known cannot be said to have lost more than everything."""
+
+
+@dataclass(frozen=True, eq=False)
+class BookHistory:
+    """Joint simple returns of K names over the newest D sessions.
+
+    Attributes
+    ----------
+    panel : MarketPanel
+    rows : (K,) int array
+        The names, as columns of the panel.
+    returns : (D, K) array, no NaN
+        Unknown returns are 0 after a name's first bar, since its next return spans the gap, and
+        before it beta times the market.
+    unknown : (D, K) bool array, or None if every return is the name's own
+    market : (D,) array
+        Mean return of the panel's instruments; 0 where no instrument has one.
+    beta : (K,) array
+        Slope on the market over the lookback; NaN where too little is known.
+    slope : (K,) array
+        Beta, or 1 where it is not known: a name without history moves like the market.
+    """
+
+    panel: MarketPanel
+    rows: IntArray
+    returns: FloatArray
+    unknown: BoolArray | None
+    market: FloatArray
+    beta: FloatArray
+    slope: FloatArray
+
+    def earned(self, weights: FloatArray) -> FloatArray:
+        """Return what (K,) weights, held constant, would have earned per session, (D,)."""
+        total: FloatArray = np.einsum("tk,k->t", self.returns, weights)
+        return total
+
+    def covered(self, weights: FloatArray) -> FloatArray | None:
+        """Return the share of gross weight with a return of its own on each session, (D,).
+
+        None says that it is all of it on every session.
+        """
+        if self.unknown is None:
+            return None
+        absolute = np.abs(weights)
+        missing: FloatArray = np.einsum("tk,k->t", self.unknown, absolute)
+        missing /= -absolute.sum()
+        missing += 1.0
+        return missing
+
+
+def book_history(
+    panel: MarketPanel, rows: IntArray, lookback: int, min_sessions: int
+) -> BookHistory:
+    """Return the history of the panel's columns `rows`, betas from `min_sessions` on."""
+    returns = np.take(panel.derived(total_returns)[-lookback:], rows, axis=1)
+    market = panel.derived(equal_weighted_returns)[-lookback:]
+    market = np.where(np.isnan(market), 0.0, market)
+    beta = panel.derived(rolling_beta, lookback, min_sessions)[-1].take(rows)
+    slope = np.where(np.isnan(beta), 1.0, beta)
+    unknown = np.isnan(returns)
+    if not unknown.any():
+        return BookHistory(panel, rows, returns, None, market, beta, slope)
+    unlisted = np.isnan(np.take(panel.derived(total_return_index)[-lookback:], rows, axis=1))
+    proxy = np.maximum(slope * market[:, None], LEAST_RETURN)
+    returns[unknown] = 0.0
+    returns[unlisted] = proxy[unlisted]
+    return BookHistory(panel, rows, returns, unknown, market, beta, slope)

@@ -1,0 +1,108 @@
+"""How exposed a book is to a few factors, each known from prices and volume alone."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.engines.book_history import BookHistory
+from prometheus_nt.engines.numerics import (
+    NEGLIGIBLE,
+    rolling_dollar_volume,
+    rolling_volatility_per_session,
+    total_return_index,
+)
+
+SCORED = ("momentum", "volatility", "dollar_volume")
+"""Factors that are z-scores; dollar volume stands in for size, which no price tells."""
+
+MOMENTUM = (252, 21)
+"""The momentum factor is the return between these two numbers of sessions ago."""
+
+VOLATILITY = (63, 31)
+"""Lookback of the volatility factor, and how many of its returns must be known."""
+
+
+def factor_exposures(
+    history: BookHistory, weights: FloatArray, volume_lookback: int
+) -> dict[str, float]:
+    """Return the book's exposure to each factor that is known of any of its K names.
+
+    `market` is the sum of weight times beta. The others are sums of weight times z-score within
+    the panel, of logarithms, which tames what would otherwise be outliers. A name of unknown
+    factor counts as an average one, for the market as one of beta 0.
+    """
+    panel, rows = history.panel, history.rows
+    loadings = np.empty((1 + len(SCORED), len(rows)))
+    loadings[0] = history.beta
+    loadings[1:] = _newest_logs(panel, rows, volume_lookback)
+    moments = panel.derived(_moments, volume_lookback)[-1]
+    loadings[1:] -= moments[0, :, None]
+    loadings[1:] /= moments[1, :, None]
+    known = np.isfinite(loadings)
+    loadings[~known] = 0.0
+    exposures = np.einsum("fk,k->f", loadings, weights).tolist()
+    counts = known.sum(axis=1).tolist()
+    named = zip(("market", *SCORED), exposures, counts, strict=True)
+    return {name: exposure for name, exposure, count in named if count}
+
+
+def _newest_logs(panel: MarketPanel, rows: IntArray, volume_lookback: int) -> FloatArray:
+    """Return the logarithms of `SCORED` at the newest session, (F, K)."""
+    values = np.full((len(SCORED), len(rows)), np.nan)
+    lookback, skip = MOMENTUM
+    if len(panel) > lookback:
+        index = panel.derived(total_return_index)
+        values[0] = index[-1 - skip].take(rows) / index[-1 - lookback].take(rows)
+    values[1] = panel.derived(rolling_volatility_per_session, *VOLATILITY)[-1].take(rows)
+    values[2] = panel.derived(rolling_dollar_volume, volume_lookback)[-1].take(rows)
+    return _log(values)
+
+
+def _moments(panel: MarketPanel, volume_lookback: int) -> FloatArray:
+    """Return the mean and the standard deviation of the logarithms of `SCORED`, (T, 2, F).
+
+    The deviation is infinite where the known values do not vary: no name then differs.
+    """
+    lookback, skip = MOMENTUM
+    index = panel.derived(total_return_index)
+    growth = np.full(index.shape, np.nan)
+    growth[lookback:] = index[lookback - skip : len(index) - skip] / index[:-lookback]
+    moments = np.empty((len(panel), 2, len(SCORED)))
+    order = by_id(panel.instruments)
+    for factor, values in enumerate(
+        (
+            growth,
+            panel.derived(rolling_volatility_per_session, *VOLATILITY),
+            panel.derived(rolling_dollar_volume, volume_lookback),
+        )
+    ):
+        moments[:, 0, factor], moments[:, 1, factor] = _mean_and_deviation(_log(values[:, order]))
+    return moments
+
+
+def _mean_and_deviation(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    known = np.isfinite(x)
+    count = np.maximum(known.sum(axis=1), 1)
+    x[~known] = 0.0
+    mean = x.sum(axis=1) / count
+    size = np.abs(x).max(axis=1, initial=0.0)
+    x -= mean[:, None]
+    x[~known] = 0.0
+    deviation = np.sqrt((x * x).sum(axis=1) / count)
+    return mean, np.where(deviation > NEGLIGIBLE * size, deviation, np.inf)
+
+
+def _log(values: FloatArray) -> FloatArray:
+    return np.log(np.where(values > 0.0, values, np.nan))
+
+
+@lru_cache(maxsize=16)
+def by_id(instruments: tuple[str, ...]) -> IntArray:
+    """Return the columns in the order of their ids.
+
+    Sums in this order do not depend on the order of the panel's columns.
+    """
+    order: IntArray = np.argsort(np.array(instruments), kind="stable")
+    return order
