@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,25 @@ class RunFolder:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         return self._write(name, sink.getvalue().to_pybytes(), "parquet", table.num_rows)
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> Artifact:
+        """Write named arrays as an uncompressed .npz: equal arrays, equal bytes."""
+        sink = BytesIO()
+        np.savez(sink, allow_pickle=False, **arrays)
+        rows = max((len(array) for array in arrays.values()), default=0)
+        return self._write(name, sink.getvalue(), "npz", rows)
+
+    def read_arrays(self, name: str, sha256: str) -> dict[str, np.ndarray]:
+        """Return the arrays of a .npz file, which must be the one with this hash."""
+        path = self.path / name
+        try:
+            content = path.read_bytes()
+        except OSError as unreadable:
+            raise StoreError(f"{path}: cannot be read: {unreadable}") from unreadable
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise StoreError(f"{path}: is not the file that was recorded; make it again")
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def read_table(self, name: str) -> dict[str, np.ndarray]:
         """Return the columns of a Parquet file of this run."""

@@ -176,6 +176,10 @@ class Mirror:
         for record_type, handler in zip(EVENT_RECORDS, handlers, strict=True):
             msgbus.subscribe(topic(record_type), handler)
 
+    def latest(self, stage_type: type) -> Published | None:
+        """Return the newest record of a stage, or None if it never made one."""
+        return self._current.get(stage_type)
+
     def _on_stage(self, item: Published) -> None:
         record = item.record
         self._current[type(record)] = item

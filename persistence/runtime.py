@@ -265,6 +265,27 @@ class RuntimeStore:
         with self.database.reader() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def latest_target(self, run_id: str) -> tuple[date, dict[str, float]]:
+        """Return the session and the weights of a run's newest recorded target.
+
+        Raises
+        ------
+        StoreError
+            If the run recorded none.
+        """
+        table = tables.target_portfolios
+        query = (
+            sa.select(table.c.as_of_date, table.c.target_positions)
+            .where(table.c.run_id == run_id)
+            .order_by(table.c.as_of_date.desc())
+            .limit(1)
+        )
+        with self.database.reader() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            raise StoreError(f"{run_id}: no target was recorded; `prometheus show runs` lists runs")
+        return row[0], row[1]["weights"]
+
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the files of a run."""
         query = sa.select(tables.artifacts).where(tables.artifacts.c.run_id == run_id)

@@ -17,6 +17,7 @@ from prometheus_nt.console import (
     out,
     plain,
     print_databases,
+    print_fields,
     print_issues,
     print_json,
     print_rows,
@@ -41,6 +42,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
 db_app = typer.Typer(no_args_is_help=True, help="The historical and runtime databases.")
 check_app = typer.Typer(no_args_is_help=True, help="Proofs: does anything read the future?")
+scenarios_app = typer.Typer(no_args_is_help=True, help="Scenario sets: generate, list, show.")
 config_app = typer.Typer(no_args_is_help=True, help="Configuration files.")
 app.add_typer(data_app, name="data")
 app.add_typer(db_app, name="db")
@@ -48,6 +50,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(check_app, name="check")
 similar_app = typer.Typer(no_args_is_help=True, help="What is like a profile, a session, a run?")
 app.add_typer(similar_app, name="similar")
+app.add_typer(scenarios_app, name="scenarios")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConfigPaths = Annotated[
@@ -459,6 +462,95 @@ def find_similar_portfolios(
 
     settings = Settings.from_environment()
     print_similar(similar_portfolios(settings, run, as_of.date(), top), as_json)
+
+
+@scenarios_app.command("generate")
+def scenarios_generate(
+    name: Annotated[str, typer.Argument(help="What the set is called from now on.")],
+    dataset: Annotated[str, typer.Option(help="Dataset to make it from.")],
+    category: Annotated[
+        str,
+        typer.Option(
+            help="HISTORICAL, BOOTSTRAP, STRESSED, FILTERED, FACTOR_SHOCK, NAMED, ADVERSARIAL or "
+            "REGIME (with --set regime=CRISIS)"
+        ),
+    ] = "BOOTSTRAP",
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Last session to use; default the dataset's."),
+    ] = None,
+    horizon: Annotated[int, typer.Option(min=1, help="Sessions of each path.")] = 21,
+    paths: Annotated[int, typer.Option(min=1)] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    run: Annotated[
+        str | None,
+        typer.Option(help="ADVERSARIAL: the run whose latest target it works against."),
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, e.g. --set block_length=20"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make joint futures from a dataset's past, and store them; made twice, nothing changes.
+
+    Example: [cyan]prometheus scenarios generate covid --dataset sample_ohlcv --category NAMED[/]
+    """
+    from prometheus_nt.jobs.scenarios import ScenarioRequest, generate_set, scenario_params
+    from prometheus_nt.jobs.stores import open_stores
+
+    settings = {
+        "name": name,
+        "category": category.upper(),
+        "horizon": horizon,
+        "paths": paths,
+        "seed": seed,
+    }
+    params = scenario_params(settings, assign or ())
+    request = ScenarioRequest(dataset, params, None if as_of is None else as_of.date(), run)
+    with open_stores(Settings.from_environment(), upgrade=True) as stores:
+        row = generate_set(stores, request)
+    print_fields(row, as_json)
+
+
+@scenarios_app.command("list")
+def scenarios_list(as_json: JsonFlag = False) -> None:
+    """List the stored sets, newest first within each name.
+
+    Example: [cyan]prometheus scenarios list[/]
+    """
+    from prometheus_nt.jobs.scenarios import list_sets
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        columns, rows = list_sets(stores)
+    print_rows(columns, rows, as_json)
+
+
+@scenarios_app.command("show")
+def scenarios_show(
+    name: Annotated[str, typer.Argument(help="Name of a set.")],
+    dataset: Annotated[str | None, typer.Option(help="If several datasets have the name.")] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Default the newest.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Run whose latest target to hold; default is equal weights."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a set is, and what its paths earn a book held unchanged.
+
+    Example: [cyan]prometheus scenarios show covid --run latest[/]
+    """
+    from prometheus_nt.jobs.scenarios import show_set
+    from prometheus_nt.jobs.stores import open_stores
+
+    day = None if as_of is None else as_of.date()
+    with open_stores(Settings.from_environment()) as stores:
+        found = show_set(stores, name, dataset_id=dataset, as_of=day, run=run)
+    print_fields(found, as_json)
 
 
 @config_app.command("show")

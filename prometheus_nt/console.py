@@ -94,6 +94,14 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: b
     Console(width=MOST_COLUMNS).print(table, crop=False)
 
 
+def print_fields(document: dict[str, Any], as_json: bool) -> None:
+    """Print the fields of one thing, a line each, or as a JSON object."""
+    if as_json:
+        print_json(document)
+        return
+    print_rows(("field", "value"), list(document.items()), as_json=False)
+
+
 MOST_COLUMNS = 1000
 MOST_JSON = 60
 """Characters of a document in a table; `--json` prints all of it."""

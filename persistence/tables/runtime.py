@@ -333,6 +333,29 @@ fragility_measures = _table(
     _text("model_id", 96),
 )
 
+scenario_sets = _table(
+    "scenario_sets",
+    # Not of a run: any run, report or person may use a set that existed by then.
+    _key("dataset_id"),
+    _key("name", 128),
+    _session(),
+    _text("spec_hash", 32),
+    _text("category", 32),
+    sa.Column("horizon_days", sa.Integer, nullable=False),
+    sa.Column("num_paths", sa.Integer, nullable=False),
+    sa.Column("num_instruments", sa.Integer, nullable=False),
+    sa.Column("base_date_start", sa.Date, nullable=True),
+    sa.Column("base_date_end", sa.Date, nullable=True),
+    _text("regime_filter", 32, nullable=True),
+    sa.Column("generator_spec", JSON, nullable=False),
+    _text("data_fingerprint", 32),
+    _text("path", 512),
+    _text("sha256"),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_scenario_sets_name", "name", "as_of_date"),
+)
+
 risk_actions = _table(
     "risk_actions",
     *_run(),

@@ -200,12 +200,12 @@ def _tails(
     drawn = earned[rows]
     growth = 1.0 + drawn
     return (
-        *_tails_of("historical", 1, earned),
+        *tails_of("historical", 1, earned),
         *_normal_tails(1, mean, sigma),
-        *_tails_of("bootstrap", 1, drawn[0]),
-        *_tails_of("historical", LONG_HORIZON, _over_ten_sessions(earned)),
+        *tails_of("bootstrap", 1, drawn[0]),
+        *tails_of("historical", LONG_HORIZON, _over_ten_sessions(earned)),
         *_normal_tails(LONG_HORIZON, mean, sigma),
-        *_tails_of("bootstrap", LONG_HORIZON, np.multiply.reduce(growth, axis=0) - 1.0),
+        *tails_of("bootstrap", LONG_HORIZON, np.multiply.reduce(growth, axis=0) - 1.0),
     )
 
 
@@ -219,7 +219,7 @@ def _over_ten_sessions(returns: FloatArray) -> FloatArray:
     return ten
 
 
-def _tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailRisk]:
+def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailRisk]:
     """Yield the tails of equally likely outcomes; none if there are none.
 
     Of n, the ceil(tail n)-th lowest is the value at risk, and the mean up to it the expected

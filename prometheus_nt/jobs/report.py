@@ -11,7 +11,9 @@ import numpy as np
 
 from persistence.artifacts import RunFolder
 from persistence.mirror import Mirror
+from persistence.rows import component_risk
 from persistence.run_rows import instant
+from prometheus_nt.domain.books import StressLoss, TailRisk, TargetPortfolio
 from prometheus_nt.domain.errors import StoreError
 from prometheus_nt.domain.ledger import MICROS, CashFlowKind
 from prometheus_nt.domain.record import FloatArray
@@ -19,10 +21,11 @@ from prometheus_nt.domain.runs import Mode
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.metrics import compute_metrics
-from prometheus_nt.reporting.series import COST_KINDS, FillTable, RunSeries
+from prometheus_nt.reporting.series import COST_KINDS, BookRisk, FillTable, RunSeries
 from prometheus_nt.reporting.tearsheet import render_tearsheet
 
 REPORT = "report.html"
+RISK = "risk.json"
 
 OTHER_FLOWS = ("delistings", "interest_received")
 
@@ -45,6 +48,9 @@ def write_run_tables(
     folder.write_table("fills.parquet", _fills(mirror, units))
     folder.write_table("positions.parquet", _positions(mirror, sectors))
     folder.write_table("equity.parquet", _equity(mirror, benchmark))
+    newest = mirror.latest(TargetPortfolio)
+    if newest is not None:
+        folder.write_json(RISK, _risk(newest.record))
 
 
 def load_run_series(folder: RunFolder) -> RunSeries:
@@ -86,6 +92,7 @@ def load_run_series(folder: RunFolder) -> RunSeries:
         fills=_fill_table(folder),
         other_cash_flows={kind: table.get(kind, nothing) for kind in OTHER_FLOWS},
         regimes=table["regime"] if any(table["regime"]) else None,
+        risk=_book_risk(folder),
     )
 
 
@@ -116,6 +123,32 @@ def remake_report(stores: Stores, run: str) -> Path:
     series = load_run_series(folder)
     write_report(folder, series, compute_metrics(series))
     return folder.path / REPORT
+
+
+def _risk(target: TargetPortfolio) -> dict[str, Any]:
+    held = np.flatnonzero(target.weights).tolist()
+    return {
+        "as_of": target.as_of,
+        "volatility": target.report.volatility,
+        "weights": {target.instruments[row]: float(target.weights[row]) for row in held},
+        "component_risk": list(component_risk(target.report).items()),
+        "tails": target.report.tails,
+        "stress": target.report.stress,
+    }
+
+
+def _book_risk(folder: RunFolder) -> BookRisk | None:
+    if not (folder.path / RISK).exists():
+        return None
+    stored = folder.read_json(RISK)
+    return BookRisk(
+        as_of=date.fromisoformat(stored["as_of"]),
+        volatility=stored["volatility"],
+        weights=stored["weights"],
+        component_risk=dict(stored["component_risk"]),
+        tails=tuple(TailRisk(*row) for row in stored["tails"]),
+        stress=tuple(StressLoss(*row) for row in stored["stress"]),
+    )
 
 
 def _orders(mirror: Mirror) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from prometheus_nt.domain.books import StressLoss, TailRisk
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.domain.runs import Mode
@@ -93,6 +95,26 @@ class FillTable:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class BookRisk:
+    """What the risk stage said of a run's last target book.
+
+    Attributes
+    ----------
+    volatility : float or None
+        Annualised, of the book held at constant weights.
+    weights : mapping of instrument id to weight
+    component_risk : mapping of the largest contributors to their part of the volatility
+    """
+
+    as_of: date
+    volatility: float | None
+    weights: Mapping[str, float]
+    component_risk: Mapping[str, float]
+    tails: tuple[TailRisk, ...]
+    stress: tuple[StressLoss, ...]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RunSeries:
     """One run of one sleeve over T sessions and N instruments; money in USD.
@@ -121,6 +143,8 @@ class RunSeries:
         proceeds of delistings (paid, where the position was short); > 0 is received.
     regimes : (T,) array of labels, None where unknown; or None
         The market's regime as it was known before each session: that of the close before.
+    risk : BookRisk or None
+        Of the last target; None if the run recorded none.
 
     Raises
     ------
@@ -149,6 +173,7 @@ class RunSeries:
     fills: FillTable
     other_cash_flows: Mapping[str, FloatArray] = field(default_factory=dict)
     regimes: npt.NDArray[np.object_] | None = None
+    risk: BookRisk | None = None
 
     def __post_init__(self) -> None:
         self._check_sessions()

@@ -20,7 +20,7 @@ from prometheus_nt.reporting.formats import (
 )
 from prometheus_nt.reporting.metrics import Metrics, regime_figures
 from prometheus_nt.reporting.periods import DrawdownPeriod, monthly_returns, yearly_returns
-from prometheus_nt.reporting.series import FillTable, RunSeries
+from prometheus_nt.reporting.series import BookRisk, FillTable, RunSeries
 
 Table = str | Unavailable
 
@@ -225,6 +225,52 @@ def fills_table(fills: FillTable) -> Table:
         "Shortfall, bps",
     )
     return html_table(head, rows, "fills")
+
+
+def tails_table(risk: BookRisk) -> Table:
+    """Return value at risk and expected shortfall of the last book, by method and horizon."""
+    if not risk.tails:
+        return Unavailable("the last book has too little history")
+    found = {(tail.method, tail.sessions, tail.level): tail for tail in risk.tails}
+    rows = []
+    for method, sessions in dict.fromkeys(key[:2] for key in found):
+        both = [found[method, sessions, level] for level in (0.95, 0.99)]
+        figures = [(tail.value_at_risk, tail.expected_shortfall) for tail in both]
+        cells = [percent(figure) for pair in figures for figure in pair]
+        rows.append((_text(f"{method.capitalize()}, {sessions} sessions"), *cells))
+    levels = [f"{kind} {level}%" for level in (95, 99) for kind in ("VaR", "Shortfall")]
+    return html_table(("Method", *levels), rows)
+
+
+def contributions_table(risk: BookRisk) -> Table:
+    """Return the largest contributions to the last book's volatility."""
+    if not risk.volatility:
+        return Unavailable("the last book has no known volatility")
+    rows = [
+        (
+            _text(name),
+            percent(risk.weights.get(name)),
+            percent(part),
+            brief_percent(part / risk.volatility),
+        )
+        for name, part in risk.component_risk.items()
+    ]
+    return html_table(("Instrument", "Weight", "Of volatility", "Share"), rows)
+
+
+def stress_table(risk: BookRisk) -> Table:
+    """Return what stress would earn the last book."""
+    if not risk.stress:
+        return Unavailable("the last book is empty")
+    rows = [
+        (
+            _text(row.name.replace("_", " ").capitalize()),
+            percent(row.pnl),
+            brief_percent(row.covered),
+        )
+        for row in risk.stress
+    ]
+    return html_table(("Stress", "Result", "Own data"), rows)
 
 
 def manifest_table(manifest: Mapping[str, Any]) -> Table:

@@ -31,9 +31,10 @@ from prometheus_nt.reporting.formats import Number, brief_percent, percent, rati
 from prometheus_nt.reporting.metrics import Metrics, benchmark_statistics
 from prometheus_nt.reporting.periods import drawdown_periods
 from prometheus_nt.reporting.sections import Section, render_sections
-from prometheus_nt.reporting.series import RunSeries
+from prometheus_nt.reporting.series import BookRisk, RunSeries
 from prometheus_nt.reporting.tables import (
     LAST_FILLS,
+    contributions_table,
     drawdown_table,
     fills_table,
     manifest_table,
@@ -41,6 +42,8 @@ from prometheus_nt.reporting.tables import (
     monthly_table,
     positions_table,
     regime_table,
+    stress_table,
+    tails_table,
 )
 
 HEADLINE = (
@@ -194,6 +197,35 @@ def _position_sections(series: RunSeries) -> list[Section]:
             "Sectors",
             "Net weight of each sector at each close.",
             (sector_chart(series),),
+        ),
+        *_risk_sections(series.risk),
+    ]
+
+
+def _risk_sections(risk: BookRisk | None) -> list[Section]:
+    if risk is None:
+        return []
+    return [
+        Section(
+            "tail-risk",
+            "Tail risk of the last book",
+            f"The target after the close of {risk.as_of}, held at constant weights; a loss is "
+            "negative.",
+            (tails_table(risk),),
+        ),
+        Section(
+            "contributions",
+            "Who carries the risk",
+            "The ten largest contributions to annual volatility; negative is a hedge.",
+            (contributions_table(risk),),
+            True,
+        ),
+        Section(
+            "stress",
+            "Stress",
+            "What has no data of its own moves as its beta times the market.",
+            (stress_table(risk),),
+            True,
         ),
     ]
 

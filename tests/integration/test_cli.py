@@ -175,3 +175,23 @@ def test_no_password_of_a_database_url_is_ever_shown(prometheus, monkeypatch):
     assert code == 1
     assert "hunter2" not in shown + errors
     assert "trader" in errors
+
+
+def test_a_scenario_set_is_generated_once_listed_and_shown(prometheus, tmp_path):
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices" / "AAA.csv").write_text(GOOD)
+    prometheus("data", "ingest", "csv", tmp_path / "prices", "--dataset", "mine")
+    generate = ("scenarios", "generate", "small", "--dataset", "mine", "--category", "historical")
+    options = ("--horizon", "2", "--paths", "9", "--set", "min_sessions=3", "--json")
+
+    first, again = (prometheus(*generate, *options) for _ in range(2))
+    _, listed, _ = prometheus("scenarios", "list", "--json")
+    _, shown, _ = prometheus("scenarios", "show", "small", "--json")
+    code, _, errors = prometheus("scenarios", "show", "small", "--as-of", "2012-03-08")
+
+    assert (first[0], again[0]) == (0, 0)
+    assert json.loads(first[1])["sha256"] == json.loads(again[1])["sha256"]
+    assert [item["name"] for item in json.loads(listed)] == ["small"]
+    assert json.loads(shown)["worst"] == 0.0
+    assert code == 1
+    assert "prometheus scenarios list" in errors

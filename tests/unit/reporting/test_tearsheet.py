@@ -1,13 +1,15 @@
 import json
 import re
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from prometheus_nt.domain.books import StressLoss, TailRisk
 from prometheus_nt.reporting.metrics import compute_metrics
-from prometheus_nt.reporting.series import COST_KINDS, FillTable
+from prometheus_nt.reporting.series import COST_KINDS, BookRisk, FillTable
 from prometheus_nt.reporting.tables import METRIC_GROUPS
 from prometheus_nt.reporting.tearsheet import render_tearsheet
 
@@ -299,3 +301,39 @@ def test_monthly_cells_hold_the_month_and_the_year(make_series):
 
     assert "2021 10.0% \u221210.0% \u22121.0%" in text
     assert "2022 50.0% 50.0%" in text
+
+
+def test_the_risk_of_the_last_book_is_shown_where_it_was_recorded(make_series):
+    tails = [
+        TailRisk(method, 1, level, -level / 10, -level / 9)
+        for method in ("historical", "bootstrap")
+        for level in (0.95, 0.99)
+    ]
+    risk = BookRisk(
+        as_of=date(2021, 3, 31),
+        volatility=0.2,
+        weights={HOSTILE: 0.6, "BBB.US": -0.1},
+        component_risk={HOSTILE: 0.25, "BBB.US": -0.05},
+        tails=tuple(tails),
+        stress=(StressLoss("market_down_10", -0.07, 0.5),),
+    )
+
+    page = page_of(make_series(risk=risk))
+
+    assert page.headings[-5:-2] == ["Tail risk of the last book", "Who carries the risk", "Stress"]
+    for words in ("2021-03-31", "Historical, 1 sessions", "Market down 10", HOSTILE):
+        assert words in page.text
+    # The hedge takes a quarter of the volatility away, which the other adds on top of the whole.
+    for figure in ("\u22129.50%", "\u221211.00%", "\u22127.00%", "125.0%", "\u221225.0%"):
+        assert figure in page.text, figure
+
+
+def test_a_last_book_without_history_gives_reasons(make_series):
+    empty = BookRisk(
+        as_of=date(2021, 3, 31), volatility=None, weights={}, component_risk={}, tails=(), stress=()
+    )
+
+    text = page_of(make_series(risk=empty)).text
+
+    for reason in ("too little history", "no known volatility", "last book is empty"):
+        assert reason in text
