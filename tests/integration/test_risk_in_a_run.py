@@ -1,0 +1,72 @@
+"""The risk stage hears the sleeve's own books and its own last target in a running node."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from prometheus_nt.domain.books import TargetPortfolio
+
+pytestmark = pytest.mark.integration
+
+ENGINES = {
+    "stability": {"lookback": 21, "min_observations": 10},
+    "assessment": {"momentum_lookback": 42, "momentum_skip": 5},
+    "universe": {"min_history_sessions": 30},
+    "portfolio": {"max_names": 5, "max_weight": 0.25},
+}
+BREAKER = {"drawdown_breaker": -0.03, "breaker_release": -0.01, "breaker_gross": 0.2}
+
+
+def _targets(node):
+    return [
+        stages[TargetPortfolio].record
+        for stages in node.mirror.stages.values()
+        if TargetPortfolio in stages
+    ]
+
+
+@pytest.fixture
+def run_with(configured, run, market):
+    def run_with(**limits):
+        risk = {"max_abs_weight_per_name": 0.25, **limits}
+        config = configured(engines={**ENGINES, "risk": risk}, persistence={"engine_rows": "all"})
+        node = run(config, market)
+        return _targets(node), {held.as_of: held.equity for held in node.mirror.holdings}
+
+    return run_with
+
+
+def test_the_report_knows_the_books_equity(run_with):
+    targets, equity = run_with()
+
+    assert targets[-1].report.sessions_to_liquidate > 0.0
+    assert {target.as_of for target in targets} <= set(equity)
+
+
+def test_no_target_moves_further_than_the_limit_from_the_one_before(run_with):
+    free, _ = run_with()
+    bound, _ = run_with(max_turnover=0.1)
+
+    def furthest(targets):
+        return max(np.abs(new.weights - old.weights).sum() for old, new in pairwise(targets))
+
+    assert furthest(bound) <= 0.1 + 1e-9 < furthest(free)
+
+
+def test_the_breaker_follows_the_sleeves_own_drawdown(run_with):
+    targets, equity = run_with(**BREAKER)
+    levels = np.array(list(equity.values()))
+    peak = np.maximum.accumulate(np.maximum(levels, 1e6))
+    drawdown = dict(zip(equity, levels / peak - 1.0, strict=True))
+
+    expected, tripped = [], False
+    for target in targets:
+        tripped = drawdown[target.as_of] <= (-0.01 if tripped else -0.03)
+        expected.append(tripped)
+
+    assert [target.breaker_tripped for target in targets] == expected
+    assert {True, False} == set(expected)
+    assert all(
+        target.report.gross_exposure <= 0.2 + 1e-9 for target in targets if target.breaker_tripped
+    )
