@@ -14,6 +14,9 @@ from prometheus_nt.engines.numerics import (
     total_return_index,
 )
 
+BLOCK_SESSIONS = 64
+"""Sessions measured at a time: their temporaries then fit the processor's cache."""
+
 SCORED = ("momentum", "volatility", "dollar_volume")
 """Factors that are z-scores; dollar volume stands in for size, which no price tells."""
 
@@ -65,33 +68,36 @@ def _moments(panel: MarketPanel, volume_lookback: int) -> FloatArray:
 
     The deviation is infinite where the known values do not vary: no name then differs.
     """
-    lookback, skip = MOMENTUM
     index = panel.derived(total_return_index)
-    growth = np.full(index.shape, np.nan)
-    growth[lookback:] = index[lookback - skip : len(index) - skip] / index[:-lookback]
+    volatility = panel.derived(rolling_volatility_per_session, *VOLATILITY)
+    usual = panel.derived(rolling_dollar_volume, volume_lookback)
+    lookback, skip = MOMENTUM
     moments = np.empty((len(panel), 2, len(SCORED)))
+    moments[:lookback, :, 0] = np.nan
     order = by_id(panel.instruments)
-    for factor, values in enumerate(
-        (
-            growth,
-            panel.derived(rolling_volatility_per_session, *VOLATILITY),
-            panel.derived(rolling_dollar_volume, volume_lookback),
-        )
-    ):
-        moments[:, 0, factor], moments[:, 1, factor] = _mean_and_deviation(_log(values[:, order]))
+    for start in range(0, len(panel), BLOCK_SESSIONS):
+        block = slice(start, start + BLOCK_SESSIONS)
+        moments[block, :, 1] = _mean_and_deviation(volatility[block, order])
+        moments[block, :, 2] = _mean_and_deviation(usual[block, order])
+    for start in range(lookback, len(panel), BLOCK_SESSIONS):
+        stop = min(start + BLOCK_SESSIONS, len(panel))
+        growth = index[start - skip : stop - skip] / index[start - lookback : stop - lookback]
+        moments[start:stop, :, 0] = _mean_and_deviation(growth[:, order])
     return moments
 
 
-def _mean_and_deviation(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _mean_and_deviation(values: FloatArray) -> FloatArray:
+    """Return the moments of the logarithms of each row, (T, 2)."""
+    x = _log(values)
     known = np.isfinite(x)
     count = np.maximum(known.sum(axis=1), 1)
     x[~known] = 0.0
-    mean = x.sum(axis=1) / count
     size = np.abs(x).max(axis=1, initial=0.0)
+    mean = x.sum(axis=1) / count
     x -= mean[:, None]
-    x[~known] = 0.0
+    x *= known
     deviation = np.sqrt((x * x).sum(axis=1) / count)
-    return mean, np.where(deviation > NEGLIGIBLE * size, deviation, np.inf)
+    return np.column_stack((mean, np.where(deviation > NEGLIGIBLE * size, deviation, np.inf)))
 
 
 def _log(values: FloatArray) -> FloatArray:

@@ -162,7 +162,7 @@ def _name_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
     yield Limit(
         "max_abs_weight_per_name",
         cap,
-        lambda weights: np.clip(weights, -cap, cap),
+        lambda weights: np.minimum(np.maximum(weights, -cap), cap),
         lambda weights: float(np.abs(weights).max(initial=0.0)) - cap,
     )
     if params.max_liquidation_days is not None and inputs.capacity is not None:

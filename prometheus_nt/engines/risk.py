@@ -64,7 +64,7 @@ def apply_limits(
         previous=None if before is None else before[rows],
     )
     limits = limit_table(inputs, params)
-    names = tuple(panel.instruments[row] for row in rows.tolist())
+    names = tuple(map(panel.instruments.__getitem__, rows.tolist()))
     weights, actions = _cut(limits, names, book.weights[rows])
     _require_within(panel, limits, weights)
     whole = np.zeros(len(panel.instruments))

@@ -182,8 +182,7 @@ def _contributions(
     """
     scale = sqrt(SESSIONS_PER_YEAR / (float((own * own).sum()) * (len(own) - 1)))
     marginal = scale * np.einsum("tk,t->k", returns, own)
-    instruments = history.panel.instruments
-    names = tuple([instruments[row] for row in history.rows.tolist()])
+    names = tuple(map(history.panel.instruments.__getitem__, history.rows.tolist()))
     return RiskContributions(names, marginal, weights * marginal)
 
 
@@ -197,12 +196,11 @@ def _tails(
         params.bootstrap_block,
         params.bootstrap_seed,
     )
-    drawn = earned[rows]
-    growth = 1.0 + drawn
+    growth = (1.0 + earned).take(rows)
     return (
         *tails_of("historical", 1, earned),
         *_normal_tails(1, mean, sigma),
-        *tails_of("bootstrap", 1, drawn[0]),
+        *tails_of("bootstrap", 1, growth[0] - 1.0),
         *tails_of("historical", LONG_HORIZON, _over_ten_sessions(earned)),
         *_normal_tails(LONG_HORIZON, mean, sigma),
         *tails_of("bootstrap", LONG_HORIZON, np.multiply.reduce(growth, axis=0) - 1.0),
@@ -245,7 +243,7 @@ def _normal_tails(sessions: int, mean: float, sigma: float) -> Iterator[TailRisk
 
 
 def _deepest_drawdown(returns: FloatArray) -> float:
-    value = np.cumprod(1.0 + returns)
+    value = np.multiply.accumulate(1.0 + returns)
     peak = np.maximum(np.maximum.accumulate(value), 1.0)
     return min(float((value / peak).min()) - 1.0, 0.0)
 
