@@ -237,7 +237,8 @@ def tails_table(risk: BookRisk) -> Table:
         both = [found[method, sessions, level] for level in (0.95, 0.99)]
         figures = [(tail.value_at_risk, tail.expected_shortfall) for tail in both]
         cells = [percent(figure) for pair in figures for figure in pair]
-        rows.append((_text(f"{method.capitalize()}, {sessions} sessions"), *cells))
+        span = "1 session" if sessions == 1 else f"{sessions} sessions"
+        rows.append((_text(f"{method.capitalize()}, {span}"), *cells))
     levels = [f"{kind} {level}%" for level in (95, 99) for kind in ("VaR", "Shortfall")]
     return html_table(("Method", *levels), rows)
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
-MAY_BE_EMPTY = {"risk_actions", "regime_transitions"}
+MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"}
 WALL_CLOCK = {"created_at", "completed_at"}
 
 

@@ -39,8 +39,12 @@ def _measures(panel):
 
 
 def _scenarios(panel, category):
-    params = ScenarioParams(name="set", category=category, horizon=5, paths=20, min_sessions=10)
-    return generate_scenarios(panel, params, np.full(len(panel.instruments), 0.05))
+    regime = "CRISIS" if category is ScenarioCategory.REGIME else None
+    params = ScenarioParams(
+        name="set", category=category, horizon=5, paths=20, min_sessions=10, regime=regime
+    )
+    labels = ["CRISIS" if row % 2 else "CARRY" for row in range(len(panel))]
+    return generate_scenarios(panel, params, np.full(len(panel.instruments), 0.05), labels)
 
 
 def _rebuilt(panel, rows, junk=None):

@@ -321,7 +321,7 @@ def test_the_risk_of_the_last_book_is_shown_where_it_was_recorded(make_series):
     page = page_of(make_series(risk=risk))
 
     assert page.headings[-5:-2] == ["Tail risk of the last book", "Who carries the risk", "Stress"]
-    for words in ("2021-03-31", "Historical, 1 sessions", "Market down 10", HOSTILE):
+    for words in ("2021-03-31", "Historical, 1 session", "Market down 10", HOSTILE):
         assert words in page.text
     # The hedge takes a quarter of the volatility away, which the other adds on top of the whole.
     for figure in ("\u22129.50%", "\u221211.00%", "\u22127.00%", "125.0%", "\u221225.0%"):
