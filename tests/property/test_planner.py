@@ -174,15 +174,22 @@ def test_the_plan_is_the_one_a_plain_loop_makes(case, params, cap):
     plan = plan_orders(weights, book, params.model_copy(update={"max_participation": cap}))
 
     assert _as_dict(plan) == {row: change for row, change in granted.items() if change}
-    least = max(params.min_notional_usd, params.no_trade_band * book.equity)
-    missing = {row: abs(change - granted[row]) for row, change in orders.items()}
-    # What is left of a position to be closed is asked for again, however small.
-    closing = {row for row, change in orders.items() if change == -book.shares[row]}
     assert plan.deferred.tolist() == [
         row
-        for row, shares in missing.items()
-        if shares and (row in closing or shares * book.prices[row] >= least)
+        for row, change in orders.items()
+        if _asked_again(row, change, granted[row], book, params)
     ]
+
+
+def _asked_again(
+    row: int, change: int, granted: int, book: BookView, params: PlannerParams
+) -> bool:
+    """Return whether what an order lacks is worth an order of its own."""
+    held = int(book.shares[row])
+    worth = abs(change - granted) * book.prices[row]
+    in_band = held + granted != 0 and worth < params.no_trade_band * book.equity
+    closes = change == -held
+    return change != granted and (closes or not (worth < params.min_notional_usd or in_band))
 
 
 def _as_dict(plan: Plan) -> dict[int, int]:
