@@ -229,5 +229,7 @@ def test_no_rating_depends_on_a_later_bar(panel_of):
     honest = technical_ratings(_panel(panel_of, bars))[:280]
     cut = technical_ratings(_panel(panel_of, {name: v[:280] for name, v in bars.items()}))
 
-    assert np.array_equal(honest, technical_ratings(_panel(panel_of, changed))[:280], equal_nan=True)
+    assert np.array_equal(
+        honest, technical_ratings(_panel(panel_of, changed))[:280], equal_nan=True
+    )
     assert np.array_equal(honest, cut, equal_nan=True)
