@@ -204,7 +204,10 @@ def _neutral(raw: FloatArray, beta: FloatArray, layout: Layout, min_names: int) 
     both = np.stack((values, np.where(measurable, beta, 0.0)))
     masks = np.stack((known, measurable))
     count = masks.sum(axis=-1, keepdims=True)
-    z, exposure = _less_sector_means(both, masks, layout, min_names)
+    if len(layout.starts) == 1:
+        z, exposure = (both - both.sum(axis=-1, keepdims=True) / np.maximum(count, 1)) * masks
+    else:
+        z, exposure = _less_sector_means(both, masks, layout, min_names)
     square = (exposure * exposure).sum(axis=-1, keepdims=True)
     fitted = (count[1] >= MIN_BETA_NAMES) & (square > NEGLIGIBLE)
     slope = (z * exposure).sum(axis=-1, keepdims=True) / np.where(fitted, square, np.inf)
@@ -227,8 +230,8 @@ def tails(raw: FloatArray, known: BoolArray) -> tuple[FloatArray, FloatArray]:
     count = known.sum(axis=-1)
     tail = (TAIL_FRACTION * count).astype(np.int64)
     top = np.maximum(count - 1 - tail, 0)
-    places = sorted({*tail.ravel().tolist(), *top.ravel().tolist()})
-    ordered = np.partition(np.where(known, raw, np.inf), places, axis=-1)
+    # Faster than a partition: numpy sorts with vector instructions.
+    ordered = np.sort(np.where(known, raw, np.inf), axis=-1)
     first = raw.shape[-1] * np.arange(count.size).reshape(count.shape)
     low: FloatArray = ordered.take(first + tail)
     high: FloatArray = ordered.take(first + top)
@@ -310,9 +313,13 @@ def _column(derived: FloatArray, rows: IntArray, number: int) -> FloatArray:
 def _change(panel: MarketPanel, rows: IntArray, lookback: int, skip: int) -> FloatArray:
     """Return the total return from `lookback` to `skip` sessions before each row, (R, N)."""
     index = panel.derived(total_return_index)
-    change: FloatArray = index[np.maximum(rows - skip, 0)] / index[np.maximum(rows - lookback, 0)]
+    # The row of a session before the first would be one from the end: of the future.
+    early = rows < lookback
+    change: FloatArray = index[np.where(early, 0, rows - skip)]
+    change /= index[np.where(early, 0, rows - lookback)]
     change -= 1.0
-    change[rows < lookback] = np.nan
+    if early.any():
+        change[early] = np.nan
     return change
 
 

@@ -77,7 +77,8 @@ def assess(
     known = np.isfinite(components)
     coverage = _coverage(known, families.prior)
     fragility = stability.overall_score.take(layout.order)
-    scored = (coverage >= params.min_coverage) & np.isfinite(fragility)
+    # Shares of weights are rounded; half of them is still half.
+    scored = (coverage >= params.min_coverage - NEGLIGIBLE) & np.isfinite(fragility)
     fragility = _standardised(fragility, scored)
     parts = weights[:, None] * np.where(known, components, 0.0)
     combined, agreement = _blend(parts, params.fragility_penalty_weight * fragility)
@@ -104,9 +105,11 @@ def _coverage(known: BoolArray, prior: FloatArray) -> FloatArray:
     A family that is known of nobody, while it warms up for example, is held against nobody.
     """
     share = prior * known.any(axis=1)
-    total = share.sum()
-    # Rounded: all of it must be 1, in whatever order the shares were added.
-    covered: FloatArray = np.round((share[:, None] * known).sum(axis=0) / max(total, 1e-300), 12)
+    total = float(share.sum())
+    if total == 0.0:
+        return np.zeros(known.shape[1])
+    # What is missing is added up, so that with nothing missing it is exactly 1.
+    covered: FloatArray = 1.0 - (share[:, None] * ~known).sum(axis=0) / total
     return covered
 
 
@@ -125,7 +128,7 @@ def _standardised(x: FloatArray, known: BoolArray) -> FloatArray:
     count = max(int(known.sum()), 1)
     deviation = np.where(known, values - values.sum() / count, 0.0)
     spread = sqrt(float((deviation * deviation).sum()) / count)
-    varies = spread > NEGLIGIBLE * float(np.abs(values).max())
+    varies = spread > NEGLIGIBLE * max(-float(values.min()), float(values.max()))
     return np.where(known, deviation / (spread if varies else np.inf), np.nan)
 
 
