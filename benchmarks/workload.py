@@ -46,7 +46,7 @@ def node(replay: str = "sparse", *, lean: bool = True) -> NodeConfig:
         {
             "sessions": {"start": FIRST},
             "data": {"dataset": "benchmark"},
-            "without": ["regime", "fragility"],
+            "without": ["profiles", "regime", "fragility"],
             "sleeves": [{"horizon": 21, "capital_usd": 10_000_000}],
             "engines": {"portfolio": {"max_names": NAMES}},
             "execution": {"replay": replay},

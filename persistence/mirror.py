@@ -23,11 +23,13 @@ from prometheus_nt.domain.market import (
     RegimeState,
     StabilityVectors,
 )
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
-from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes
+from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes, OvernightFinancing
 
 STAGE_RECORDS = (
+    Profiles,
     StabilityVectors,
     FragilityMeasures,
     InstrumentScores,
@@ -40,6 +42,7 @@ EVENT_RECORDS = (
     OrderRefusal,
     BookState,
     OpeningQuotes,
+    OvernightFinancing,
     CorporateActions,
     SleeveDecision,
 )
@@ -109,11 +112,18 @@ class Holdings:
     ts_ns: int
     cash: float
     equity: float
+    drawdown: float
     columns: IntArray
     shares: IntArray
     average_cost: FloatArray
     marks: FloatArray
     unmarked_sessions: IntArray
+
+    @property
+    def values(self) -> FloatArray:
+        """Signed market value of each position, USD."""
+        values: FloatArray = self.shares * self.marks
+        return values
 
 
 @dataclass(eq=False, repr=False)
@@ -159,6 +169,7 @@ class Mirror:
             self.refusals.append,
             self._on_state,
             self._on_quotes,
+            self._on_overnight,
             self._on_actions,
             self._on_decision,
         )
@@ -175,6 +186,9 @@ class Mirror:
         self.decisions.append(item)
         if self.engine_rows == "rebalance":
             self.stages[item.record.as_of] = dict(self._current)
+
+    def _on_overnight(self, item: Published) -> None:
+        self.ledger.finance(item.record)
 
     def _on_actions(self, item: Published) -> None:
         actions = item.record
@@ -250,7 +264,8 @@ class Mirror:
         state: BookState = item.record
         # Orders fill at the opening quotes; at the close they are history.
         self._quotes = {}
-        self._marks = self.ledger.marks = state.marks
+        # A copy: a first fill marks its instrument, and what was published may not change.
+        self._marks = self.ledger.marks = state.marks.copy()
         held: IntArray = np.flatnonzero(state.shares)
         self.holdings.append(
             Holdings(
@@ -258,6 +273,7 @@ class Mirror:
                 ts_ns=item.ts_event,
                 cash=state.cash,
                 equity=state.equity,
+                drawdown=state.drawdown,
                 columns=held,
                 shares=state.shares[held],
                 average_cost=state.average_cost[held],

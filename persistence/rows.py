@@ -32,6 +32,7 @@ from prometheus_nt.domain.market import (
     SoftTargetClass,
     StabilityVectors,
 )
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import OrderRefusal
 
@@ -41,11 +42,28 @@ Row = tuple[Any, ...]
 FRAGILITY_NAMES = {member.value: member.name for member in FragilityClass}
 CLASS_NAMES = {member.value: member.name for member in SoftTargetClass}
 LABEL_NAMES = {member.value: member.name for member in SignalLabel}
+WEAK = {1: True, 0: False, -1: None}
 TIER_NAMES = {member.value: member.name for member in Tier}
 EXCLUSION_REASONS = {
     member.value: JsonText(json.dumps({"exclusion": member.name} if member.value else {}))
     for member in Exclusion
 }
+STABILITY_COMPONENTS = (
+    "vol_score",
+    "dd_score",
+    "trend_score",
+    "liquidity_score",
+    "downside_beta_score",
+    "tail_score",
+    "contagion_score",
+    "sigma",
+    "max_drawdown",
+    "trend",
+    "downside_beta",
+    "expected_shortfall",
+    "market_correlation",
+    "illiquidity",
+)
 
 
 @dataclass(frozen=True)
@@ -69,16 +87,35 @@ class RunContext:
         return f"{self.run_id}:{as_of}"
 
 
+def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Iterator[Row]:
+    """Yield rows of `profiles`; features that are unknown of every instrument are left out."""
+    features = {name: of for name, of in record.features.items() if np.isfinite(of).any()}
+    snapshot_id = record.snapshot_id
+    parts = zip(
+        record.instruments,
+        _documents(features),
+        _documents(record.risk_flags),
+        record.weak_profile.tolist(),
+        strict=True,
+    )
+    for name, structured, flags, weak in parts:
+        yield (
+            *run.head,
+            record.as_of,
+            name,
+            structured,
+            flags,
+            WEAK[weak],
+            record.schema_id,
+            snapshot_id,
+            model_id,
+        )
+
+
 def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
-    """Yield rows of `stability_vectors`."""
-    components = {
-        "vol_score": record.vol_score,
-        "dd_score": record.dd_score,
-        "trend_score": record.trend_score,
-        "sigma": record.sigma,
-        "max_drawdown": record.max_drawdown,
-        "trend": record.trend,
-    }
+    """Yield rows of `stability_vectors`, the change risk among the components."""
+    components = {name: getattr(record, name) for name in STABILITY_COMPONENTS}
+    components |= record.change_risk
     parts = zip(
         record.instruments, _documents(components), _numbers(record.overall_score), strict=True
     )
@@ -86,17 +123,22 @@ def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> 
         yield (*run.head, "INSTRUMENT", record.as_of, name, document, overall, model_id)
 
 
-def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
-    """Yield rows of `soft_target_classes`."""
+def soft_target_rows(
+    run: RunContext, record: StabilityVectors, model_id: str, profiles: Profiles | None = None
+) -> Iterator[Row]:
+    """Yield rows of `soft_target_classes`; without a profile nobody is known to be weak."""
+    weak = [-1] * len(record.instruments) if profiles is None else profiles.weak_profile.tolist()
     parts = zip(
         record.instruments,
         record.soft_target_class.tolist(),
         _numbers(record.overall_score),
-        _numbers(record.vol_score),
-        _numbers(record.dd_score),
+        _numbers(record.instability),
+        _numbers(record.high_fragility),
+        _numbers(record.complacent_pricing),
+        weak,
         strict=True,
     )
-    for name, code, overall, vol, drawdown in parts:
+    for name, code, overall, instability, high_fragility, complacent, verdict in parts:
         yield (
             *run.head,
             "INSTRUMENT",
@@ -104,10 +146,10 @@ def soft_target_rows(run: RunContext, record: StabilityVectors, model_id: str) -
             name,
             CLASS_NAMES.get(code),
             overall,
-            None,
-            vol,
-            drawdown,
-            None,
+            WEAK[verdict],
+            instability,
+            high_fragility,
+            complacent,
             model_id,
         )
 
@@ -146,10 +188,10 @@ def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[
         record.tier.tolist(),
         record.included.tolist(),
         _numbers(record.score),
-        record.exclusion.tolist(),
+        _universe_reasons(record),
         strict=True,
     )
-    for name, tier, included, score, code in parts:
+    for name, tier, included, score, reasons in parts:
         yield (
             *run.head,
             record.universe_id,
@@ -159,9 +201,25 @@ def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[
             TIER_NAMES[tier],
             included,
             score,
-            EXCLUSION_REASONS[code],
+            reasons,
             model_id,
         )
+
+
+def _universe_reasons(record: Universe) -> Iterator[JsonText]:
+    """Yield why each instrument is out and, of natural selection, its stage and the cluster."""
+    codes = record.exclusion.tolist()
+    if record.clusters is None:
+        yield from (EXCLUSION_REASONS[code] for code in codes)
+        return
+    for code, cluster in zip(codes, record.clusters.tolist(), strict=True):
+        reasons = {
+            "cluster": cluster if cluster >= 0 else None,
+            "exclusion": Exclusion(code).name if code else None,
+            "relaxation_stage": record.relaxation_stage,
+        }
+        known = {name: reason for name, reason in reasons.items() if reason is not None}
+        yield JsonText(json.dumps(known))
 
 
 def regime_row(run: RunContext, record: RegimeState, model_id: str) -> Row:

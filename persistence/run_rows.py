@@ -15,6 +15,7 @@ from persistence.tables import runtime as tables
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
 from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, StabilityVectors
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray
 
 Batch = tuple[sa.Table, Sequence[Row]]
@@ -39,6 +40,7 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
         for item in _published(mirror, record_type):
             rows.extend(explode(run, item.record, _model_id(item)))
         yield table, rows
+    yield tables.soft_target_classes, _soft_target_rows(mirror)
     yield from _regime_rows(mirror)
     yield from _target_rows(mirror)
 
@@ -51,14 +53,23 @@ def _snapshots(mirror: Mirror) -> list[Holdings]:
 
 
 EXPLODED: tuple[tuple[type, sa.Table, Callable[..., Iterator[Row]]], ...] = (
+    (Profiles, tables.profiles, to_rows.profile_rows),
     (StabilityVectors, tables.stability_vectors, to_rows.stability_rows),
-    (StabilityVectors, tables.soft_target_classes, to_rows.soft_target_rows),
     (InstrumentScores, tables.instrument_scores, to_rows.score_rows),
     (FragilityMeasures, tables.fragility_measures, to_rows.fragility_rows),
     (Universe, tables.universe_members, to_rows.universe_rows),
     (BookTarget, tables.book_targets, to_rows.book_target_rows),
 )
 """Which record becomes rows of which table, one row per instrument."""
+
+
+def _soft_target_rows(mirror: Mirror) -> list[Row]:
+    profiles = {item.record.as_of: item.record for item in _published(mirror, Profiles)}
+    rows: list[Row] = []
+    for item in _published(mirror, StabilityVectors):
+        of_the_day = profiles.get(item.record.as_of)
+        rows.extend(to_rows.soft_target_rows(mirror.run, item.record, _model_id(item), of_the_day))
+    return rows
 
 
 def _regime_rows(mirror: Mirror) -> Iterator[Batch]:
@@ -142,13 +153,23 @@ def _outcome_row(mirror: Mirror, as_of: date, path: FloatArray, known_at: date) 
     )
 
 
-def equity_rows(mirror: Mirror, drawdown: FloatArray, gross: FloatArray, net: FloatArray) -> Batch:
-    """Return the daily equity curve; drawdown, gross and net are (T,) fractions of equity."""
-    parts = zip(mirror.holdings, drawdown.tolist(), gross.tolist(), net.tolist(), strict=True)
-    return tables.backtest_daily_equity, [
-        (*mirror.run.head, held.as_of, held.equity, deep, held.cash, total, signed, None)
-        for held, deep, total, signed in parts
-    ]
+def equity_rows(mirror: Mirror) -> Batch:
+    """Return the daily equity curve, with gross and net exposure as quotients of equity."""
+    return tables.backtest_daily_equity, [_equity_row(mirror, held) for held in mirror.holdings]
+
+
+def _equity_row(mirror: Mirror, held: Holdings) -> Row:
+    gross, net = float(np.abs(held.values).sum()), float(held.values.sum())
+    return (
+        *mirror.run.head,
+        held.as_of,
+        held.equity,
+        held.drawdown,
+        held.cash,
+        gross / held.equity,
+        net / held.equity,
+        None,
+    )
 
 
 def runner_decision(mirror: Mirror, manifest: dict[str, Any], metrics: dict[str, Any]) -> Batch:
@@ -297,7 +318,7 @@ def _trade_row(mirror: Mirror, fill: FillTrace) -> Row:
 
 def _position_rows(mirror: Mirror, held: Holdings) -> list[Row]:
     run, at, instruments = mirror.run, instant(held.ts_ns), mirror.ledger.instruments
-    values = held.shares * held.marks
+    values = held.values
     parts = zip(
         held.columns.tolist(),
         held.shares.tolist(),

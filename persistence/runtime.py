@@ -219,6 +219,30 @@ class RuntimeStore:
         problem = "no run" if not found else "more than one run"
         raise StoreError(f"{problem} matches {text!r}; `prometheus show runs` lists them")
 
+    def newest_run(self, sleeve_id: str, config_hash: str) -> dict[str, Any]:
+        """Return the newest finished run of a sleeve with this configuration.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+        runs = tables.backtest_runs.c
+        query = (
+            sa.select(tables.backtest_runs)
+            .where(runs.sleeve_id == sleeve_id, runs.config_hash == config_hash)
+            .where(runs.status == "COMPLETED")
+            .order_by(runs.created_at.desc())
+            .limit(1)
+        )
+        with self.database.reader() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise StoreError(
+                f"{sleeve_id}: no finished run with this configuration; backtest it first"
+            )
+        return dict(row)
+
     def listing(self, name: str, filters: Filters) -> tuple[tuple[str, ...], list[Row]]:
         """Return the columns and the newest rows of a listing, newest first."""
         if name not in LISTINGS:

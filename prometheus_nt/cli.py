@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
@@ -21,10 +21,16 @@ from prometheus_nt.console import (
     print_json,
     print_rows,
     print_runs,
+    print_similar,
     progress_bars,
     say,
 )
-from prometheus_nt.domain.errors import PrometheusError
+from prometheus_nt.domain.errors import ConfigError, PrometheusError
+
+if TYPE_CHECKING:
+    from prometheus_nt.domain.panel import MarketPanel
+    from prometheus_nt.jobs.check.user_strategy import UserStrategy
+    from prometheus_nt.jobs.stores import Stores
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,15 +46,30 @@ app.add_typer(data_app, name="data")
 app.add_typer(db_app, name="db")
 app.add_typer(config_app, name="config")
 app.add_typer(check_app, name="check")
+similar_app = typer.Typer(no_args_is_help=True, help="What is like a profile, a session, a run?")
+app.add_typer(similar_app, name="similar")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConfigPaths = Annotated[
     list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
 ]
+OptionalConfigPaths = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+StrategyReference = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.py:FUNCTION", help="Check your own function instead of a node."),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one setting, e.g. --set execution.replay=full"),
 ]
+RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
+DatasetOption = Annotated[str, typer.Option(help="Name of a dataset.")]
+AsOfOption = Annotated[
+    datetime, typer.Option(formats=["%Y-%m-%d"], help="Session whose close is the newest used.")
+]
+TopOption = Annotated[int, typer.Option(min=1, max=1000, help="Results at most.")]
 
 
 def main() -> None:
@@ -122,6 +143,28 @@ def report(
 
     with open_stores(Settings.from_environment()) as stores:
         path = remake_report(stores, run)
+    emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run ids, their beginnings, or a node's YAML file.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put several runs on one page: results, costs, regimes, and how alike their books are.
+
+    A YAML file stands for the newest finished run of each of its sleeves.
+
+    Example: [cyan]prometheus compare configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.compare import compare_runs
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        path = compare_runs(stores, runs, to)
     emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
 
 
@@ -246,32 +289,89 @@ def data_check(
 
 @check_app.command("lookahead")
 def check_lookahead(
-    config: ConfigPaths,
+    config: OptionalConfigPaths = None,
+    strategy: StrategyReference = None,
+    dataset: Annotated[str | None, typer.Option(help="What the strategy is checked on.")] = None,
     assign: Assignments = None,
-    cuts: Annotated[int, typer.Option(min=1, max=100, help="Dates at which to try.")] = 4,
+    cuts: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Dates at which to try; default 6 or 18.")
+    ] = None,
+    sleeve_sessions: Annotated[
+        int, typer.Option(min=0, help="Sessions each sleeve trades before a cut; 0: engines only.")
+    ] = 63,
     as_json: JsonFlag = False,
 ) -> None:
-    """Change everything after several dates; exit code 1 if an engine's earlier record moves.
+    """Change everything after several dates; exit code 1 if anything decided before them moves.
+
+    With a configuration: every engine's records, every sleeve's orders, fills and books. With
+    --strategy: a function of your own from a panel to weights, one row per session and one column
+    per instrument (and, if it likes, what they earned); examples/user_strategy.py shows it.
 
     Example: [cyan]prometheus check lookahead configs/us_core_long_eq.yaml[/]
+
+    Example: [cyan]prometheus check lookahead --strategy examples/user_strategy.py:momentum
+    --dataset sample_sp500[/]
     """
-    from prometheus_nt.jobs.check import check_lookahead as run_check
+    from prometheus_nt.jobs.check import engines, report, strategies
+    from prometheus_nt.jobs.check.node import check_lookahead as run_check
     from prometheus_nt.jobs.stores import open_stores
 
-    node = _node(config, assign)
+    columns: tuple[str, ...]
     with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
-        reports = run_check(node, stores, cuts=cuts, progress=progress)
-    columns = ("sleeve", "stage", "compared", "verdict", "field", "as_of", "changed_after")
-    rows: list[tuple[Any, ...]] = []
-    for sleeve_id, found in reports.items():
-        for stage, compared in found.compared.items():
-            leak = found.leaks.get(stage)
-            verdict = "LEAK" if leak else ("ok" if compared else "never warm")
-            where = (leak.field, leak.as_of, leak.cut) if leak else (None, None, None)
-            rows.append((sleeve_id, stage, compared, verdict, *where))
+        if strategy is not None:
+            function, panel = _user_strategy(strategy, dataset, stores)
+            found = strategies.check_strategy(
+                function, panel, cuts=cuts or strategies.CUTS, progress=progress
+            )
+            columns, rows = strategies.COLUMNS, list(found.listing())
+            leaks, reacts = found.first is not None, found.reacts
+        else:
+            reports = run_check(
+                _node(_required(config), assign),
+                stores,
+                cuts=cuts or engines.CUTS,
+                sleeve_sessions=sleeve_sessions,
+                progress=progress,
+            )
+            columns, rows = report.COLUMNS, list(report.listing(reports))
+            leaks, reacts = any(item.leaks for item in reports.values()), True
     print_rows(columns, rows, as_json)
-    if any(found.leaks for found in reports.values()):
+    if not reacts:
+        say(strategies.NO_REACTION)
+    if leaks:
         raise typer.Exit(1)
+
+
+@check_app.command("warmup")
+def check_warmup(
+    config: OptionalConfigPaths = None,
+    strategy: StrategyReference = None,
+    dataset: Annotated[str | None, typer.Option(help="What the strategy is checked on.")] = None,
+    assign: Assignments = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Relative change that counts as none in `close_from`.")
+    ] = 1e-6,
+    fields: Annotated[bool, typer.Option(help="One row per field, settled or not.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell how much history each output needs before more of it changes nothing.
+
+    Outputs of the newest session are made from half a year of data, a year, two, and so on. Empty
+    `same_from`: it never settles, and `change_at_longest` says what leaving data out does.
+
+    Example: [cyan]prometheus check warmup configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.check import warmup
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+        if strategy is not None:
+            function, panel = _user_strategy(strategy, dataset, stores)
+            found = warmup.strategy_warmup(function, panel, tolerance=tolerance, progress=progress)
+        else:
+            node = _node(_required(config), assign)
+            found = warmup.check_warmup(node, stores, tolerance=tolerance, progress=progress)
+    print_rows(warmup.COLUMNS, warmup.listing(found, whole=fields or as_json), as_json)
 
 
 @check_app.command("alpha")
@@ -293,6 +393,77 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
         known = (getattr(item.ic, figure) for figure in figures)
         rows.append((item.sleeve_id, item.family, item.horizon, *known, item.turnover))
     print_rows(columns, rows, as_json)
+
+
+@similar_app.command("profiles")
+def find_similar_profiles(
+    instrument: Annotated[str, typer.Argument(help="An instrument of the dataset.")],
+    dataset: DatasetOption,
+    as_of: AsOfOption,
+    top: TopOption = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the instruments most like one by price, accounts and sector, as known after a close.
+
+    Example: [cyan]prometheus similar profiles AAPL.US --dataset sample_sp500 --as-of 2020-03-31[/]
+    """
+    from prometheus_nt.jobs.similar import similar_profiles
+
+    settings = Settings.from_environment()
+    print_similar(similar_profiles(settings, dataset, instrument, as_of.date(), top), as_json)
+
+
+@similar_app.command("regimes")
+def find_similar_regimes(
+    dataset: DatasetOption,
+    as_of: AsOfOption,
+    top: TopOption = 10,
+    exclude: Annotated[
+        int, typer.Option(min=0, help="Sessions just before the close that are left out.")
+    ] = 63,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the past sessions whose market was most like that of a close, and what followed them.
+
+    Example: [cyan]prometheus similar regimes --dataset sample_sp500 --as-of 2020-03-31[/]
+    """
+    from prometheus_nt.jobs.similar import similar_regimes
+
+    settings = Settings.from_environment()
+    print_similar(similar_regimes(settings, dataset, as_of.date(), top, exclude), as_json)
+
+
+@similar_app.command("runs")
+def find_similar_runs(
+    run: RunArgument,
+    with_outcome: Annotated[
+        bool, typer.Option(help="Let the runs' figures, too, decide who is similar.")
+    ] = False,
+    top: TopOption = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the runs most like one by configuration and market, and how they came out.
+
+    Example: [cyan]prometheus similar runs latest --top 5[/]
+    """
+    from prometheus_nt.jobs.similar import similar_runs
+
+    settings = Settings.from_environment()
+    print_similar(similar_runs(settings, run, top, with_outcome=with_outcome), as_json)
+
+
+@similar_app.command("portfolios")
+def find_similar_portfolios(
+    run: RunArgument, as_of: AsOfOption, top: TopOption = 10, as_json: JsonFlag = False
+) -> None:
+    """List the books of other runs most like that of a run by weights, sectors and risk.
+
+    Example: [cyan]prometheus similar portfolios latest --as-of 2020-03-31[/]
+    """
+    from prometheus_nt.jobs.similar import similar_portfolios
+
+    settings = Settings.from_environment()
+    print_similar(similar_portfolios(settings, run, as_of.date(), top), as_json)
 
 
 @config_app.command("show")
@@ -345,6 +516,27 @@ def doctor(as_json: JsonFlag = False) -> None:
     print_rows(("state", "subject", "detail"), rows, as_json)
     if not all(item.ok for item in findings):
         raise typer.Exit(1)
+
+
+def _required(config: list[Path] | None) -> list[Path]:
+    if not config:
+        raise ConfigError(
+            "give a configuration file, or --strategy FILE.py:FUNCTION --dataset NAME"
+        )
+    return config
+
+
+def _user_strategy(
+    reference: str, dataset: str | None, stores: "Stores"
+) -> tuple["UserStrategy", "MarketPanel"]:
+    from prometheus_nt.jobs.check.user_strategy import load_strategy
+    from prometheus_nt.jobs.data import panel_of
+
+    if dataset is None:
+        raise ConfigError(
+            "--strategy needs --dataset NAME; `prometheus data list` lists what there is"
+        )
+    return load_strategy(reference), panel_of(stores, dataset)
 
 
 def _node(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -21,10 +21,12 @@ from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.engines.assessment import AssessmentParams
 from prometheus_nt.engines.fragility import FragilityParams
 from prometheus_nt.engines.portfolio import PortfolioParams
+from prometheus_nt.engines.profiles import ProfileParams
 from prometheus_nt.engines.regime import RegimeParams
 from prometheus_nt.engines.risk import RiskParams
 from prometheus_nt.engines.stability import StabilityParams
 from prometheus_nt.engines.universe import UniverseParams
+from prometheus_nt.venue.carry import FinancingParams
 from prometheus_nt.venue.feed import Replay
 from prometheus_nt.venue.fees import FeeParams
 from prometheus_nt.venue.quotes import QuoteParams
@@ -34,6 +36,7 @@ from strategies.gate import GateParams
 from strategies.planner import PlannerParams
 
 EngineRows = Literal["rebalance", "all", "none"]
+Settled = TypeVar("Settled", bound=Params)
 
 ENVIRONMENT_PREFIX = "PROMETHEUS__"
 
@@ -68,6 +71,7 @@ class DataConfig(Params):
 class EnginesConfig(Params):
     """Settings of every stage of the day; what is not set follows the sleeve's family."""
 
+    profiles: ProfileParams = ProfileParams()
     regime: RegimeParams = RegimeParams()
     stability: StabilityParams = StabilityParams()
     fragility: FragilityParams = FragilityParams()
@@ -78,10 +82,11 @@ class EnginesConfig(Params):
 
 
 class ExecutionConfig(Params):
-    """How decisions become fills.
+    """How decisions become fills, and what positions cost while they are held.
 
     fill_timing : `next_open`: decided after a close, filled at the next session's opening quotes.
     replay : `sparse` feeds the venue what it needs; `full` feeds everything, to prove it the same.
+    planner : what is not set follows the sleeve's family.
     """
 
     fill_timing: Literal["next_open"] = "next_open"
@@ -90,6 +95,7 @@ class ExecutionConfig(Params):
     router: RouterParams = RouterParams()
     quotes: QuoteParams = QuoteParams()
     fees: FeeParams = FeeParams()
+    financing: FinancingParams = FinancingParams()
 
 
 class PersistenceConfig(Params):
@@ -115,12 +121,14 @@ class NodeConfig(Params):
     engines: dict[str, dict[str, Any]] = Field(
         {}, description="per stage; checked with what each sleeve's family implies"
     )
-    without: tuple[Literal["regime", "fragility"], ...] = Field(
+    without: tuple[Literal["profiles", "regime", "fragility"], ...] = Field(
         (), description="engines that do not run; nothing may depend on them"
     )
     sleeves: tuple[SleeveParams, ...] = Field(min_length=1)
     execution: ExecutionConfig = ExecutionConfig()
-    gate: GateParams = GateParams()
+    gate: GateParams = Field(
+        GateParams(), description="what is not set follows each sleeve's family"
+    )
     persistence: PersistenceConfig = PersistenceConfig()
     seed: int = Field(0, ge=0)
 
@@ -158,10 +166,21 @@ class NodeConfig(Params):
             lines = _explain(EnginesConfig, invalid, "engines.")
             raise ConfigError("\n".join(lines)) from None
 
+    def planner_of(self, sleeve: SleeveParams) -> PlannerParams:
+        """Return the planner's settings for a sleeve, in the layers of `engines_of`."""
+        implied = family(sleeve).planner_overrides
+        return _layered(PlannerParams, implied, self.execution.planner, "execution.planner")
+
+    def gate_of(self, sleeve: SleeveParams) -> GateParams:
+        """Return the gate's settings for a sleeve, in the layers of `engines_of`."""
+        return _layered(GateParams, family(sleeve).gate_overrides, self.gate, "gate")
+
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
         plain = self.model_dump(mode="json", exclude={"sleeves", "persistence"})
         plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
+        plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
+        plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")
         plain["sleeve"] = sleeve.model_dump(mode="json")
         plain["sleeve"]["rebalance"] = sleeve.rebalance or family(sleeve).schedules[sleeve.horizon]
         return plain
@@ -235,7 +254,7 @@ def load_config(
     for sleeve in config.sleeves:
         family(sleeve)
         try:
-            config.engines_of(sleeve)
+            config.resolved(sleeve)
         except ConfigError as contradiction:
             lines = str(contradiction).splitlines()
             raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
@@ -265,6 +284,16 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         merged[key] = deep_merge(below, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _layered(
+    model: type[Settled], implied: Mapping[str, Any], given: Settled, where: str
+) -> Settled:
+    """Return the defaults, then what a family implies, then what the file gives."""
+    try:
+        return model.model_validate(deep_merge(implied, given.model_dump(exclude_unset=True)))
+    except ValidationError as invalid:
+        raise ConfigError("\n".join(_explain(model, invalid, f"{where}."))) from None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -308,13 +337,13 @@ def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "")
     for error in errors:
         if error["type"] == "too_short" and error["loc"] in deep:
             continue  # pydantic leaves invalid members out, then counts the rest
-        path = prefix + ".".join(str(part) for part in error["loc"])
+        path = (prefix + ".".join(str(part) for part in error["loc"])).rstrip(".")
         if error["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
         elif error["type"] == "missing":
             lines.append(f"{path}: required, but not given")
         else:
-            found = f", found {_readable(error['input'])}" if error["loc"] else ""
+            found = f", found {_readable(error['input'])}" if path else ""
             problem = error["msg"].removeprefix("Value error, ")
             lines.append(f"{path or 'the file'}: {problem}{found}")
     return lines

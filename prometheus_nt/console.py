@@ -166,6 +166,19 @@ def print_issues(issues: Sequence[Any], most: int = 20) -> None:
         say(f"  and {len(issues) - most} more: prometheus data check DATASET lists them all")
 
 
+def print_similar(report: Any, as_json: bool) -> None:
+    """Print what a search found, and what the neighbours' outcomes suggest."""
+    if as_json:
+        print_json(report.document())
+        return
+    print_rows(report.columns, report.rows, as_json=False)
+    for name, figure in report.expected.items():
+        if figure["mean"] is not None:
+            error = figure["standard_error"]
+            spread = "" if error is None else f" +- {error:.4g}"
+            say(f"{name} of the similar: {figure['mean']:.4g}{spread} ({figure['count']})")
+
+
 def print_databases(urls: Sequence[str], state: str, as_json: bool) -> None:
     """Print the addresses of both databases and their state."""
     rows = list(zip(("historical", "runtime"), urls, (state, state), strict=True))

@@ -1,6 +1,6 @@
 """The sleeve families a node can name, and what distinguishes their members."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -32,12 +32,23 @@ class SleeveParams(Params):
 
 @dataclass(frozen=True)
 class Family:
-    """A sleeve family: per horizon, the rebalance schedule and the engine settings it implies."""
+    """A sleeve family and what it implies; a node's file may override any setting.
+
+    Attributes
+    ----------
+    schedules : rebalance schedule per horizon
+    engine_overrides : settings per horizon and stage
+    planner_overrides, gate_overrides : settings of `PlannerParams` and `GateParams`
+        A book that is short or levered needs its own limits in both: the planner cuts a plan to
+        its limits, the gate refuses one beyond its own.
+    """
 
     strategy_id: str
     market_id: str
     schedules: dict[int, Rebalance]
     engine_overrides: dict[int, dict[str, dict[str, Any]]]
+    planner_overrides: dict[str, Any] = field(default_factory=dict)
+    gate_overrides: dict[str, Any] = field(default_factory=dict)
 
 
 CATALOG = {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
@@ -12,17 +12,43 @@ from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 class PlannerParams(Params):
     """How closely orders follow a target.
 
-    cash_buffer : fraction of equity never spent, against the gap between close and open.
+    max_gross : gross exposure of the book, as a fraction of equity. 1 is a book without borrowed
+        money; 130 long and 30 short need 1.6.
+    cash_buffer : fraction of equity by which plans stay below it, against the gap between close
+        and open.
+    min_net, max_net : net exposure within which a plan may open positions, as fractions of equity,
+        once all of its orders fill; None is no limit.
     no_trade_band : weight difference below which a held name is left alone.
     min_notional_usd : smallest order worth its commission; closing a position ignores it.
     max_participation : largest share of the usual daily value one order may take; None is no
         limit, the only choice for data without volume.
     """
 
+    max_gross: float = Field(1.0, gt=0, le=10)
     cash_buffer: float = Field(0.01, ge=0, lt=1)
+    min_net: float | None = Field(None, ge=-10, le=10)
+    max_net: float | None = Field(None, ge=-10, le=10)
     no_trade_band: float = Field(0.002, ge=0, lt=1)
     min_notional_usd: float = Field(500.0, ge=0)
     max_participation: float | None = Field(None, gt=0, le=1)
+
+    @property
+    def investable(self) -> float:
+        """Largest gross exposure of a plan, as a fraction of equity."""
+        return self.max_gross - self.cash_buffer
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PlannerParams":
+        if self.cash_buffer >= self.max_gross:
+            raise ValueError("cash_buffer: must be less than max_gross")
+        require_band(self.min_net, self.max_net)
+        return self
+
+
+def require_band(least: float | None, most: float | None) -> None:
+    """Raise `ValueError` for a net band that nothing can lie in."""
+    if least is not None and most is not None and least > most:
+        raise ValueError("min_net: must not exceed max_net")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +92,12 @@ class BookView:
         committed: IntArray = np.maximum(np.abs(self.shares), np.abs(self.shares + self.pending))
         return committed
 
+    @property
+    def expected(self) -> IntArray:
+        """Signed shares once the working orders fill, (N,)."""
+        expected: IntArray = self.shares + self.pending
+        return expected
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -78,8 +110,8 @@ class Plan:
     held : (H,) int array
         Instruments whose target could not be acted on (no price, or an order still working).
     deferred : (D,) int array
-        Instruments whose order was cut: to what the market can absorb in one session, or to what
-        the sales of this session pay for.
+        Instruments whose order was cut: to what the market can absorb in one session, or to the
+        exposure that the orders which close positions leave free.
     """
 
     rows: IntArray
@@ -140,7 +172,7 @@ def _wanted_shares(
     weights: FloatArray, book: BookView, params: PlannerParams, actionable: BoolArray
 ) -> IntArray:
     gross = float(np.abs(weights).sum())
-    scale = min(1.0, (1.0 - params.cash_buffer) / gross) if gross > 0 else 1.0
+    scale = min(1.0, params.investable / gross) if gross > 0 else 1.0
     value = weights * scale * book.equity
     lot_price = np.where(actionable, book.prices * book.lots, 1.0)
     # Towards zero: rounding must never spend what the target did not grant. The nudge keeps a
@@ -178,22 +210,87 @@ def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) 
 
 
 def _trim_growth(change: IntArray, book: BookView, params: PlannerParams) -> IntArray:
-    """Cut the orders that grow positions to the gross exposure that the others leave free.
+    """Cut what opens positions to the exposure that what closes them leaves free.
 
     A sale that is capped, or has no price, frees nothing: what it should have paid for waits.
     """
+    closing = closing_part(change, book.shares)
+    opening = _within_gross(change - closing, closing, book, params)
+    return closing + _within_net(opening, closing, book, params)
+
+
+def closing_part(change: IntArray, shares: IntArray) -> IntArray:
+    """Return the part of each order that shrinks a position, (N,); the rest opens one.
+
+    An order through zero does both: from 100 to -50, 100 shares close and 50 open.
+    """
+    back = np.sign(change) != np.sign(shares)
+    return np.where(back, np.sign(change) * np.minimum(np.abs(change), np.abs(shares)), 0)
+
+
+def _within_gross(
+    opening: IntArray, closing: IntArray, book: BookView, params: PlannerParams
+) -> IntArray:
     marks = np.nan_to_num(book.marks)
-    after = np.abs(book.shares + change)
-    grows = after > np.abs(book.shares)
-    reduced = np.where(grows | book.working, book.committed, after)
-    room = (1.0 - params.cash_buffer) * book.equity - float(reduced @ marks)
-    growth = float(np.where(grows, after - np.abs(book.shares), 0) @ marks)
-    if growth <= max(room, 0.0) * (1.0 + 1e-9):
-        return change
-    share = max(room, 0.0) / growth
-    trimmed = np.trunc(change * share / book.lots * (1.0 + 1e-12)).astype(np.int64) * book.lots
-    too_small = np.abs(trimmed) * marks < params.min_notional_usd
-    return np.where(grows, np.where(too_small, 0, trimmed), change)
+    reduced = np.where(book.working, book.committed, np.abs(book.shares + closing))
+    room = max(params.investable * book.equity - float(reduced @ marks), 0.0)
+    growth = float(np.abs(opening) @ marks)
+    if growth <= room * (1.0 + ROUNDING):
+        return opening
+    return _cut(opening, room / growth, book, params)
+
+
+def _within_net(
+    opening: IntArray, closing: IntArray, book: BookView, params: PlannerParams
+) -> IntArray:
+    """Cut the side that takes net exposure out of its band, or further out of it."""
+    if params.min_net is None and params.max_net is None:
+        return opening
+    marks = np.nan_to_num(book.marks)
+    closed = float((book.expected + closing) @ marks)
+    present = (float(book.expected @ marks), closed)
+    low, high = net_band(params.min_net, params.max_net, book.equity, present)
+    for _ in range(MOST_CUTS):
+        bought, sold = (float(np.maximum(side, 0) @ marks) for side in (opening, -opening))
+        net = closed + bought - sold
+        # Whole lots end short of their room, so the other side may have to follow.
+        if net > high:
+            share = (high - closed + sold) / bought
+            opening = np.where(opening > 0, _cut(opening, share, book, params), opening)
+        elif net < low:
+            share = (closed + bought - low) / sold
+            opening = np.where(opening < 0, _cut(opening, share, book, params), opening)
+        else:
+            return opening
+    return np.zeros_like(opening)
+
+
+MOST_CUTS = 8
+"""Cuts after which a net band counts as too narrow for whole lots, and nothing is opened."""
+
+ROUNDING = 1e-9
+"""Relative excess over a limit on a sum that is rounding, not a breach."""
+
+
+def net_band(
+    least: float | None, most: float | None, equity: float, present: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the lowest and the highest net exposure that a plan may lead to, USD.
+
+    A book outside its band may stay where it is or come nearer: `present` is where it is, and
+    where the part of the plan that closes positions, which must always be possible, takes it.
+    """
+    slack = ROUNDING * abs(equity)
+    low = -np.inf if least is None else min(least * equity, *present) - slack
+    high = np.inf if most is None else max(most * equity, *present) + slack
+    return low, high
+
+
+def _cut(opening: IntArray, share: float, book: BookView, params: PlannerParams) -> IntArray:
+    """Return a share of every order in whole lots; what is then too small waits."""
+    trimmed = np.trunc(opening * share / book.lots * (1.0 + 1e-12)).astype(np.int64) * book.lots
+    too_small = np.abs(trimmed) * np.nan_to_num(book.marks) < params.min_notional_usd
+    return np.where(too_small, 0, trimmed)
 
 
 def _sells_first(change: IntArray) -> IntArray:

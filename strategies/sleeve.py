@@ -28,7 +28,7 @@ from prometheus_nt.domain.ledger import Ledger, micros
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
-from prometheus_nt.domain.sessions import CorporateActions
+from prometheus_nt.domain.sessions import CorporateActions, OvernightFinancing
 from prometheus_nt.domain.units import ShareUnits
 from strategies.gate import Approved, OrderGate
 from strategies.planner import BookView, Plan, PlannerParams, plan_orders
@@ -69,10 +69,13 @@ class SleeveStrategy(Strategy):
         self._unfinished: BoolArray = np.zeros(len(parts.instruments), dtype=bool)
 
     def on_start(self) -> None:
-        subscribe(self, CorporateActions, MarketPanel, TargetPortfolio)
+        subscribe(self, OvernightFinancing, CorporateActions, MarketPanel, TargetPortfolio)
 
     def on_data(self, data: Published) -> None:
         match data.record:
+            case OvernightFinancing() as overnight:
+                self.ledger.finance(overnight)
+                return
             case CorporateActions() as actions:
                 self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
                 self.ledger.close_delisted(actions.session, actions.delisted)

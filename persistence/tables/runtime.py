@@ -256,6 +256,19 @@ instrument_scores = _table(
     _text("model_id", 96),
 )
 
+profiles = _table(
+    "profiles",
+    *_run(),
+    _session(),
+    _key("instrument_id", 50),
+    sa.Column("structured", JSON, nullable=False),
+    sa.Column("risk_flags", JSON, nullable=False),
+    sa.Column("weak_profile", sa.Boolean, nullable=True),
+    _text("schema_id"),
+    _text("snapshot_id", 32),
+    _text("model_id", 96),
+)
+
 stability_vectors = _table(
     "stability_vectors",
     *_run(),
@@ -275,7 +288,7 @@ soft_target_classes = _table(
     _key("entity_id"),
     _text("soft_target_class", 32, nullable=True),
     _number("soft_target_score", nullable=True),
-    # None until fundamentals say whether a profile is weak: unknown is not "no".
+    # None where too little is known of a profile to call it weak: unknown is not "no".
     sa.Column("weak_profile", sa.Boolean, nullable=True),
     _number("instability", nullable=True),
     _number("high_fragility", nullable=True),

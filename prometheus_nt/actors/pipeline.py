@@ -4,14 +4,17 @@ After every close, `actors.market_data` publishes the panel that ends there. Eac
 soon as it holds every input of that session, and publishes its own record in turn:
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
-         |              `-> fragility
-         `-> regime
+         |              `-> fragility ------------------------^
+         |-> regime ----------------------------'-------------'
+         `-> profiles
 
-A node may do without regime and fragility. A sleeve (`strategies.sleeve`) turns the
-`TargetPortfolio` into orders for the next open.
+A node may do without profiles, regime and fragility. Universe and portfolio are also told their own
+records of the session before. A sleeve (`strategies.sleeve`) turns the `TargetPortfolio` into
+orders for the next open.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -30,11 +33,13 @@ from prometheus_nt.domain.market import (
     StabilityVectors,
 )
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import Absent
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.fragility import measure_fragility
 from prometheus_nt.engines.portfolio import build_book
+from prometheus_nt.engines.profiles import build_profiles
 from prometheus_nt.engines.regime import classify_regime
 from prometheus_nt.engines.risk import apply_limits
 from prometheus_nt.engines.stability import measure_stability
@@ -63,8 +68,22 @@ class Stage:
     feedback: bool = False
     skippable: bool = False
 
+    def run(self, made: Mapping[type, Any], params: Params | None, previous: Any = None) -> Any:
+        """Return the record of a session from the records that were `made` before it.
+
+        Raises
+        ------
+        InsufficientHistory
+            If the engine has not warmed up.
+        """
+        given = {name: made.get(record_type) for name, record_type in self.optional.items()}
+        if self.feedback:
+            given["previous"] = previous
+        return self.compute(*(made[record_type] for record_type in self.inputs), params, **given)
+
 
 PIPELINE = (
+    Stage("profiles", build_profiles, (MarketPanel,), Profiles, skippable=True),
     Stage("regime", classify_regime, (MarketPanel,), RegimeState, skippable=True),
     Stage("stability", measure_stability, (MarketPanel,), StabilityVectors),
     Stage(
@@ -75,10 +94,49 @@ PIPELINE = (
         skippable=True,
     ),
     Stage("assessment", assess, (MarketPanel, StabilityVectors), InstrumentScores),
-    Stage("universe", select_universe, (MarketPanel, StabilityVectors, InstrumentScores), Universe),
-    Stage("portfolio", build_book, (MarketPanel, Universe, InstrumentScores), BookTarget),
+    Stage(
+        "universe",
+        select_universe,
+        (MarketPanel, StabilityVectors, InstrumentScores),
+        Universe,
+        optional={"regime": RegimeState},
+        feedback=True,
+    ),
+    Stage(
+        "portfolio",
+        build_book,
+        (MarketPanel, Universe, InstrumentScores),
+        BookTarget,
+        optional={"regime": RegimeState, "fragility": FragilityMeasures},
+        feedback=True,
+    ),
     Stage("risk", apply_limits, (MarketPanel, BookTarget), TargetPortfolio),
 )
+
+
+def run_day(
+    panel: MarketPanel,
+    params: Mapping[str, Params],
+    previous: Mapping[str, Any],
+    table: Sequence[Stage] = PIPELINE,
+) -> dict[str, Any]:
+    """Return the record of every stage that has the history for one, by name of the stage.
+
+    Parameters
+    ----------
+    params : mapping of stage name to its settings
+    previous : mapping of stage name to record
+        What this function returned for the session before; empty at the start.
+    """
+    made: dict[type, Any] = {MarketPanel: panel}
+    records: dict[str, Any] = {}
+    for stage in table:
+        if not set(stage.inputs) <= set(made):
+            continue
+        with suppress(InsufficientHistory):
+            record = stage.run(made, params.get(stage.name), previous.get(stage.name))
+            made[stage.output] = records[stage.name] = record
+    return records
 
 
 class EngineActor(Actor):
@@ -96,8 +154,10 @@ class EngineActor(Actor):
         super().__init__(ActorConfig(component_id=ComponentId(f"ENGINE-{stage.name.upper()}")))
         self._stage, self._params = stage, params
         self._params_hash = params.digest()
-        self._optional = {name: of for name, of in stage.optional.items() if of in available}
-        self._heard = (*stage.inputs, *self._optional.values())
+        self._heard = (
+            *stage.inputs,
+            *(wanted for wanted in stage.optional.values() if wanted in available),
+        )
         self._join = AsOfJoin(*self._heard)
         self._previous: Any = None
 
@@ -108,33 +168,26 @@ class EngineActor(Actor):
         items = self._join.add(data)
         if items is None:
             return
-        required = len(self._stage.inputs)
-        missing = [item.record for item in items[:required] if isinstance(item.record, Absent)]
+        made = {type(item.record): item for item in items}
+        missing = [wanted for wanted in self._stage.inputs if wanted not in made]
         if missing:
-            self._absent(missing[0].as_of, missing[0].reason)
+            self._absent(data.record.as_of, f"no {missing[0].__name__}")
             return
+        made.pop(Absent, None)
+        records = {record_type: item.record for record_type, item in made.items()}
         try:
-            record = self._computed(items[:required], items[required:])
+            record = self._stage.run(records, self._params, self._previous)
         except InsufficientHistory as shortage:
             self._absent(shortage.as_of, str(shortage))
             return
+        self._previous = record if self._stage.feedback else None
         publish(
             self,
             record,
             engine=self._stage.name,
             params_hash=self._params_hash,
-            inputs=tuple(item for item in items if not isinstance(item.record, Absent)),
+            inputs=tuple(made.values()),
         )
-
-    def _computed(self, items: tuple[Published, ...], optional: tuple[Published, ...]) -> Any:
-        given: dict[str, Any] = dict.fromkeys(self._stage.optional)
-        for name, item in zip(self._optional, optional, strict=True):
-            given[name] = None if isinstance(item.record, Absent) else item.record
-        if self._stage.feedback:
-            given["previous"] = self._previous
-        record = self._stage.compute(*(item.record for item in items), self._params, **given)
-        self._previous = record if self._stage.feedback else None
-        return record
 
     def _absent(self, as_of: date, reason: str) -> None:
         self.log.debug(f"stage={self._stage.name} warming up: {reason}")

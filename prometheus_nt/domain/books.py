@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum, StrEnum
 
+from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
 
@@ -16,7 +17,11 @@ class Tier(IntEnum):
 
 
 class Exclusion(IntEnum):
-    """Why an instrument is not in the universe; the first failing filter names it."""
+    """Why an instrument is not in the universe; the first failing filter names it.
+
+    Names are what is stored. The numbers follow the order in which reasons were added, not the
+    order in which they are asked.
+    """
 
     NONE = 0
     HARD_EXCLUDED = 1
@@ -29,6 +34,17 @@ class Exclusion(IntEnum):
     BREAKER = 8
     NO_SCORE = 9
     MAX_UNIVERSE_SIZE = 10
+    NOT_MEMBER = 11
+    SECTOR_CAP = 12
+    UNKNOWN_METRICS = 13
+    FRICTION = 14
+    FAT_TAILS = 15
+    RANDOM_WALK = 16
+    FALLING_TREND = 17
+    WEAK_MOMENTUM = 18
+    HIGH_ENTROPY = 19
+    INEFFICIENT = 20
+    CLUSTER_FULL = 21
 
 
 class RiskActionType(StrEnum):
@@ -46,10 +62,17 @@ class Universe:
     Attributes
     ----------
     score : (N,) array
-        Rank score of the candidates; NaN where a filter failed first.
+        Points of the candidates, at least 0; NaN where a filter failed first.
     included : (N,) bool array
     tier : (N,) int array of `Tier`
     exclusion : (N,) int array of `Exclusion`
+    regime_risk : float in [0, 1] or None
+        Probability of a crisis or risk-off regime that was reckoned with; None if unknown.
+    relaxation_stage : int or None
+        How far natural selection had to relax its limits: 1 is strict, 4 the last resort. None
+        where the universe is a ranking.
+    clusters : (N,) int array or None
+        Correlation clusters of natural selection, -1 where unknown.
     """
 
     as_of: date
@@ -59,6 +82,52 @@ class Universe:
     included: BoolArray
     tier: IntArray
     exclusion: IntArray
+    regime_risk: float | None = None
+    relaxation_stage: int | None = None
+    clusters: IntArray | None = None
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A method of weighting that gave no weights, and why the next one was tried."""
+
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BookEvidence:
+    """How the weights of a book came about.
+
+    Attributes
+    ----------
+    method : str
+        What made the weights in the end; 'previous' or 'cash' if no method could.
+    as_of_solved : date
+        The session whose close the weights were made after; they are held until the next solve.
+    regime : RegimeLabel or None
+        What the engine was told when it made them.
+    fallbacks : tuple of Fallback
+        What was tried before `method`, in that order.
+    relaxed : tuple of str
+        Limits that could not be kept, and what was asked for and could not be had.
+    turnover : float or None
+        One-way, against the weights asked for a session before; None if there were none.
+    expected_volatility : float or None
+        Annualised, when the weights were made, by the shrunk covariance of the solver; None if
+        it was not asked, or there was too little history.
+    condition_number : float or None
+        Of the shrunk correlations; of the larger one where two sides were solved.
+    """
+
+    method: str
+    as_of_solved: date
+    regime: RegimeLabel | None = None
+    fallbacks: tuple[Fallback, ...] = ()
+    relaxed: tuple[str, ...] = ()
+    turnover: float | None = None
+    expected_volatility: float | None = None
+    condition_number: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +137,13 @@ class BookTarget:
     Attributes
     ----------
     weights : (N,) array
-        Fractions of book equity; the rest is cash.
+        Fractions of book equity, negative for shorts; the rest is cash.
     expected_return : float or None
         Sum of weight times expected return over the scores' horizon; None if no score is known.
     binding : tuple of str
         Names of the construction limits that bound.
+    evidence : BookEvidence or None
+        None for a book that no engine made.
     """
 
     as_of: date
@@ -81,6 +152,12 @@ class BookTarget:
     weights: FloatArray
     expected_return: float | None
     binding: tuple[str, ...]
+    evidence: BookEvidence | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether the weights were made after this session, not held from an earlier one."""
+        return self.evidence is not None and self.evidence.as_of_solved == self.as_of
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,14 @@
 
     PrometheusError
     |-- ConfigError              a setting is missing, unknown or contradictory: the user can fix it
+    |   `-- MissingExtra         an optional package is needed and not installed
     |-- DataError                the data cannot support the question
     |   |-- NonSession           a date on which the market does not trade
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
     |   |-- LookAheadError       something asked for a fact later than its `as_of`
     |   `-- SourceError          a file or vendor answer cannot be read at all
+    |-- StrategyError            a user's strategy failed, or broke its contract
+    |-- NoWeights                a method of weighting found none; the next one is tried
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- VenueError               the simulated or real venue did something that voids the run
@@ -25,6 +28,14 @@ class PrometheusError(Exception):
 
 class ConfigError(PrometheusError):
     """A setting is missing, unknown or contradictory."""
+
+
+class MissingExtra(ConfigError):
+    """An optional package is needed and not installed; the message says how to install it."""
+
+    def __init__(self, purpose: str, package: str, install: str) -> None:
+        super().__init__(f"{purpose}: package {package} is not installed; {install}")
+        self.purpose, self.package, self.install = purpose, package, install
 
 
 class DataError(PrometheusError):
@@ -57,6 +68,14 @@ class SourceError(DataError):
     def __init__(self, where: str, problem: str, remedy: str) -> None:
         super().__init__(f"{where}: {problem}; {remedy}")
         self.where, self.problem, self.remedy = where, problem, remedy
+
+
+class StrategyError(PrometheusError):
+    """A strategy that a user handed in failed, or did not return what it has to."""
+
+
+class NoWeights(PrometheusError):
+    """A method of weighting found no weights that satisfy the limits."""
 
 
 class StoreError(PrometheusError):

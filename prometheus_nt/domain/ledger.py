@@ -15,6 +15,7 @@ import numpy as np
 
 from prometheus_nt.domain.errors import AccountingError
 from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.sessions import OvernightFinancing
 
 MICROS = 1_000_000
 """Micro-dollars per dollar; also the finest price step the venue quotes."""
@@ -58,6 +59,12 @@ class BookState:
     unmarked_sessions : (N,) int array
         Sessions since the mark was a real close: 0 is fresh.
     realized_pnl, commissions, dividends : float, USD since the sleeve's start
+        Commissions are >= 0; dividends paid on short shares count as negative.
+    borrow_fees : float, USD since the sleeve's start, >= 0
+    interest : float, USD since the sleeve's start
+        Received less paid.
+    drawdown : float, <= 0
+        Equity over its highest close so far, less one; the first high is the starting capital.
     """
 
     as_of: date
@@ -72,6 +79,9 @@ class BookState:
     realized_pnl: float
     commissions: float
     dividends: float
+    borrow_fees: float
+    interest: float
+    drawdown: float
 
 
 class Ledger:
@@ -94,9 +104,11 @@ class Ledger:
         self.marks: FloatArray = np.full(count, np.nan)
         self.unmarked_sessions: IntArray = np.zeros(count, dtype=np.int64)
         self.cash_flows: list[CashFlow] = []
+        self.flow_micros = dict.fromkeys(CashFlowKind, 0)
         self.commission_micros = 0
         self.traded_micros = 0
         self.realized_pnl = 0.0
+        self.peak_equity = self.cash
 
     @property
     def cash(self) -> float:
@@ -143,6 +155,27 @@ class Ledger:
             self.marks[row] = price
         return realized
 
+    def finance(self, overnight: OvernightFinancing) -> None:
+        """Charge and pay for the nights since the last close; nothing where it comes to 0.
+
+        Short shares cost a borrow fee on their value at the last mark, one flow an instrument.
+        Interest is on free cash: cash less the value of all short shares. A broker keeps that
+        value as collateral for the lent shares, whatever they were sold for, so it earns nothing
+        and pays for nothing. Free cash is therefore also equity less the long positions: a book
+        of 130 long and 30 short on 100 has borrowed 30, and one of 100 and 100 nothing.
+
+        Raises
+        ------
+        AccountingError
+            If short shares were never marked: what they cost to borrow is unknown, not zero.
+        """
+        # Of the cash held overnight: before this session's fees.
+        cash = self.cash_micros
+        free = cash - self._charge_borrowing(overnight)
+        interest = round(free * (overnight.debit_rate if free < 0 else overnight.credit_rate))
+        if interest:
+            self._flow(overnight.session, CashFlowKind.INTEREST, None, 0, interest)
+
     def pay_dividends(self, session: date, per_share: FloatArray) -> None:
         """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share.
 
@@ -174,22 +207,27 @@ class Ledger:
         self.marks[fresh] = closes[fresh]
         self.unmarked_sessions[fresh] = 0
         self.unmarked_sessions[~fresh] += 1
+        self.peak_equity = max(self.peak_equity, self.equity)
 
     def state(self, as_of: date, book_id: str) -> BookState:
         """Return the books as a record; its arrays are copies."""
+        equity = self.equity
         return BookState(
             as_of=as_of,
             book_id=book_id,
             instruments=self.instruments,
             cash=self.cash,
-            equity=self.equity,
+            equity=equity,
             shares=self.shares.copy(),
             average_cost=self.average_cost.copy(),
             marks=self.marks.copy(),
             unmarked_sessions=self.unmarked_sessions.copy(),
             realized_pnl=self.realized_pnl,
             commissions=self.commission_micros / MICROS,
-            dividends=self._flow_total(CashFlowKind.DIVIDEND) / MICROS,
+            dividends=self.flow_micros[CashFlowKind.DIVIDEND] / MICROS,
+            borrow_fees=-self.flow_micros[CashFlowKind.BORROW_FEE] / MICROS,
+            interest=self.flow_micros[CashFlowKind.INTEREST] / MICROS,
+            drawdown=equity / max(self.peak_equity, equity) - 1.0,
         )
 
     def check(self) -> None:
@@ -200,6 +238,22 @@ class Ledger:
             raise AccountingError(
                 f"cash is {self.cash_micros} micro-dollars, the flows explain {expected}"
             )
+
+    def _charge_borrowing(self, overnight: OvernightFinancing) -> int:
+        """Book the borrow fees; return the value of all short shares, micro-dollars."""
+        short: IntArray = np.flatnonzero(self.shares < 0)
+        if not len(short):
+            return 0
+        marks = self.marks[short]
+        if np.isnan(marks).any():
+            names = ", ".join(self.instruments[row] for row in short[np.isnan(marks)])
+            raise AccountingError(f"{overnight.session}: short but never marked: {names}")
+        value = -self.shares[short] * np.rint(marks * MICROS).astype(np.int64)
+        fees = np.rint(value * overnight.borrow_rate).astype(np.int64)
+        for row, fee in zip(short[fees > 0].tolist(), fees[fees > 0].tolist(), strict=True):
+            shares = int(self.shares[row])
+            self._flow(overnight.session, CashFlowKind.BORROW_FEE, row, shares, -fee)
+        return int(value.sum())
 
     def _book_cost(self, row: int, held: int, quantity: int, price: float) -> float:
         same_side = held == 0 or (held > 0) == (quantity > 0)
@@ -217,9 +271,10 @@ class Ledger:
             self.average_cost[row] = price
         return realized
 
-    def _flow(self, session: date, kind: CashFlowKind, row: int, shares: int, amount: int) -> None:
+    def _flow(
+        self, session: date, kind: CashFlowKind, row: int | None, shares: int, amount: int
+    ) -> None:
+        name = None if row is None else self.instruments[row]
         self.cash_micros += amount
-        self.cash_flows.append(CashFlow(session, kind, self.instruments[row], shares, amount))
-
-    def _flow_total(self, kind: CashFlowKind) -> int:
-        return sum(flow.amount_micros for flow in self.cash_flows if flow.kind is kind)
+        self.flow_micros[kind] += amount
+        self.cash_flows.append(CashFlow(session, kind, name, shares, amount))

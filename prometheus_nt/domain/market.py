@@ -31,15 +31,36 @@ class SignalLabel(IntEnum):
 class StabilityVectors:
     """How stable each instrument is; a higher score is more fragile.
 
+    Every array is (N,) and NaN where unknown.
+
     Attributes
     ----------
-    overall_score, vol_score, dd_score, trend_score : (N,) arrays in [0, 100]
-    sigma : (N,) array
+    overall_score : in [0, 100]
+        The components below by their weights, blended with percentiles.
+    vol_score, dd_score, trend_score, downside_beta_score, tail_score : in [0, 100]
+        Absolute scales: 50 points at the engine's reference.
+    liquidity_score, contagion_score : in [0, 100]
+        Partly percentiles, for want of an absolute scale.
+    complacent_pricing : in [0, 100]
+        How calm and how dear the instrument is against its own past; no part of the score.
+    sigma
         Standard deviation of log returns per session.
-    max_drawdown : (N,) array, <= 0
-    trend : (N,) array
+    max_drawdown : <= 0
+    trend
         Simple total return over the lookback.
-    soft_target_class : (N,) int array of `SoftTargetClass`; -1 where the score is NaN
+    downside_beta
+        Return per unit of a falling market's.
+    expected_shortfall
+        Minus the mean of the worst log returns per session.
+    market_correlation : in [-1, 1]
+    illiquidity
+        Mean absolute return per unit of currency traded.
+    soft_target_class : int array of `SoftTargetClass`; -1 where the score is NaN
+    transition_matrix : (5, 5) array, in the order of `SoftTargetClass`
+        Daily probabilities from row to column, self-transitions included.
+    change_risk : mapping
+        `p_worsen_any`, `p_improve_any`, `p_to_targetable_or_breaker` and `p_to_breaker`:
+        probabilities of the class that each instrument has at the engine's horizon.
     """
 
     as_of: date
@@ -48,10 +69,67 @@ class StabilityVectors:
     vol_score: FloatArray
     dd_score: FloatArray
     trend_score: FloatArray
+    liquidity_score: FloatArray
+    downside_beta_score: FloatArray
+    tail_score: FloatArray
+    contagion_score: FloatArray
+    complacent_pricing: FloatArray
     sigma: FloatArray
     max_drawdown: FloatArray
     trend: FloatArray
+    downside_beta: FloatArray
+    expected_shortfall: FloatArray
+    market_correlation: FloatArray
+    illiquidity: FloatArray
     soft_target_class: IntArray
+    transition_matrix: FloatArray
+    change_risk: dict[str, FloatArray]
+
+    @property
+    def instability(self) -> FloatArray:
+        """The soft target's instability: its volatility score, (N,)."""
+        return self.vol_score
+
+    @property
+    def high_fragility(self) -> FloatArray:
+        """The soft target's high fragility: its drawdown score, (N,)."""
+        return self.dd_score
+
+
+@dataclass(frozen=True, eq=False)
+class AntifragilityStats:
+    """Which instruments gained from disorder: the shape of their returns, (N,) each.
+
+    NaN where too few returns are known, or where a figure is undefined.
+
+    Attributes
+    ----------
+    observations : int array
+        Known returns within the lookback.
+    skew
+        Third standardised moment of simple returns.
+    tail_gain
+        Mean of the returns above their 95th percentile.
+    tail_ratio
+        The 95th percentile over the absolute 5th.
+    var_95, cvar_95
+        Loss per session at the 5th percentile, and mean loss at or below it; positive is a loss.
+    significance : in [0, 1]
+        Observations as a fraction of a year, at most 1.
+    antifragility_score : in [0, 1]
+        Mean cross-sectional rank of skew and tail gain, times significance.
+    """
+
+    as_of: date
+    instruments: tuple[str, ...]
+    observations: IntArray
+    skew: FloatArray
+    tail_gain: FloatArray
+    tail_ratio: FloatArray
+    var_95: FloatArray
+    cvar_95: FloatArray
+    significance: FloatArray
+    antifragility_score: FloatArray
 
 
 @dataclass(frozen=True, eq=False)

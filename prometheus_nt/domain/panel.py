@@ -151,6 +151,11 @@ class MarketPanel:
         assert self._wall is not None
         return self._wall.rows(causal, args)
 
+    def derivations(self) -> dict[tuple[Any, ...], FloatArray]:
+        """Return every array derived so far, cut to this view, by function and arguments."""
+        assert self._wall is not None
+        return self._wall.made()
+
     def _cut(self, start: int, stop: int) -> "MarketPanel":
         assert self._wall is not None
         arrays = {name: getattr(self, name)[start:stop] for name in PANEL_FIELDS}
@@ -197,3 +202,6 @@ class _Wall:
             array.flags.writeable = False
             self._cache[key] = array
         return self._cache[key][self._start : self._stop]
+
+    def made(self) -> dict[tuple[Any, ...], FloatArray]:
+        return {key: array[self._start : self._stop] for key, array in self._cache.items()}

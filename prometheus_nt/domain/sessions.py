@@ -14,6 +14,31 @@ class SessionOpen:
     session: date
 
 
+@dataclass(frozen=True)
+class OvernightFinancing:
+    """What a broker charges and pays, before a session's first trade, for the nights before it.
+
+    It concerns what was held at the close of `as_of`. Rates are fractions for all `nights`
+    together, >= 0.
+
+    Attributes
+    ----------
+    nights : int
+        Calendar days from `as_of` to `session`: a weekend is three.
+    borrow_rate : float
+        Charged on the market value of each instrument's short shares.
+    debit_rate, credit_rate : float
+        Charged on free cash below zero, and paid on free cash above it.
+    """
+
+    as_of: date
+    session: date
+    nights: int
+    borrow_rate: float
+    debit_rate: float
+    credit_rate: float
+
+
 @dataclass(frozen=True, eq=False)
 class CorporateActions:
     """What happens to holders before a session's first trade.

@@ -1,15 +1,17 @@
 """How exposed each instrument is to a deep fall, and how often such exposure was followed by one.
 
 1. `_exposures` measures tail, trend weakness and the worst stretch of an instrument's own history.
-2. `_blended` puts each of them, and stability, on a scale from 0 to 1, part percentile and part
-   absolute size; `_combined` is the geometric mean of those that are known.
+2. `_blended` puts each of them on a scale from 0 to 1, part percentile and part absolute size;
+   `_combined` is the geometric mean of those that are known. `_with_others` takes in what does not
+   come from the panel: stability and, if there are any, losses of scenarios.
 3. `_outcomes` counts, by past score, how often a fall as deep as the threshold followed;
    `_isotonic` turns the counts into probabilities that do not fall as the score rises.
 4. `measure_fragility` puts them together; `_templates` suggests shorts.
 """
 
+from collections.abc import Mapping
 from math import ceil
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -24,13 +26,16 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics import (
     bar_counts,
-    log_total_returns,
     percentile_rank,
+    rolling_expected_shortfall,
     rolling_max_drawdown,
     total_return_index,
 )
 
 COMPONENTS = ("tail", "trend_weakness", "scenario_loss", "instability")
+SIMULATED_LOSS = "simulated_loss"
+"""The component that only scenarios give."""
+
 WORST_OF_HISTORY = "HISTORICAL_WORST"
 
 SCORE_BINS = 20
@@ -38,9 +43,6 @@ SCORE_BINS = 20
 
 BLOCK_SESSIONS = 64
 """Sessions ranked at a time: their temporaries then fit the processor's cache."""
-
-BLOCK_COLUMNS = 4
-"""Instruments whose windows of returns are sorted at a time, for the same reason."""
 
 
 class FragilityParams(Params):
@@ -60,6 +62,8 @@ class FragilityParams(Params):
         Returns, bars, or windows of `horizon` sessions that a component needs to be known.
     max_gap
         Sessions without a bar after which an instrument is unknown.
+    simulated_weight
+        Of the losses of scenarios, where some are given.
     tail_reference, trend_reference, scenario_reference
         What earns half of a component's absolute scale, as positive fractions.
     relative_blend
@@ -86,6 +90,7 @@ class FragilityParams(Params):
     tail_weight: float = Field(0.25, ge=0)
     trend_weight: float = Field(0.25, ge=0)
     scenario_weight: float = Field(0.25, ge=0)
+    simulated_weight: float = Field(0.25, ge=0)
     tail_reference: float = Field(0.05, gt=0)
     trend_reference: float = Field(0.25, gt=0)
     scenario_reference: float = Field(0.25, gt=0)
@@ -120,17 +125,30 @@ class FragilityParams(Params):
 
 
 def measure_fragility(
-    panel: MarketPanel, stability: StabilityVectors, params: FragilityParams
+    panel: MarketPanel,
+    stability: StabilityVectors,
+    params: FragilityParams,
+    *,
+    scenarios: Mapping[str, FloatArray] | None = None,
 ) -> FragilityMeasures:
     """Return how fragile each instrument is after the panel's last close.
 
     The score is the weighted geometric mean of the known components, each blended from its
     percentile and its absolute size; so it takes several weaknesses to be fragile, not one. An
-    instrument whose stability is unknown is unknown (NaN, class -1, no template).
+    instrument whose stability is unknown is unknown (NaN, class -1, no template). Complacent
+    pricing is no component: in our sample the calm and dear fell deeply within a month less often
+    than the others.
 
     The probability is the realised frequency of the threshold among past scores like today's. It
     compares the components that come from the panel, and needs all of them: past stability is not
     part of the input.
+
+    Parameters
+    ----------
+    scenarios : mapping of scenario set name to (S, N) array, optional
+        Simple return of each path and instrument, as `scenarios.path_losses` gives it. A set's
+        loss is the mean of its worst `tail_fraction` of paths, at least 0; the largest loss of
+        the sets is a component.
 
     Raises
     ------
@@ -138,7 +156,7 @@ def measure_fragility(
         If the panel is shorter than `trend_lookback`, or one session more than the tail's lookback
         or the horizon.
     DataError
-        If `stability` is of another session or of other instruments.
+        If `stability` is of another session or of other instruments, or `scenarios` are.
     """
     needed = max(params.trend_lookback, params.tail_lookback + 1, params.horizon + 1)
     if len(panel) < needed:
@@ -146,10 +164,11 @@ def measure_fragility(
     if stability.as_of != panel.as_of or stability.instruments != panel.instruments:
         raise DataError(f"stability of {stability.as_of}: not that of the panel, {panel.as_of}")
     ranked = panel.derived(_ranked, params)[-1]
-    percentiles = np.concatenate((ranked[:3], _midrank(stability.overall_score)[None]))
-    instability = 0.01 * stability.overall_score
-    instability += params.relative_blend * (percentiles[3] - instability)
-    score = _with_instability(ranked, instability, params)
+    losses = _simulated_losses(scenarios or {}, panel, params)
+    others = _others(stability, losses, params)
+    score = _with_others(ranked, others, params)
+    components = dict(zip(COMPONENTS[:3], ranked[:3], strict=True))
+    components |= dict(zip(others.names, others.percentiles, strict=True))
     return FragilityMeasures(
         as_of=panel.as_of,
         horizon=params.horizon,
@@ -158,10 +177,51 @@ def measure_fragility(
         fragility_score=score,
         fragility_class=_classes(score, params),
         drawdown_probability=_probabilities(panel, ranked, score, params),
-        components=dict(zip(COMPONENTS, percentiles, strict=True)),
-        scenario_losses={WORST_OF_HISTORY: np.maximum(ranked[4], 0.0)},
-        templates=_templates(panel.instruments, score, percentiles, params),
+        components=components,
+        scenario_losses={WORST_OF_HISTORY: np.maximum(ranked[4], 0.0)} | losses,
+        templates=_templates(panel.instruments, score, components, params),
     )
+
+
+def _simulated_losses(
+    scenarios: Mapping[str, FloatArray], panel: MarketPanel, params: FragilityParams
+) -> dict[str, FloatArray]:
+    """Return the mean loss of the worst paths of each set, (N,) >= 0."""
+    losses = {}
+    for name, paths in scenarios.items():
+        if paths.ndim != 2 or not len(paths) or paths.shape[1] != len(panel.instruments):
+            expected = len(panel.instruments)
+            raise DataError(f"scenarios {name}: expected (S, {expected}), found {paths.shape}")
+        worst = ceil(params.tail_fraction * len(paths))
+        tail = np.sort(np.partition(paths, worst - 1, axis=0)[:worst], axis=0)
+        losses[name] = np.maximum(-tail.mean(axis=0), 0.0)
+    return losses
+
+
+class _Others(NamedTuple):
+    """Components that do not come from the panel, with percentiles and scales of (K, N)."""
+
+    names: tuple[str, ...]
+    percentiles: FloatArray
+    scales: FloatArray
+    weights: FloatArray
+
+
+def _others(
+    stability: StabilityVectors, losses: dict[str, FloatArray], params: FragilityParams
+) -> _Others:
+    names: tuple[str, ...] = COMPONENTS[3:]
+    sizes = [0.01 * stability.overall_score]
+    weights = [params.instability_weight]
+    if losses:
+        worst = np.max(list(losses.values()), axis=0)
+        names = (*names, SIMULATED_LOSS)
+        sizes.append(worst / (worst + params.scenario_reference))
+        weights.append(params.simulated_weight)
+    absolute = np.array(sizes)
+    percentiles = _midrank(absolute)
+    scales = absolute + params.relative_blend * (percentiles - absolute)
+    return _Others(names, percentiles, scales, np.array(weights))
 
 
 def _ranked(panel: MarketPanel, params: FragilityParams) -> FloatArray:
@@ -176,7 +236,7 @@ def _ranked(panel: MarketPanel, params: FragilityParams) -> FloatArray:
         sessions = slice(start, start + BLOCK_SESSIONS)
         raw, block = exposures[sessions], ranked[sessions]
         block[:, :3] = _midrank(raw)
-        block[:, 3] = _combined(_blended(raw, block[:, :3], params), params.own_weights)
+        block[:, 3] = _combined(_blended(raw, block[:, :3], params), params.own_weights[:, None])
         block[:, 4] = raw[:, 2]
     return ranked
 
@@ -189,7 +249,8 @@ def _exposures(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     """
     index = panel.derived(total_return_index)
     exposures = np.empty((len(panel), 3, len(panel.instruments)))
-    exposures[:, 0] = _expected_shortfall(log_total_returns(panel), params)
+    tail = (params.tail_lookback, params.tail_fraction, params.min_observations)
+    exposures[:, 0] = panel.derived(rolling_expected_shortfall, *tail)
     peak = _rolling_maximum(np.where(np.isnan(index), -np.inf, index), params.trend_lookback)
     exposures[:, 2] = _worst_loss(index, params)
     bars = bar_counts(panel)
@@ -198,23 +259,6 @@ def _exposures(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     before[params.max_gap :] = bars[: -params.max_gap]
     np.copyto(exposures, np.nan, where=(bars == before)[:, None, :])
     return exposures
-
-
-def _expected_shortfall(log_returns: FloatArray, params: FragilityParams) -> FloatArray:
-    """Return minus the mean of the worst log returns of the lookback, (T, N)."""
-    lookback, worst = params.tail_lookback, ceil(params.tail_fraction * params.tail_lookback)
-    shortfall = np.full_like(log_returns, np.nan)
-    unknown = np.isnan(log_returns)
-    values = np.where(unknown, np.inf, log_returns)
-    for start in range(0, values.shape[1], BLOCK_COLUMNS):
-        columns = slice(start, start + BLOCK_COLUMNS)
-        by_name = np.ascontiguousarray(values[:, columns].T)
-        windows = np.lib.stride_tricks.sliding_window_view(by_name, lookback, axis=1)
-        tail = np.partition(windows, worst - 1, axis=-1)[..., :worst]
-        shortfall[lookback - 1 :, columns] = -tail.mean(axis=-1).T
-    count = np.cumsum(~unknown, axis=0)
-    count[lookback:] -= count[:-lookback].copy()
-    return np.where(count >= params.min_observations, shortfall, np.nan)
 
 
 def _worst_loss(index: FloatArray, params: FragilityParams) -> FloatArray:
@@ -259,21 +303,20 @@ def _blended(raw: FloatArray, percentiles: FloatArray, params: FragilityParams) 
 def _combined(components: FloatArray, weights: FloatArray) -> FloatArray:
     """Return the weighted geometric mean of the known components, (..., N); NaN without any."""
     known = np.isfinite(components)
-    shares = known * weights[:, None]
+    shares = known * weights
     total = shares.sum(axis=-2)
     logs = (shares * np.log(np.where(known, components, 1.0))).sum(axis=-2)
     return np.where(total > 0.0, np.exp(logs / np.where(total > 0.0, total, 1.0)), np.nan)
 
 
-def _with_instability(
-    ranked: FloatArray, instability: FloatArray, params: FragilityParams
-) -> FloatArray:
-    """Return the score of all four components, (N,); NaN where `instability` is."""
+def _with_others(ranked: FloatArray, others: _Others, params: FragilityParams) -> FloatArray:
+    """Return the score of all components, (N,); NaN where stability is."""
     own = (np.isfinite(ranked[:3]) * params.own_weights[:, None]).sum(axis=0)
-    logs = own * np.log(np.where(own > 0.0, ranked[3], 1.0))
-    logs += params.instability_weight * np.log(instability)
-    total = own + params.instability_weight
-    return np.where(total > 0.0, np.exp(logs / np.where(total > 0.0, total, 1.0)), np.nan)
+    scores = np.concatenate((np.where(own > 0.0, ranked[3], np.nan)[None], others.scales))
+    weights = np.concatenate(
+        (own[None], np.broadcast_to(others.weights[:, None], others.scales.shape))
+    )
+    return np.where(np.isnan(others.scales[0]), np.nan, _combined(scores, weights))
 
 
 def _bins(ranked: FloatArray) -> IntArray:
@@ -359,7 +402,7 @@ def _classes(score: FloatArray, params: FragilityParams) -> IntArray:
 def _templates(
     instruments: tuple[str, ...],
     score: FloatArray,
-    percentiles: FloatArray,
+    components: dict[str, FloatArray],
     params: FragilityParams,
 ) -> tuple[PositionTemplate, ...]:
     """Return a short of each of the most fragile, by name among equals."""
@@ -368,15 +411,17 @@ def _templates(
         fragile = fragile[score[fragile] >= -np.sort(-score[fragile])[: params.max_templates][-1]]
     named = [instruments[column] for column in fragile]
     listed = sorted(zip((-score[fragile]).tolist(), named, fragile.tolist(), strict=True))
-    known = np.where(np.isnan(percentiles[:, fragile]), -np.inf, percentiles[:, fragile])
-    weakest = dict(zip(fragile.tolist(), known.argmax(axis=0).tolist(), strict=True))
+    names = tuple(components)
+    percentiles = np.array([components[name][fragile] for name in names])
+    weakest = np.where(np.isnan(percentiles), -np.inf, percentiles).argmax(axis=0)
+    reasons = {column: names[row] for column, row in zip(fragile.tolist(), weakest, strict=True)}
     return tuple(
         PositionTemplate(
             instrument_id=name,
             direction="SHORT",
             notional_hint=min(max(-0.05 * negative, 0.01), 0.05),
             horizon=params.horizon,
-            rationale=f"fragility {-negative:.2f}, ranks worst by {COMPONENTS[weakest[column]]}",
+            rationale=f"fragility {-negative:.2f}, ranks worst by {reasons[column]}",
         )
         for negative, name, column in listed[: params.max_templates]
     )

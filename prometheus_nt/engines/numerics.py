@@ -6,7 +6,8 @@ computes the whole history once and cuts the rows a view may see.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from math import ceil
 
 import numpy as np
 
@@ -72,12 +73,21 @@ def trailing_return(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatAr
 
 def equal_weighted_returns(panel: MarketPanel) -> FloatArray:
     """Return the mean total return of the instruments with one, (T,); NaN if there is none."""
-    # Sorted, so that the sum does not depend on the order of the instruments.
-    returns = np.sort(panel.derived(total_returns), axis=1)
+    returns = panel.derived(total_returns)
     known = np.isfinite(returns)
     count = known.sum(axis=1)
-    mean = np.where(known, returns, 0.0).sum(axis=1) / np.maximum(count, 1)
+    # Sorted first, so that the sum does not depend on the order of the instruments.
+    mean = np.sort(np.where(known, returns, 0.0), axis=1).sum(axis=1) / np.maximum(count, 1)
     return np.where(count > 0, mean, np.nan)
+
+
+def market_returns(panel: MarketPanel) -> FloatArray:
+    """Return `equal_weighted_returns` where two instruments or more have one, (T,), else NaN.
+
+    A market of one says nothing about how that one moves with the others.
+    """
+    members = np.isfinite(panel.derived(total_returns)).sum(axis=1)
+    return np.where(members > 1, panel.derived(equal_weighted_returns), np.nan)
 
 
 def bar_counts(panel: MarketPanel) -> FloatArray:
@@ -124,12 +134,12 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
 
 
 def rolling_beta(panel: MarketPanel, lookback: int) -> FloatArray:
-    """Return the slope of total returns on the equal-weighted market's, (T, N).
+    """Return the slope of total returns on `market_returns`, (T, N).
 
     Over `lookback` sessions. NaN where fewer than a quarter of them (or 3) are known, or the
     market did not move.
     """
-    market = panel.derived(equal_weighted_returns)[:, None]
+    market = panel.derived(market_returns)[:, None]
     floor = max(lookback / 4.0, 3.0)
 
     def slope(returns: FloatArray) -> FloatArray:
@@ -159,7 +169,7 @@ def residual_momentum(
     ----------
     Blitz, Huij and Martens (2011), "Residual Momentum".
     """
-    market = panel.derived(equal_weighted_returns)[1:, None]
+    market = panel.derived(market_returns)[1:, None]
     window = lookback - skip
 
     def standardised(returns: FloatArray, beta: FloatArray) -> FloatArray:
@@ -183,6 +193,59 @@ def residual_momentum(
     return _by_blocks(standardised, panel.derived(total_returns), beta)
 
 
+def rolling_mean(x: FloatArray, lookback: int, min_observations: int) -> FloatArray:
+    """Return the mean of the known values of `lookback` rows, (T, ...).
+
+    NaN where fewer than `min_observations` (at least 1) of them are known.
+    """
+    known = np.isfinite(x)
+    count = _rolling_sum(known.astype(np.float64), lookback)
+    total = _rolling_sum(np.where(known, x, 0.0), lookback)
+    return np.where(count >= max(min_observations, 1), total / np.maximum(count, 1.0), np.nan)
+
+
+def shifted(x: FloatArray, rows: int) -> FloatArray:
+    """Return `x` as it was `rows` rows before, (T, ...); NaN where that is before the first."""
+    before = np.full(x.shape, np.nan)
+    before[rows:] = x[: max(len(x) - rows, 0)]
+    return before
+
+
+def position_in_group(groups: IntArray) -> IntArray:
+    """Return how many earlier elements belong to the same group, (n,)."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    position = np.empty(len(groups), dtype=np.int64)
+    position[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return position
+
+
+def sector_codes(panel: MarketPanel) -> IntArray:
+    """Return the number of each instrument's sector in alphabetical order, (N,); -1 if unknown."""
+    return _codes_of(panel.sectors or (None,) * len(panel.instruments))
+
+
+def dollar_volume_fall(panel: MarketPanel, lookback: int, usual_lookback: int) -> FloatArray:
+    """Return how far `lookback`'s mean dollar volume is below `usual_lookback`'s, (T, N), <= 1.
+
+    Both as in `rolling_dollar_volume`; negative where it rose, NaN where either is unknown or
+    nothing was traded in the longer one.
+    """
+
+    def fall(close: FloatArray, volume: FloatArray) -> FloatArray:
+        known = has_bar(close) & np.isfinite(volume) & (volume >= 0.0)
+        traded = np.cumsum(np.where(known, close, 0.0) * np.where(known, volume, 0.0), axis=0)
+        sessions = np.cumsum(known, axis=0, dtype=np.float64)
+        count, usual_count = _window(sessions, lookback), _window(sessions, usual_lookback)
+        usual = _window(traded, usual_lookback)
+        enough = (2.0 * count >= lookback) & (2.0 * usual_count >= usual_lookback) & (usual > 0.0)
+        share = _window(traded, lookback) * usual_count
+        share /= np.where(enough, usual * count, 1.0)
+        return np.where(enough, 1.0 - share, np.nan)
+
+    return _by_blocks(fall, panel.close, panel.volume)
+
+
 def last_known(x: FloatArray) -> FloatArray:
     """Return `x` with each NaN replaced by the newest earlier value of its column, (T, N)."""
     newest = np.where(np.isnan(x), 0, np.arange(len(x))[:, None])
@@ -197,14 +260,153 @@ def rolling_max_drawdown(panel: MarketPanel, lookback: int) -> FloatArray:
     On total returns; a window that begins before the first bar starts there. NaN before it.
 
     The deepest fall of two adjacent stretches of history is the deepest of either, or the fall
-    from the older one's peak to the newer one's trough. So stretches of 1, 2, 4, ... sessions
-    are built by doubling, and the binary digits of `lookback` say which of them to join.
+    from the older one's peak to the newer one's trough.
     """
 
     def drawdown(index: FloatArray) -> FloatArray:
         return np.where(np.isnan(index), np.nan, np.expm1(_deepest_fall(np.log(index), lookback)))
 
     return _by_blocks(drawdown, panel.derived(total_return_index))
+
+
+def rolling_expected_shortfall(
+    panel: MarketPanel, lookback: int, tail_fraction: float, min_observations: int
+) -> FloatArray:
+    """Return minus the mean of the worst log returns of `lookback` sessions, (T, N).
+
+    The worst are ceil(tail_fraction * lookback) of them. NaN where fewer than `min_observations`
+    (at least as many as the worst) are known, and before `lookback` sessions have passed.
+    """
+    worst = ceil(tail_fraction * lookback)
+    floor = float(max(min_observations, worst))
+
+    def shortfall(log_returns: FloatArray) -> FloatArray:
+        known = np.isfinite(log_returns)
+        tail = _smallest(np.where(known, log_returns, np.inf), worst, lookback)
+        mean = sum(tail[1:], tail[0]) / worst
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        count[: lookback - 1] = 0.0
+        return np.where(count >= floor, -mean, np.nan)
+
+    return _by_blocks(shortfall, log_total_returns(panel))
+
+
+def rolling_market_correlation(
+    panel: MarketPanel, lookback: int, min_observations: int
+) -> FloatArray:
+    """Return the correlation with `market_returns` over `lookback` sessions, (T, N).
+
+    NaN where fewer than `min_observations` sessions are known, or where either side stood still.
+    """
+    market = panel.derived(market_returns)[:, None]
+
+    def correlation(returns: FloatArray) -> FloatArray:
+        known = np.isfinite(returns) & np.isfinite(market)
+        own = np.where(known, returns, 0.0)
+        common = np.where(known, market, 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        own_sum, common_sum = _rolling_sum(own, lookback), _rolling_sum(common, lookback)
+        divisor = np.maximum(count, 1.0)
+        together = _rolling_sum(own * common, lookback) - own_sum * common_sum / divisor
+        scatter = _rolling_scatter(own, own_sum, divisor, lookback)
+        scatter *= _rolling_scatter(common, common_sum, divisor, lookback)
+        enough = (count >= min_observations) & (scatter > 0.0)
+        ratio = together / np.sqrt(np.where(enough, scatter, 1.0))
+        return np.where(enough, np.clip(ratio, -1.0, 1.0), np.nan)
+
+    return _by_blocks(correlation, panel.derived(total_returns))
+
+
+def rolling_downside_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+    """Return how far each instrument moves per unit of a falling market, (T, N).
+
+    The slope through the origin over those of the last `lookback` sessions on which
+    `market_returns` fell: sum(m r) / sum(m m). NaN where fewer than `min_observations` (at least
+    1) of them are known.
+
+    References
+    ----------
+    Bawa and Lindenberg (1977), "Capital Market Equilibrium in a Mean-Lower Partial Moment
+    Framework", with a target of 0.
+    """
+    market = panel.derived(market_returns)[:, None]
+    fell = market < 0.0
+
+    def slope(returns: FloatArray) -> FloatArray:
+        known = np.isfinite(returns) & fell
+        fall = np.where(known, market, 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        squares = _rolling_scatter(fall, 0.0, 1.0, lookback)
+        products = _rolling_sum(fall * np.where(known, returns, 0.0), lookback)
+        enough = (count >= max(min_observations, 1)) & (squares > 0.0)
+        return np.where(enough, products / np.where(enough, squares, 1.0), np.nan)
+
+    return _by_blocks(slope, panel.derived(total_returns))
+
+
+def rolling_illiquidity(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+    """Return the mean absolute total return per unit of money traded, (T, N).
+
+    Over those of the last `lookback` sessions with a return and with money traded; NaN where fewer
+    than `min_observations` (at least 1) are.
+
+    References
+    ----------
+    Amihud (2002), "Illiquidity and Stock Returns: Cross-Section and Time-Series Effects".
+    """
+
+    def impact(returns: FloatArray, close: FloatArray, volume: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore"):
+            traded = close * volume
+        known = np.isfinite(returns) & np.isfinite(traded) & (traded > 0.0)
+        ratio = np.where(known, np.abs(returns), 0.0) / np.where(known, traded, 1.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        # What is left of larger sums when all is still can be a little below zero.
+        mean = np.maximum(_rolling_sum(ratio, lookback), 0.0) / np.maximum(count, 1.0)
+        return np.where(count >= max(min_observations, 1), mean, np.nan)
+
+    return _by_blocks(impact, panel.derived(total_returns), panel.close, panel.volume)
+
+
+def index_over_mean(panel: MarketPanel, lookback: int) -> FloatArray:
+    """Return `total_return_index` over its own mean of `lookback` sessions, (T, N).
+
+    NaN until that many have passed since the first bar.
+    """
+
+    def ratio(index: FloatArray) -> FloatArray:
+        listed = np.isfinite(index)
+        total = _rolling_sum(np.where(listed, index, 0.0), lookback)
+        complete = np.cumsum(listed, axis=0) >= lookback
+        return np.where(complete, lookback * index / np.where(complete, total, 1.0), np.nan)
+
+    return _by_blocks(ratio, panel.derived(total_return_index))
+
+
+def own_history_percentile(
+    x: FloatArray, lookback: int, step: int, min_snapshots: int
+) -> FloatArray:
+    """Return the share of each instrument's own past that was below its value now, (T, N).
+
+    Rows fall into blocks of `step`. A value is compared with the first row of each earlier block
+    that began within `lookback` rows: neighbours of a rolling measure repeat each other, so
+    little is lost. Equal values count half. NaN where `x` is, and where fewer than
+    `min_snapshots` (at least 1) of those rows are known.
+    """
+    # In single precision rounding does not pass for a difference, and half the bytes move.
+    narrow = x.astype(np.float32)
+    snapshots = narrow[::step]
+    known = np.cumsum(np.isfinite(snapshots), axis=0)
+    percentile = np.full(x.shape, np.nan)
+    for block in range(1, len(snapshots)):
+        rows = slice(block * step, (block + 1) * step)
+        oldest = max(0, block - lookback // step)
+        past, now = snapshots[oldest:block, None], narrow[rows]
+        count = known[block - 1] - (known[oldest - 1] if oldest else 0)
+        share = 0.5 * (_counted(past < now) + _counted(past <= now)) / np.maximum(count, 1)
+        enough = np.isfinite(now) & (count >= max(min_snapshots, 1))
+        np.copyto(percentile[rows], share, where=enough)
+    return percentile
 
 
 def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> FloatArray:
@@ -254,15 +456,13 @@ def percentile_rank(x: FloatArray) -> FloatArray:
     order = np.argsort(keyed, axis=-1)
     ordered = np.take_along_axis(keyed, order, axis=-1)
     differs = ordered[..., 1:] != ordered[..., :-1]
-    edge = np.ones((*x.shape[:-1], 1), dtype=bool)
     position = np.arange(x.shape[-1], dtype=np.float64)
-    first = np.where(np.concatenate((edge, differs), axis=-1), position, -np.inf)
-    last = np.where(np.concatenate((differs, edge), axis=-1), position, np.inf)
-    np.maximum.accumulate(first, axis=-1, out=first)
-    backwards = last[..., ::-1]
-    np.minimum.accumulate(backwards, axis=-1, out=backwards)
+    shared = np.broadcast_to(position, x.shape).copy()
+    tied = ~differs.all(axis=-1)
+    if tied.any():
+        shared[tied] = _shared(differs[tied], position)
     ranks = np.empty(x.shape)
-    np.put_along_axis(ranks, order, 0.5 * (first + last), axis=-1)
+    np.put_along_axis(ranks, order, shared, axis=-1)
     count = known.sum(axis=-1, keepdims=True)
     scaled = np.where(count > 1, ranks / np.maximum(count - 1, 1), 0.5)
     return np.where(known, scaled, np.nan)
@@ -299,42 +499,96 @@ def waterfill(raw_weights: FloatArray, cap: float, total: float = 1.0) -> FloatA
     return weights
 
 
-class _Stretch(NamedTuple):
-    """The peak, the trough and the deepest fall of a stretch of log prices ending at each row."""
+@lru_cache(maxsize=16)
+def _codes_of(sectors: tuple[str | None, ...]) -> IntArray:
+    names = sorted({sector for sector in sectors if sector})
+    number = {name: code for code, name in enumerate(names)}
+    codes = np.array([number[name] if name else -1 for name in sectors], dtype=np.int64)
+    codes.flags.writeable = False
+    return codes
 
-    peak: FloatArray
-    trough: FloatArray
-    fall: FloatArray
+
+def _shared(differs: BoolArray, position: FloatArray) -> FloatArray:
+    """Return the mean position of each run of equal neighbours, (..., N)."""
+    edge = np.ones((*differs.shape[:-1], 1), dtype=bool)
+    first = np.where(np.concatenate((edge, differs), axis=-1), position, -np.inf)
+    last = np.where(np.concatenate((differs, edge), axis=-1), position, np.inf)
+    np.maximum.accumulate(first, axis=-1, out=first)
+    backwards = last[..., ::-1]
+    np.minimum.accumulate(backwards, axis=-1, out=backwards)
+    mean: FloatArray = 0.5 * (first + last)
+    return mean
+
+
+_Stretch = tuple[FloatArray, ...]
+"""What is known of the stretch of history that ends at each row."""
 
 
 def _deepest_fall(log_price: FloatArray, lookback: int) -> FloatArray:
     unlisted = np.isnan(log_price)
     peak, trough = np.where(unlisted, -np.inf, log_price), np.where(unlisted, np.inf, log_price)
-    stretch = _Stretch(peak, trough, np.zeros_like(log_price))
-    window, covered = _ended_earlier(stretch, len(log_price)), 0
+    day = (peak, trough, np.zeros_like(log_price))
+    return _over_window(day, (-np.inf, np.inf, 0.0), _joined_falls, lookback)[2]
+
+
+def _joined_falls(older: _Stretch, newer: _Stretch) -> _Stretch:
+    fall = np.minimum(older[2], newer[2])
+    np.minimum(fall, newer[1] - older[0], out=fall)
+    return np.maximum(older[0], newer[0]), np.minimum(older[1], newer[1]), fall
+
+
+def _smallest(x: FloatArray, count: int, lookback: int) -> _Stretch:
+    """Return the `count` smallest values of the last `lookback` rows, the smallest first."""
+    width = 1 << (count - 1).bit_length()
+    nothing = (np.inf,) * width
+    day = (x, *(np.full_like(x, np.inf) for _ in range(width - 1)))
+    return _over_window(day, nothing, _joined_lists, lookback)[:count]
+
+
+def _joined_lists(older: _Stretch, newer: _Stretch) -> _Stretch:
+    """Return the smaller half of two ascending lists of 2^k values, ascending.
+
+    The smaller of one list's i-th and the other's i-th last are the smaller half. They rise and
+    then fall, or the other way round, and such a sequence Batcher's bitonic network sorts.
+    """
+    half = [np.minimum(one, other) for one, other in zip(older, reversed(newer), strict=True)]
+    distance = len(half) // 2
+    while distance:
+        for low in (place for place in range(len(half)) if not place & distance):
+            one, other = half[low], half[low + distance]
+            half[low], half[low + distance] = np.minimum(one, other), np.maximum(one, other)
+        distance //= 2
+    return tuple(half)
+
+
+def _over_window(
+    stretch: _Stretch,
+    nothing: tuple[float, ...],
+    joined: Callable[[_Stretch, _Stretch], _Stretch],
+    lookback: int,
+) -> _Stretch:
+    """Return what `joined` makes of the last `lookback` rows, given what is known of each.
+
+    Stretches of 1, 2, 4, ... rows are built by doubling, and the binary digits of `lookback` say
+    which of them to join. `nothing` is known of rows before the first.
+    """
+    window, covered = stretch, 0
     for digit in range(lookback.bit_length()):
         length = 1 << digit
         if lookback & length:
-            window = _joined(_ended_earlier(stretch, covered), window)
+            older = _ended_earlier(stretch, nothing, covered)
+            window = joined(older, window) if covered else older
             covered += length
         if covered < lookback:
-            stretch = _joined(_ended_earlier(stretch, length), stretch)
-    return window.fall
+            stretch = joined(_ended_earlier(stretch, nothing, length), stretch)
+    return window
 
 
-def _joined(older: _Stretch, newer: _Stretch) -> _Stretch:
-    fall = np.minimum(older.fall, newer.fall)
-    np.minimum(fall, newer.trough - older.peak, out=fall)
-    return _Stretch(
-        np.maximum(older.peak, newer.peak), np.minimum(older.trough, newer.trough), fall
-    )
-
-
-def _ended_earlier(stretch: _Stretch, rows: int) -> _Stretch:
-    kept = max(len(stretch.fall) - rows, 0)
-    before_history = _Stretch(*(np.empty_like(part) for part in stretch))
-    for part, source, nothing in zip(before_history, stretch, (-np.inf, np.inf, 0.0), strict=True):
-        part[:rows] = nothing
+def _ended_earlier(stretch: _Stretch, nothing: tuple[float, ...], rows: int) -> _Stretch:
+    kept = max(len(stretch[0]) - rows, 0)
+    before_history = tuple(np.empty_like(part) for part in stretch)
+    for part, source, empty in zip(before_history, stretch, nothing, strict=True):
+        part[:rows] = empty
         part[rows:] = source[:kept]
     return before_history
 
@@ -363,10 +617,29 @@ def _previous_row(traded: BoolArray) -> IntArray:
 
 
 def _rolling_sum(x: FloatArray, lookback: int) -> FloatArray:
-    running: FloatArray = np.cumsum(x, axis=0)
+    return _window(np.cumsum(x, axis=0), lookback)
+
+
+def _window(running: FloatArray, lookback: int) -> FloatArray:
     windowed = running.copy()
     windowed[lookback:] -= running[:-lookback]
     return windowed
+
+
+def _rolling_scatter(
+    x: FloatArray, rolling_sum: FloatArray | float, divisor: FloatArray | float, lookback: int
+) -> FloatArray:
+    """Return the squared deviations from the mean of `lookback` rows, 0 where it is rounding."""
+    running = np.cumsum(x * x, axis=0)
+    scatter = _window(running, lookback) - rolling_sum * rolling_sum / divisor
+    return np.where(scatter > NEGLIGIBLE * running, scatter, 0.0)
+
+
+def _counted(flags: BoolArray) -> IntArray:
+    # Bytes add up many times faster than wider integers.
+    width = np.uint8 if len(flags) <= np.iinfo(np.uint8).max else np.uint32
+    counted: IntArray = np.add.reduce(flags.view(np.uint8), axis=0, dtype=width).astype(np.int64)
+    return counted
 
 
 def _by_blocks(of: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:

@@ -1,91 +1,111 @@
-"""What to hold: long-only weights of the best members of the universe, capped, the rest cash."""
+"""What to hold: signed weights of a book, capped, the rest cash, and how they came about.
 
-from typing import Literal
+1. `_to_be_held` says whether weights that cost a solver are still good enough.
+2. Otherwise a construction (`constructions`) chooses names and has them weighed (`sides`), by
+   proportions alone or by the solver (`solver`).
+3. `build_book` makes the record. Turnover is against the weights asked for a session before, not
+   against what they have drifted to: the engine knows no positions.
+"""
+
+from dataclasses import replace
 
 import numpy as np
-from pydantic import Field
 
-from prometheus_nt.domain.books import BookTarget, Universe
-from prometheus_nt.domain.market import InstrumentScores
+from prometheus_nt.domain.books import BookEvidence, BookTarget, Universe
+from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, RegimeState
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    percentile_rank,
-    rolling_volatility_per_session,
-    waterfill,
-)
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.engines.constraints import one_way_turnover
+from prometheus_nt.engines.constructions import CONSTRUCTIONS
+from prometheus_nt.engines.portfolio_params import HedgeScale, PortfolioParams, SolverParams
+from prometheus_nt.engines.sides import BookInputs
+
+__all__ = ["HedgeScale", "PortfolioParams", "SolverParams", "build_book"]
 
 
-class PortfolioParams(Params):
-    """Parameters of the portfolio engine; weights are fractions of book equity.
-
-    Attributes
-    ----------
-    max_names
-        Hold only the best of the universe; None holds all of it.
-    weighting
-        'score' weights names by rank, from k for the best of k to 1 for the worst, so that no
-        outlier decides the book; 'equal'; or 'inverse_volatility'.
-    cash_buffer
-        Least cash, so that costs and a gap at the open do not overdraw the account.
-    volatility_floor
-        Least standard deviation per session that 'inverse_volatility' believes.
-    """
-
-    book_id: str = Field("US_CORE_LONG_EQ", min_length=1)
-    max_names: int | None = Field(None, ge=1)
-    max_weight: float = Field(0.10, gt=0, le=1)
-    max_gross: float = Field(1.0, gt=0, le=1)
-    cash_buffer: float = Field(0.01, ge=0, lt=1)
-    weighting: Literal["score", "equal", "inverse_volatility"] = "score"
-    volatility_lookback: int = Field(63, ge=3)
-    volatility_floor: float = Field(0.001, gt=0)
-
-
-def build_book(
-    panel: MarketPanel, universe: Universe, scores: InstrumentScores, params: PortfolioParams
+def build_book(  # noqa: PLR0913 - one for each record the stage hears
+    panel: MarketPanel,
+    universe: Universe,
+    scores: InstrumentScores,
+    params: PortfolioParams,
+    *,
+    regime: RegimeState | None = None,
+    fragility: FragilityMeasures | None = None,
+    previous: BookTarget | None = None,
 ) -> BookTarget:
-    """Return the weights of the best members; an empty universe is a book of cash."""
-    selected = _best(universe, params.max_names)
-    raw = np.zeros(len(panel.instruments))
-    raw[selected] = _raw_weights(panel, universe, selected, params)
-    investable = min(params.max_gross, 1.0 - params.cash_buffer)
-    weights = waterfill(raw, params.max_weight, investable)
-    bound = {
-        "empty_universe": not universe.included.any(),
-        "max_names": len(selected) < int(universe.included.sum()),
-        "unknown_volatility": bool((raw[selected] == 0.0).any()),
-        "max_weight": bool((weights >= params.max_weight).any()),
-    }
+    """Return the weights of a book; where nothing can be held, a book of cash.
+
+    Between solves of a costly weighting the record repeats the weights of `previous`: it is then
+    not `solved`, and its evidence is that of the session `as_of_solved`, but for the turnover.
+
+    Parameters
+    ----------
+    previous : BookTarget or None
+        This engine's record of the session before; None solves afresh.
+    """
+    inputs = BookInputs(panel, universe, scores, params, regime, fragility, previous)
+    held = _to_be_held(inputs)
+    if held is not None:
+        return held
+    draft = CONSTRUCTIONS[params.construction](inputs)
     return BookTarget(
         as_of=panel.as_of,
         book_id=params.book_id,
         instruments=panel.instruments,
-        weights=weights,
-        expected_return=_expected_return(weights, scores),
-        binding=tuple(name for name, binds in bound.items() if binds),
+        weights=draft.weights,
+        expected_return=_expected_return(draft.weights, scores),
+        binding=draft.binding,
+        evidence=BookEvidence(
+            method=draft.method,
+            as_of_solved=panel.as_of,
+            regime=None if regime is None else regime.label,
+            fallbacks=draft.fallbacks,
+            relaxed=draft.relaxed,
+            turnover=_turnover(inputs, draft.weights),
+            expected_volatility=draft.volatility,
+            condition_number=draft.condition_number,
+        ),
     )
 
 
-def _best(universe: Universe, max_names: int | None) -> IntArray:
-    """Return the rows of the members to hold, best first; ties in the order of instruments."""
-    members = np.flatnonzero(universe.included)
-    return members[np.argsort(-universe.score[members], kind="stable")][:max_names]
+def _to_be_held(inputs: BookInputs) -> BookTarget | None:
+    """Return the record that repeats the previous weights; None if they are to be made afresh."""
+    params, previous = inputs.params, inputs.previous
+    if previous is None or previous.evidence is None or not params.solved:
+        return None
+    if params.construction == "short_hedge" or previous.instruments != inputs.panel.instruments:
+        return None
+    evidence, label = previous.evidence, None if inputs.regime is None else inputs.regime.label
+    if _sessions_since_solved(inputs, evidence) >= params.solver.resolve_every:
+        return None
+    if params.solver.two_level and evidence.regime != label:
+        return None
+    if _held_name_ended(inputs.universe, previous.weights):
+        return None
+    return replace(
+        previous,
+        as_of=inputs.panel.as_of,
+        expected_return=_expected_return(previous.weights, inputs.scores),
+        evidence=replace(evidence, turnover=0.0),
+    )
 
 
-def _raw_weights(
-    panel: MarketPanel, universe: Universe, selected: IntArray, params: PortfolioParams
-) -> FloatArray:
-    match params.weighting:
-        case "equal":
-            return np.ones(len(selected))
-        case "score":
-            return 1.0 + (len(selected) - 1) * percentile_rank(universe.score[selected])
-        case "inverse_volatility":
-            lookback = params.volatility_lookback
-            history = panel.derived(rolling_volatility_per_session, lookback, lookback // 2)
-            sigma = history[-1][selected]
-            return np.where(np.isnan(sigma), 0.0, 1.0 / np.fmax(sigma, params.volatility_floor))
+def _sessions_since_solved(inputs: BookInputs, evidence: BookEvidence) -> int:
+    sessions = inputs.panel.sessions
+    solved = np.searchsorted(sessions, np.datetime64(evidence.as_of_solved, "D"), side="right")
+    return len(sessions) - int(solved)
+
+
+def _held_name_ended(universe: Universe, weights: FloatArray) -> bool:
+    """Return whether a long left the universe, or a short is no longer a candidate for it."""
+    ended = (weights > 0.0) & ~universe.included
+    ended |= (weights < 0.0) & ~np.isfinite(universe.score)
+    return bool(ended.any())
+
+
+def _turnover(inputs: BookInputs, weights: FloatArray) -> float | None:
+    previous = inputs.previous_weights()
+    return None if previous is None else one_way_turnover(weights - previous)
 
 
 def _expected_return(weights: FloatArray, scores: InstrumentScores) -> float | None:

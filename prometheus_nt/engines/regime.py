@@ -1,6 +1,7 @@
 """What kind of market it is: a Gaussian mixture of daily features, filtered through time.
 
-1. `_features` describes every session by six numbers, each from that session and earlier ones.
+1. `regime_features` describes every session by six numbers, each from that session and earlier
+   ones.
 2. Every `refit_every` sessions `_fitted` fits a Gaussian mixture to all features known so far, and
    `_labels_of` names its components by volatility and trend.
 3. `_expected_transitions` counts how the components followed each other in that window, each
@@ -152,7 +153,7 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
         If the panel holds fewer sessions than the longest lookback and `min_history` together, or
         too few of them have bars.
     """
-    features = panel.derived(_features, params)
+    features = panel.derived(regime_features, params)
     classified = panel.derived(_classified, params)
     if len(panel) < params.sessions_needed or np.isnan(classified[-1, 0]):
         known = np.isfinite(features).all(axis=1).sum()
@@ -173,6 +174,29 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
         features=dict(zip(FEATURES, features[-1].tolist(), strict=True)),
         previous_label=_label_of_row(classified[-2]),
     )
+
+
+def regime_features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
+    """Return `FEATURES` of every session, (T, F); NaN until each is known.
+
+    Of the equally weighted market, in log returns: trend (their sum), annualised volatility, and
+    drawdown (<= 0) from the peak. Of its members: breadth, dispersion and correlation.
+    """
+    market = np.log1p(panel.derived(equal_weighted_returns))
+    trend = _over_windows(market, params.trend_lookback).sum(axis=1)
+    variance = _over_windows(market, params.volatility_lookback).var(axis=1, ddof=1)
+    columns = (
+        trend,
+        np.sqrt(SESSIONS_PER_YEAR * variance),
+        _drawdown(market, params.drawdown_lookback),
+        _breadth(panel, params.breadth_lookback),
+        _over_windows(_dispersion(panel), params.dispersion_lookback).mean(axis=1),
+        _correlation(panel, market, params.correlation_lookback),
+    )
+    features = np.full((len(panel), len(FEATURES)), np.nan)
+    for column, values in enumerate(columns):
+        features[len(features) - len(values) :, column] = values
+    return last_known(np.where(np.isfinite(features), features, np.nan))
 
 
 def _most_probable(probabilities: FloatArray) -> int:
@@ -199,29 +223,6 @@ def _change_risk(
         "p_to_crisis_or_risk_off": arrived[CRISIS] + arrived[RISK_OFF],
         "p_to_carry": arrived[CARRY],
     }
-
-
-def _features(panel: MarketPanel, params: RegimeParams) -> FloatArray:
-    """Return `FEATURES` of every session, (T, F); NaN until each is known.
-
-    Of the equally weighted market, in log returns: trend (their sum), annualised volatility, and
-    drawdown (<= 0) from the peak. Of its members: breadth, dispersion and correlation.
-    """
-    market = np.log1p(panel.derived(equal_weighted_returns))
-    trend = _over_windows(market, params.trend_lookback).sum(axis=1)
-    variance = _over_windows(market, params.volatility_lookback).var(axis=1, ddof=1)
-    columns = (
-        trend,
-        np.sqrt(SESSIONS_PER_YEAR * variance),
-        _drawdown(market, params.drawdown_lookback),
-        _breadth(panel, params.breadth_lookback),
-        _over_windows(_dispersion(panel), params.dispersion_lookback).mean(axis=1),
-        _correlation(panel, market, params.correlation_lookback),
-    )
-    features = np.full((len(panel), len(FEATURES)), np.nan)
-    for column, values in enumerate(columns):
-        features[len(features) - len(values) :, column] = values
-    return last_known(np.where(np.isfinite(features), features, np.nan))
 
 
 def _over_windows(x: FloatArray, lookback: int) -> FloatArray:
@@ -287,7 +288,7 @@ def _correlation(panel: MarketPanel, market: FloatArray, lookback: int) -> Float
 
 def _classified(panel: MarketPanel, params: RegimeParams) -> FloatArray:
     """Return probabilities and transition matrix of every session, (T, 4 + 16); NaN before any."""
-    features = panel.derived(_features, params)
+    features = panel.derived(regime_features, params)
     classified = np.full((len(features), len(LABELS) * (1 + len(LABELS))), np.nan)
     known = np.isfinite(features).all(axis=1)
     first = int(known.argmax()) if known.any() else len(features)

@@ -22,7 +22,7 @@ import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
-from prometheus_nt.engines.numerics import has_bar, total_return_index
+from prometheus_nt.engines.numerics import has_bar, shifted, total_return_index
 
 MOVING_AVERAGES, OSCILLATORS = 0, 1
 
@@ -139,7 +139,7 @@ def _oscillators(bars: _Bars) -> FloatArray:
         _reversing(_commodity_channel(bars, 20), -100.0, 100.0),
         _trending(plus, minus),
         _continuing(_awesome(bars), close),
-        _side(close, _shifted(close, 10)),
+        _side(close, shifted(close, 10)),
         _macd_vote(fast - slow, close),
         _crossing(_place_in_range(rsi, rsi, rsi, 14)),
         _reversing(place - 100.0, -80.0, -20.0),
@@ -152,7 +152,7 @@ def _oscillators(bars: _Bars) -> FloatArray:
 def _ichimoku(bars: _Bars) -> FloatArray:
     """Return 1 above both spans of the cloud, -1 below both, 0 inside; 9, 26, 52 bars."""
     conversion, base, slow = (_middle_of_range(bars, length) for length in (9, 26, 52))
-    leading, trailing = _shifted(0.5 * (conversion + base), 26), _shifted(slow, 26)
+    leading, trailing = shifted(0.5 * (conversion + base), 26), shifted(slow, 26)
     both = _side(bars.close, leading) + _side(bars.close, trailing)
     return np.where(np.isnan(both), np.nan, (both == 2.0).astype(np.float64) - (both == -2.0))
 
@@ -185,14 +185,14 @@ def _commodity_channel(bars: _Bars, length: int) -> FloatArray:
     centre = _mean(typical, length)
     deviation = np.zeros_like(typical)
     for back in range(length):
-        deviation += np.abs(_shifted(typical, back) - centre)
+        deviation += np.abs(shifted(typical, back) - centre)
     deviation /= length
     moved = deviation > TIE * bars.close
     return (typical - centre) / np.where(moved, 0.015 * deviation, np.nan)
 
 
 def _ultimate(bars: _Bars) -> FloatArray:
-    before = _shifted(bars.close, 1)
+    before = shifted(bars.close, 1)
     floor = np.fmin(bars.low, before)
     pressure, true_range = bars.close - floor, np.fmax(bars.high, before) - floor
     pressure[:1] = true_range[:1] = 0.0
@@ -231,7 +231,7 @@ def _crossing(place: FloatArray) -> FloatArray:
 
 def _continuing(x: FloatArray, scale: FloatArray) -> FloatArray:
     """Return 1 where `x` is above 0 and rising, -1 where it is below and falling."""
-    side, slope = _sign(x, TIE * scale), _sign(x - _shifted(x, 1), TIE * scale)
+    side, slope = _sign(x, TIE * scale), _sign(x - shifted(x, 1), TIE * scale)
     return np.where(np.isnan(slope), np.nan, 0.5 * (side + slope) * (side == slope))
 
 
@@ -278,7 +278,7 @@ def _mean(x: FloatArray, length: int) -> FloatArray:
 
 def _mean_of_three(x: FloatArray) -> FloatArray:
     # Not by running sums: `x` may be NaN for a while, and a sum would never forget it.
-    return (x + _shifted(x, 1) + _shifted(x, 2)) / 3.0
+    return (x + shifted(x, 1) + shifted(x, 2)) / 3.0
 
 
 def _hull(x: FloatArray, length: int) -> FloatArray:
@@ -290,7 +290,7 @@ def _hull(x: FloatArray, length: int) -> FloatArray:
 def _linearly_weighted(x: FloatArray, length: int) -> FloatArray:
     total = np.zeros_like(x)
     for back in range(length):
-        total += (length - back) * _shifted(x, back)
+        total += (length - back) * shifted(x, back)
     return total / (0.5 * length * (length + 1))
 
 
@@ -318,15 +318,9 @@ def _highest(x: FloatArray, length: int) -> FloatArray:
 
 def _change(x: FloatArray) -> FloatArray:
     """Return the change from the bar before; 0 at the first bar, which has none."""
-    change = x - _shifted(x, 1)
+    change = x - shifted(x, 1)
     change[:1] = 0.0 * x[:1]
     return change
-
-
-def _shifted(x: FloatArray, bars: int) -> FloatArray:
-    shifted = np.full_like(x, np.nan)
-    shifted[bars:] = x[: max(len(x) - bars, 0)]
-    return shifted
 
 
 def _warm(x: FloatArray, first: int) -> FloatArray:

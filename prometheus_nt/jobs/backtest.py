@@ -297,8 +297,7 @@ def _record(
     metrics = compute_metrics(series)
     folder.write_json("statistics.json", metrics)
     write_report(folder, series, metrics)
-    drawdown = series.equity / np.maximum.accumulate(series.equity) - 1.0
-    runtime.write([equity_rows(mirror, drawdown, series.gross, series.net)])
+    runtime.write([equity_rows(mirror)])
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])
     runtime.write([artifact_rows(mirror.run, folder.written.values())])
@@ -357,7 +356,7 @@ def _notes(
 ) -> list[str]:
     """Return what a reader must know before believing the numbers."""
     execution = config["execution"]
-    quotes, fees = execution["quotes"], execution["fees"]
+    quotes, fees, financing = execution["quotes"], execution["fees"], execution["financing"]
     bars = (
         "Open, high and low are not observed: they repeat the close, so an order fills at the "
         "close of the session after its decision."
@@ -377,6 +376,9 @@ def _notes(
         f"Costs: half spread {quotes['half_spread_bps']} bps, {impact}, commission "
         f"{fees['per_share_usd']} USD per share with a minimum of {fees['minimum_usd']} USD and a "
         f"cap of {fees['cap_fraction']:.1%} of the trade.",
+        f"Financing: short shares cost {financing['borrow_fee_annual']:.2%} a year of their value, "
+        f"borrowed cash {financing['debit_rate_annual']:.2%}; free cash earns "
+        f"{financing['credit_rate_annual']:.2%}, the proceeds of short sales nothing.",
         _benchmark_note(config["data"], benchmark_name),
         "Selection: this is one run. It says nothing about how many others were tried.",
     ]

@@ -24,6 +24,8 @@ from prometheus_nt.reporting.tearsheet import render_tearsheet
 
 REPORT = "report.html"
 
+OTHER_FLOWS = ("delistings", "interest_received")
+
 
 def write_run_tables(
     folder: RunFolder,
@@ -60,7 +62,7 @@ def load_run_series(folder: RunFolder) -> RunSeries:
     instruments = tuple(sorted(set(positions["instrument_id"].tolist())))
     sectors = dict(zip(positions["instrument_id"], positions["sector"], strict=True))
     known = any(sector is not None for sector in sectors.values())
-    benchmark = table["benchmark"]
+    benchmark, nothing = table["benchmark"], np.zeros(len(equity))
     return RunSeries(
         run_id=manifest["run_id"],
         strategy_id=manifest["strategy_id"],
@@ -71,17 +73,18 @@ def load_run_series(folder: RunFolder) -> RunSeries:
         starting_capital=float(manifest["starting_capital"]),
         benchmark=None if np.isnan(benchmark).any() else benchmark,
         benchmark_id=manifest["benchmark"],
-        cash=table["cash"] / equity,
+        cash=table["cash"] / _base(equity),
         gross=table["gross"],
         net=table["net"],
         turnover=table["turnover"],
-        costs={kind: table[kind] for kind in COST_KINDS},
+        # A run recorded before financing was charged paid none.
+        costs={kind: table.get(kind, nothing) for kind in COST_KINDS},
         dividends=table["dividends"],
         weights=_weights(sessions, instruments, positions),
         instruments=instruments,
         sectors=tuple(sectors[name] for name in instruments) if known else (),
         fills=_fill_table(folder),
-        other_cash_flows={"delistings": table["delistings"]},
+        other_cash_flows={kind: table.get(kind, nothing) for kind in OTHER_FLOWS},
         regimes=table["regime"] if any(table["regime"]) else None,
     )
 
@@ -170,7 +173,7 @@ def _positions(mirror: Mirror, sectors: tuple[str | None, ...]) -> dict[str, Any
         "sector": columns[2],
         "quantity": columns[3],
         "market_value": value,
-        "weight": value / np.array(columns[5], dtype=float) if rows else value,
+        "weight": value / _base(np.array(columns[5], dtype=float)) if rows else value,
     }
 
 
@@ -178,20 +181,25 @@ def _equity(mirror: Mirror, benchmark: FloatArray | None) -> dict[str, Any]:
     holdings = mirror.holdings
     sessions = np.array([held.as_of for held in holdings], dtype="datetime64[D]")
     equity = np.array([held.equity for held in holdings])
-    values = [held.shares * held.marks for held in holdings]
+    values, base = [held.values for held in holdings], _base(equity)
     by_session = _by_session(mirror, sessions)
     unknown = np.full(len(sessions), np.nan)
     return {
         "session": sessions,
         "equity": equity,
         "cash": np.array([held.cash for held in holdings]),
-        "gross": np.array([np.abs(value).sum() for value in values]) / equity,
-        "net": np.array([value.sum() for value in values]) / equity,
-        "turnover": np.maximum(by_session["bought"], by_session["sold"]) / equity,
+        "gross": np.array([np.abs(value).sum() for value in values]) / base,
+        "net": np.array([value.sum() for value in values]) / base,
+        "turnover": np.maximum(by_session["bought"], by_session["sold"]) / base,
         "benchmark": unknown if benchmark is None else benchmark,
         "regime": _known_regimes(mirror),
-        **{name: by_session[name] for name in (*COST_KINDS, "dividends", "delistings")},
+        **{name: by_session[name] for name in (*COST_KINDS, "dividends", *OTHER_FLOWS)},
     }
+
+
+def _base(equity: FloatArray) -> FloatArray:
+    """Return what fractions of equity divide by: NaN where equity is not positive."""
+    return np.where(equity > 0.0, equity, np.nan)
 
 
 def _known_regimes(mirror: Mirror) -> list[str | None]:
@@ -213,16 +221,25 @@ def _by_session(mirror: Mirror, sessions: np.ndarray) -> dict[str, FloatArray]:
 
     value = [fill.quantity * fill.price for fill in fills]
     bought = [fill.order.side == "BUY" for fill in fills]
-    paid = [flow.amount_micros / MICROS for flow in flows]
-    dividend = [flow.kind is CashFlowKind.DIVIDEND for flow in flows]
+    received = np.array([flow.amount_micros / MICROS for flow in flows])
+    kinds = np.array([flow.kind.value for flow in flows], dtype=object)
+
+    def flowed(kind: CashFlowKind, sign: float = 1.0) -> FloatArray:
+        return total(flow_rows, np.where(kinds == kind.value, sign * received, 0.0).tolist())
+
+    interest = flowed(CashFlowKind.INTEREST)
     return {
         "bought": total(rows, np.where(bought, value, 0.0).tolist()),
         "sold": total(rows, np.where(bought, 0.0, value).tolist()),
         "commission": total(rows, [fill.commission for fill in fills]),
         "spread": total(rows, [fill.spread_cost for fill in fills]),
         "impact": total(rows, [fill.impact_cost for fill in fills]),
-        "dividends": total(flow_rows, np.where(dividend, paid, 0.0).tolist()),
-        "delistings": total(flow_rows, np.where(dividend, 0.0, paid).tolist()),
+        "borrow_fees": flowed(CashFlowKind.BORROW_FEE, -1.0),
+        # One flow a night, of either sign.
+        "interest_paid": np.maximum(-interest, 0.0),
+        "interest_received": np.maximum(interest, 0.0),
+        "dividends": flowed(CashFlowKind.DIVIDEND),
+        "delistings": flowed(CashFlowKind.DELISTING),
     }
 
 

@@ -1,5 +1,6 @@
 """The one place that knows every part: turns a configuration into a node that is ready to run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -16,7 +17,7 @@ from nautilus_trader.portfolio.config import PortfolioConfig
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
 from prometheus_nt.actors.market_data import PanelReplay
-from prometheus_nt.actors.pipeline import PIPELINE, EngineActor
+from prometheus_nt.actors.pipeline import PIPELINE, EngineActor, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
@@ -53,9 +54,13 @@ class BacktestNode:
 
 
 def wire_backtest(
-    config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel, identity: RunIdentity
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    panel: MarketPanel,
+    identity: RunIdentity,
+    table: Sequence[Stage] | None = None,
 ) -> BacktestNode:
-    """Return the node that runs one sleeve over a recorded panel."""
+    """Return the node that runs one sleeve over a recorded panel; `table` replaces the day's."""
     calendar = MarketCalendar.of(config.market)
     units = ShareUnits.of(panel)
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
@@ -67,7 +72,7 @@ def wire_backtest(
     strategy = _sleeve(config, sleeve, panel, units, instruments)
     engine.add_actor(PanelReplay(panel))
     stages = config.engines_of(sleeve)
-    running = [stage for stage in PIPELINE if stage.name not in config.without]
+    running = [stage for stage in table or PIPELINE if stage.name not in config.without]
     available = {stage.output for stage in running} | {BookState}
     for stage in running:
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
@@ -86,6 +91,7 @@ def wire_backtest(
         fees=fees,
         impact=ImpactModel(panel, config.execution.quotes),
         half_spread=config.execution.quotes.half_spread_bps / 1e4,
+        financing=config.execution.financing,
     )
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
     return BacktestNode(engine, feed, mirror, strategy)
@@ -168,8 +174,8 @@ def _sleeve(
         instruments=instruments,
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         units=units,
-        planner=config.execution.planner,
-        gate=OrderGate(config.gate),
+        planner=config.planner_of(sleeve),
+        gate=OrderGate(config.gate_of(sleeve)),
         usual_value=_usual_value,
     )
     return SleeveStrategy(parts)

@@ -131,14 +131,19 @@ def turnover_chart(series: RunSeries) -> Chart:
 
 
 def cost_chart(series: RunSeries) -> Chart:
-    """Return what trading has cost so far, by kind, stacked."""
-    if not any(series.costs[kind].any() for kind in COST_KINDS):
+    """Return what trading and holding have cost so far, by kind, stacked."""
+    charged = [
+        (hue, kind)
+        for hue, kind in zip((0, 3, 5, 7, 9), COST_KINDS, strict=True)
+        if series.costs[kind].any()
+    ]
+    if not charged:
         return Unavailable("no cost was charged")
     traces = [
-        _area(kind.capitalize(), np.cumsum(series.costs[kind]), f"--hue-{hue}", digits=2)
-        for hue, kind in zip((0, 3, 5), COST_KINDS, strict=True)
+        _area(_worded(kind), np.cumsum(series.costs[kind]), f"--hue-{hue}", digits=2)
+        for hue, kind in charged
     ]
-    label = "Stacked area chart of cumulated trading costs in dollars"
+    label = "Stacked area chart of cumulated costs in dollars"
     return Figure("costs", label, traces, {"yaxis": DOLLARS})
 
 
@@ -149,7 +154,7 @@ def income_chart(series: RunSeries) -> Chart:
     if not paid:
         return Unavailable("no dividend or other cash flow was booked")
     traces = [
-        _line(escape(kind.replace("_", " ").capitalize()), np.cumsum(flow), hue, digits=2)
+        _line(escape(_worded(kind)), np.cumsum(flow), hue, digits=2)
         for (kind, flow), hue in zip(paid.items(), _hues(len(paid)), strict=True)
     ]
     label = "Line chart of cumulated dividends and other cash flows in dollars"
@@ -192,6 +197,10 @@ def _composition(name: str, label: str, groups: dict[str, FloatArray]) -> Figure
         for (group, weights), hue in zip(groups.items(), _hues(len(groups)), strict=True)
     ]
     return Figure(name, label, traces, {"yaxis": PERCENT})
+
+
+def _worded(kind: str) -> str:
+    return kind.replace("_", " ").capitalize()
 
 
 def _line(name: str, values: FloatArray, colour: str, digits: int = 5) -> Trace:

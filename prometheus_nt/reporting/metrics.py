@@ -114,15 +114,25 @@ def trading_statistics(series: RunSeries) -> Metrics:
         "cost_commission_usd": totals["commission"],
         "cost_spread_usd": totals["spread"],
         "cost_impact_usd": totals["impact"],
+        "cost_borrow_usd": totals["borrow_fees"],
+        "cost_interest_usd": totals["interest_paid"],
         "cost_total_usd": sum(totals.values()),
         "cost_drag_annual": annual_rate(spent / np.where(before > 0.0, before, np.nan)),
         "dividends_usd": float(series.dividends.sum()),
+        "interest_received_usd": _received(series, "interest_received"),
         "exposure_gross_mean": if_known(np.mean, series.gross),
         "exposure_net_mean": if_known(np.mean, series.net),
+        "exposure_long_mean": if_known(np.mean, series.long),
+        "exposure_short_mean": if_known(np.mean, series.short),
         "cash_weight_mean": if_known(np.mean, series.cash),
         "num_fills": len(series.fills),
         "num_sessions": len(series),
     }
+
+
+def _received(series: RunSeries, kind: str) -> float:
+    flows = series.other_cash_flows
+    return float(flows[kind].sum()) if kind in flows else 0.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.domain.runs import Mode
 
-COST_KINDS = ("commission", "spread", "impact")
+COST_KINDS = ("commission", "spread", "impact", "borrow_fees", "interest_paid")
+"""What trading costs, then what holding costs."""
 
 FILL_COLUMNS = (
     "instrument_id",
@@ -116,8 +117,8 @@ class RunSeries:
         Signed position values at the close, as fractions of equity; NaN where it is not positive.
     sectors : tuple of N sector names, None where unknown; empty if none is known
     other_cash_flows : mapping of kind to a (T,) array
-        Money that moved without a trade, dividends apart: borrow fees, interest, proceeds of
-        delistings; > 0 is received.
+        Money that moved without a trade and is neither a dividend nor a cost: interest received,
+        proceeds of delistings (paid, where the position was short); > 0 is received.
     regimes : (T,) array of labels, None where unknown; or None
         The market's regime as it was known before each session: that of the close before.
 
@@ -161,6 +162,16 @@ class RunSeries:
     def returns(self) -> FloatArray:
         """Simple returns per session, (T,); the first is measured from the starting capital."""
         return simple_returns(np.concatenate(([self.starting_capital], self.equity)))
+
+    @property
+    def long(self) -> FloatArray:
+        """Long positions at each close, as fractions of equity, (T,)."""
+        return (self.gross + self.net) / 2.0
+
+    @property
+    def short(self) -> FloatArray:
+        """Short positions at each close, as fractions of equity, <= 0, (T,)."""
+        return (self.net - self.gross) / 2.0
 
     @cached_property
     def benchmark_returns(self) -> FloatArray | None:

@@ -88,6 +88,8 @@ METRIC_GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         (
             Row("exposure_gross_mean", "Gross exposure, mean", brief_percent),
             Row("exposure_net_mean", "Net exposure, mean", brief_percent),
+            Row("exposure_long_mean", "Long positions, mean", brief_percent),
+            Row("exposure_short_mean", "Short positions, mean", brief_percent),
             Row("cash_weight_mean", "Cash, mean", brief_percent),
             Row("turnover_annual", "One-way turnover, annual", brief_percent),
             Row("num_fills", "Fills", whole),
@@ -100,9 +102,12 @@ METRIC_GROUPS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("cost_commission_usd", "Commissions", usd),
             Row("cost_spread_usd", "Spread", usd),
             Row("cost_impact_usd", "Market impact", usd),
+            Row("cost_borrow_usd", "Borrow fees of short positions", usd),
+            Row("cost_interest_usd", "Interest paid on borrowed cash", usd),
             Row("cost_total_usd", "All costs", usd),
             Row("cost_drag_annual", "All costs, share of equity a year", percent),
-            Row("dividends_usd", "Dividends", usd),
+            Row("dividends_usd", "Dividends, less those paid on short positions", usd),
+            Row("interest_received_usd", "Interest received", usd),
         ),
     ),
 )
@@ -117,7 +122,7 @@ def metrics_table(metrics: Metrics, benchmark: Metrics, benchmark_name: str) -> 
         own = [(_text(row.label), row.written(metrics.get(row.key))) for row in rows]
         other = [(row.written(benchmark[row.key]),) if compared else () for row in rows]
         lines = [(*left, *right) for left, right in zip(own, other, strict=True)]
-        groups.append(_table(head, lines, "metrics"))
+        groups.append(html_table(head, lines, "metrics"))
     return f'<div class="columns">{"".join(groups)}</div>'
 
 
@@ -136,7 +141,9 @@ def drawdown_table(periods: Sequence[DrawdownPeriod]) -> Table:
         )
         for number, period in enumerate(periods, start=1)
     ]
-    return _table(("No.", "Depth", "First below", "Trough", "Recovered", "Sessions below"), rows)
+    return html_table(
+        ("No.", "Depth", "First below", "Trough", "Recovered", "Sessions below"), rows
+    )
 
 
 def regime_table(series: RunSeries) -> Table:
@@ -159,7 +166,7 @@ def regime_table(series: RunSeries) -> Table:
         for each in found
     ]
     head = ("Regime", "Sessions", "Share", "Mean return, annual", "Volatility, annual")
-    return _table((*head, "Sharpe ratio", "Worst session", "Turnover, annual", "Costs"), rows)
+    return html_table((*head, "Sharpe ratio", "Worst session", "Turnover, annual", "Costs"), rows)
 
 
 def monthly_table(series: RunSeries) -> str:
@@ -196,7 +203,7 @@ def positions_table(series: RunSeries) -> Table:
         if size[row] > 0.0
     ]
     head = ("Instrument", "Sector", "Average", "Largest", "Final", "Sessions held")
-    return _table(head, rows, "positions")
+    return html_table(head, rows, "positions")
 
 
 def fills_table(fills: FillTable) -> Table:
@@ -217,7 +224,7 @@ def fills_table(fills: FillTable) -> Table:
         "Decision price",
         "Shortfall, bps",
     )
-    return _table(head, rows, "fills")
+    return html_table(head, rows, "fills")
 
 
 def manifest_table(manifest: Mapping[str, Any]) -> Table:
@@ -225,7 +232,7 @@ def manifest_table(manifest: Mapping[str, Any]) -> Table:
     if not manifest:
         return Unavailable("the run has no manifest")
     rows = [(_text(name), _text(value)) for name, value in _flat(manifest)]
-    return _table(("Name", "Value"), rows, "manifest")
+    return html_table(("Name", "Value"), rows, "manifest")
 
 
 def _fill_cells(fills: FillTable, row: int) -> tuple[str, ...]:
@@ -255,7 +262,8 @@ def _shaded(value: float | None, scale: float) -> str:
     return f'<td class="{tone}" style="--strength:{strength}%">{brief_percent(value)}</td>'
 
 
-def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]], kind: str = "") -> str:
+def html_table(head: Iterable[str], rows: Iterable[tuple[str, ...]], kind: str = "") -> str:
+    """Return a table; its head is escaped here, its cells have been."""
     lines = [
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for first, *cells in rows

@@ -2,11 +2,10 @@
 
 1. `_banner` says what was run, and what the result rests on.
 2. `_sections` lists the page from the key figures to what the run was made from.
-3. `page.render_page` puts style, scripts and data inside, so that nothing is fetched.
+3. `sections.render_sections` puts style, scripts and data inside, so that nothing is fetched.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -16,7 +15,6 @@ from prometheus_nt.domain.record import SessionArray
 from prometheus_nt.reporting.charts import (
     ROLLING_LOOKBACK,
     Chart,
-    Figure,
     Unavailable,
     cost_chart,
     drawdown_chart,
@@ -31,12 +29,11 @@ from prometheus_nt.reporting.charts import (
 )
 from prometheus_nt.reporting.formats import Number, brief_percent, percent, ratio, usd, whole
 from prometheus_nt.reporting.metrics import Metrics, benchmark_statistics
-from prometheus_nt.reporting.page import render_page
 from prometheus_nt.reporting.periods import drawdown_periods
+from prometheus_nt.reporting.sections import Section, render_sections
 from prometheus_nt.reporting.series import RunSeries
 from prometheus_nt.reporting.tables import (
     LAST_FILLS,
-    Table,
     drawdown_table,
     fills_table,
     manifest_table,
@@ -62,17 +59,6 @@ METRICS_CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """One card of the page: its charts and tables, in order."""
-
-    anchor: str
-    title: str
-    caption: str
-    parts: tuple[Chart | Table, ...]
-    half_width: bool = False
-
-
 def render_tearsheet(
     series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any], notes: Sequence[str]
 ) -> str:
@@ -90,18 +76,12 @@ def render_tearsheet(
     """
     made_from = {name: value for name, value in manifest.items() if value != notes}
     sections = _sections(series, metrics, made_from)
-    figures = [part for section in sections for part in section.parts if isinstance(part, Figure)]
-    body = (
-        f"{_banner(series, metrics)}"
-        f'<div class="wide">{_navigation(sections)}<main>{_honesty(series, notes)}'
-        f"{''.join(map(_card, sections))}</main>"
-        f"<footer>{escape(series.run_id)}</footer></div>"
-    )
-    return render_page(
-        f"{series.sleeve_id} {series.mode.value.lower()} {series.run_id}",
-        body,
-        series.sessions.astype("datetime64[D]").astype(str).tolist(),
-        figures,
+    return render_sections(
+        title=f"{series.sleeve_id} {series.mode.value.lower()} {series.run_id}",
+        banner=_banner(series, metrics),
+        notes=_notes(series, notes),
+        sections=sections,
+        sessions=series.sessions,
     )
 
 
@@ -187,7 +167,7 @@ def _trading_sections(series: RunSeries) -> list[Section]:
         Section(
             "costs",
             "Costs",
-            "Cumulated, by kind; all are in the returns above.",
+            "Cumulated, by kind, of trading and of holding; all are in the returns above.",
             (cost_chart(series),),
             True,
         ),
@@ -237,12 +217,10 @@ def _banner(series: RunSeries, metrics: Metrics) -> str:
     )
 
 
-def _honesty(series: RunSeries, notes: Sequence[str]) -> str:
-    stated = [*notes, *_ruin(series)] or [
+def _notes(series: RunSeries, notes: Sequence[str]) -> list[str]:
+    return [*notes, *_ruin(series)] or [
         "Not available: the run did not state its data set, survivorship, fill timing or costs."
     ]
-    items = "".join(f"<li>{escape(note)}</li>" for note in stated)
-    return f"<aside><h2>What these numbers rest on</h2><ul>{items}</ul></aside>"
 
 
 def _ruin(series: RunSeries) -> list[str]:
@@ -253,40 +231,6 @@ def _ruin(series: RunSeries) -> list[str]:
         f"Equity was no longer positive at the close of {series.sessions[ruined[0]]}: returns "
         "after that are undefined, and so is every figure made from them."
     ]
-
-
-def _navigation(sections: Sequence[Section]) -> str:
-    links = "".join(f'<a href="#{part.anchor}">{part.title}</a>' for part in sections)
-    return f'<nav aria-label="Sections">{links}</nav>'
-
-
-def _card(section: Section) -> str:
-    kind = ' class="half"' if section.half_width else ""
-    return (
-        f'<section id="{section.anchor}"{kind} aria-labelledby="title-{section.anchor}">'
-        f"{''.join(map(_switch, section.parts))}"
-        f'<h2 id="title-{section.anchor}">{section.title}</h2>'
-        f'<p class="caption">{section.caption}</p>{"".join(map(_part, section.parts))}</section>'
-    )
-
-
-def _part(part: Chart | Table) -> str:
-    match part:
-        case Figure(name=name, label=label):
-            return f'<div class="chart" id="chart-{name}" role="img" aria-label="{label}"></div>'
-        case Unavailable(reason=reason):
-            return f'<p class="missing">Not available: {reason}.</p>'
-        case _:
-            return part
-
-
-def _switch(part: Chart | Table) -> str:
-    if not isinstance(part, Figure) or not part.can_be_logarithmic:
-        return ""
-    return (
-        f'<div class="switch"><button type="button" data-figure="{part.name}" '
-        'aria-pressed="false">Log scale</button></div>'
-    )
 
 
 def _with_benchmark(series: RunSeries) -> tuple[Chart, ...]:

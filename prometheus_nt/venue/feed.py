@@ -2,7 +2,8 @@
 
 A session, in the order the venue sees it:
 
-1. `SessionOpen`, then the session's `CorporateActions` (holders are paid before anybody trades);
+1. `SessionOpen`, then what was held overnight costs or earns before anybody trades: its
+   `OvernightFinancing`, then the session's `CorporateActions`;
 2. a quote for every instrument with an order waiting in the router or resting at the venue
    (`_opening_batch`), then `OpeningQuotes`, at which the router releases those orders to fill;
 3. a bar for every instrument with a resting order (`_closing_batch`), then `SessionClose`, on
@@ -15,7 +16,7 @@ is closed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.domain.sessions import OpeningQuotes, SessionClose, SessionOpen
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.venue.carry import Carry
+from prometheus_nt.venue.carry import Carry, FinancingParams
 from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import PRICE_DECIMALS, RAW_PER_MICRO, RAW_PER_SHARE, to_micros
 from prometheus_nt.venue.quotes import ImpactModel
@@ -54,6 +55,7 @@ class VenueParts:
     fees: PerShareFees
     impact: ImpactModel
     half_spread: float
+    financing: FinancingParams = field(default_factory=FinancingParams)
 
 
 class SessionFeed:
@@ -80,7 +82,8 @@ class SessionFeed:
         self.units = units
         self._panel, self._parts = panel, parts
         self._full = replay == "full"
-        self._carry = Carry(panel, units)
+        self._carry = Carry(panel, units, parts.financing)
+        self._has_closed = False
         rows = calendar.rows(panel.sessions)
         self._opens_ns = calendar.opens_ns[rows]
         self._closes_ns = calendar.closes_ns[rows]
@@ -109,6 +112,7 @@ class SessionFeed:
             # Nothing can fill at this open, so the day is one batch: half the calls into Nautilus.
             self._push(opening + self._closing_batch(row))
             self._require_reached(int(self._closes_ns[row]))
+            self._has_closed = True
             if progress is not None:
                 progress(row - first + 1, last + 1 - first)
         engine.end()
@@ -124,9 +128,11 @@ class SessionFeed:
         session = self._panel.sessions[row].astype(object)
         as_of = self._panel.sessions[max(row - 1, 0)].astype(object)
         batch: list[Any] = [stream_item(SessionOpen(as_of, session), ts)]
-        actions = self._carry.at_open(row)
-        if actions is not None:
-            batch.append(stream_item(actions, ts))
+        # Nothing is held over the nights before the first session.
+        overnight = self._carry.overnight(row) if self._has_closed else None
+        for carried in (overnight, self._carry.at_open(row)):
+            if carried is not None:
+                batch.append(stream_item(carried, ts))
         if self._full or self._has_orders():
             quotes = self._opening_quotes(row, as_of, session)
             batch += self._quote_ticks(quotes, ts)

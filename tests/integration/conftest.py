@@ -70,7 +70,7 @@ def node_config(**sections: Any) -> NodeConfig:
     settings: dict[str, Any] = {
         "sessions": {"start": FIRST},
         "data": {"dataset": "random"},
-        "without": ["regime", "fragility"],
+        "without": ["profiles", "regime", "fragility"],
         "sleeves": [{"horizon": 5, "capital_usd": 1_000_000}],
         "engines": {
             "stability": {"lookback": 21, "min_observations": 10},

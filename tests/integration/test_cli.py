@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from prometheus_nt.cli import app, main
@@ -32,22 +33,15 @@ def prometheus(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["demo"],
-        ["backtest"],
-        ["show"],
-        ["report"],
-        ["doctor"],
-        ["data", "ingest"],
-        ["data", "list"],
-        ["data", "check"],
-        ["config", "show"],
-        ["db", "upgrade"],
-        ["db", "check"],
-    ],
-)
+def _commands(group, *names):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, *names, name)
+        else:
+            yield [*names, name]
+
+
+@pytest.mark.parametrize("command", list(_commands(typer.main.get_command(app))), ids=" ".join)
 def test_every_command_explains_itself_with_an_example(command):
     shown = CliRunner().invoke(app, [*command, "--help"])
 

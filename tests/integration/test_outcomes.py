@@ -17,7 +17,7 @@ from prometheus_nt.config import Settings, load_config
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.check import cut_short
+from prometheus_nt.jobs.check.futures import dropped
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.outcomes import record_outcomes
@@ -102,7 +102,8 @@ def test_recording_again_changes_nothing(stores):
 def test_no_outcome_is_recorded_before_its_last_session(stores, monkeypatch):
     whole = panel_of(stores, "sample_sp500")
     last = int(np.searchsorted(whole.sessions, np.datetime64("2019-06-14")))
-    monkeypatch.setattr("prometheus_nt.jobs.backtest.panel_of", lambda *_: cut_short(whole, last))
+    ends_early = dropped(whole, last, np.random.default_rng(0))
+    monkeypatch.setattr("prometheus_nt.jobs.backtest.panel_of", lambda *_: ends_early)
     run_id = _run(stores, "sessions.end=2019-06-14")
     end = date(2019, 6, 14)
 

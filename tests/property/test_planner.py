@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prometheus_nt.domain.errors import DataError
+from strategies.gate import GateParams, OrderGate
 from strategies.planner import BookView, Plan, PlannerParams, plan_orders
 
 EXACT = PlannerParams(cash_buffer=0.01, no_trade_band=0.0, min_notional_usd=0.0)
@@ -18,8 +19,17 @@ params = st.builds(
     no_trade_band=st.sampled_from([0.0, 0.002, 0.05]),
     min_notional_usd=st.sampled_from([0.0, 500.0, 5_000.0]),
 )
-
 caps = st.sampled_from([None, 0.01, 0.1, 1.0])
+levered = st.builds(
+    PlannerParams,
+    max_gross=st.sampled_from([0.5, 1.0, 1.6, 2.0]),
+    cash_buffer=st.sampled_from([0.01, 0.05]),
+    no_trade_band=st.sampled_from([0.0, 0.002]),
+    min_notional_usd=st.sampled_from([0.0, 500.0]),
+    min_net=st.sampled_from([None, -0.3, -0.05, 0.8]),
+    max_net=st.sampled_from([None, 0.8, 1.05]),
+    max_participation=caps,
+)
 
 
 def _several(draw, values, count):
@@ -28,9 +38,12 @@ def _several(draw, values, count):
 
 @st.composite
 def targets(draw, count, shorts=False):
-    """Weights whose gross is at most one; every second example fills the book."""
+    """Weights whose gross is at most one; every second example fills the book.
+
+    With shorts every fourth example asks for twice the book.
+    """
     raw = _several(draw, st.integers(0, 20), count).astype(np.float64)
-    gross = draw(st.sampled_from([1.0, 0.99, 0.5]))
+    gross = draw(st.sampled_from([1.0, 0.99, 0.5, 2.0] if shorts else [1.0, 0.99, 0.5]))
     weights = raw / raw.sum() * gross if raw.any() else raw
     signs = _several(draw, st.sampled_from([1.0, -1.0]), count) if shorts else 1.0
     return weights * signs
@@ -93,7 +106,11 @@ def test_orders_are_whole_distinct_and_never_for_what_cannot_trade(case, params)
     after = _executed(book, plan).shares
     cut = np.isin(plan.rows, _cut(plan, weights, book, params))
     assert not (after[plan.rows] % book.lots[plan.rows])[~cut].any()
-    assert not (plan.quantities % book.lots[plan.rows])[cut].any()
+    # What is cut grows by whole lots, from where it was or, through zero, from nothing.
+    turned = after[plan.rows] * book.shares[plan.rows] < 0
+    grown = np.where(turned, after[plan.rows], plan.quantities)
+    closed = after[plan.rows] == 0
+    assert not (grown % book.lots[plan.rows])[cut & ~closed].any()
     stuck = np.isnan(book.prices) | book.working
     concerned = (weights != 0) | (book.shares != 0)
     assert plan.held.tolist() == np.flatnonzero(stuck & concerned).tolist()
@@ -171,7 +188,7 @@ def _as_dict(plan: Plan) -> dict[int, int]:
 def _wanted(weights: np.ndarray, book: BookView, params: PlannerParams) -> dict[int, int]:
     """Return the orders that reach the target, if the market and the book's money allow them."""
     gross = sum(abs(weight) for weight in weights.tolist())
-    scale = min(1.0, (1.0 - params.cash_buffer) / gross) if gross else 1.0
+    scale = min(1.0, (params.max_gross - params.cash_buffer) / gross) if gross else 1.0
     orders = {}
     for row, weight in enumerate(weights.tolist()):
         price, lot, held = book.prices[row], int(book.lots[row]), int(book.shares[row])
@@ -208,26 +225,34 @@ def _absorbed(orders: dict[int, int], book: BookView, cap: float | None) -> dict
 
 
 def _paid_for(orders: dict[int, int], book: BookView, params: PlannerParams) -> dict[int, int]:
-    """Return the orders with those that grow a position cut to what the others leave free."""
-    growing = {
-        row: change
-        for row, change in orders.items()
-        if abs(book.shares[row] + change) > abs(book.shares[row])
-    }
-    wanted, kept = book.shares.copy(), book.shares.copy()
-    for row, change in orders.items():
-        wanted[row] += change
-        kept[row] += 0 if row in growing else change
-    free = max(0.0, (1.0 - params.cash_buffer) * book.equity - float(np.abs(kept) @ book.marks))
-    growth = float((np.abs(wanted) - np.abs(kept)) @ book.marks)
+    """Return the orders with what opens positions cut to what closing others leaves free."""
+    closing = _closing(orders, book)
+    opening = {row: change - closing[row] for row, change in orders.items()}
+    kept = book.shares.copy()
+    for row, change in closing.items():
+        kept[row] += change
+    allowed = (params.max_gross - params.cash_buffer) * book.equity
+    free = max(0.0, allowed - float(np.abs(kept) @ book.marks))
+    growth = sum(abs(change) * book.marks[row] for row, change in opening.items())
     if growth <= free * (1.0 + 1e-9):
         return orders
-    granted = dict(orders)
-    for row, change in growing.items():
+    granted = dict(closing)
+    for row, change in opening.items():
         lot = int(book.lots[row])
         cut = int(change * (free / growth) / lot * (1.0 + 1e-12)) * lot
-        granted[row] = cut if abs(cut) * book.marks[row] >= params.min_notional_usd else 0
+        granted[row] += cut if abs(cut) * book.marks[row] >= params.min_notional_usd else 0
     return granted
+
+
+def _closing(orders: dict[int, int], book: BookView) -> dict[int, int]:
+    """Return the part of each order that walks a position towards zero, a share at a time."""
+    closing = {}
+    for row, change in orders.items():
+        held = int(book.shares[row])
+        towards_zero = held * change < 0
+        step = 1 if change > 0 else -1
+        closing[row] = step * min(abs(change), abs(held)) if towards_zero else 0
+    return closing
 
 
 @given(case=cases(shorts=True), params=params, cap=caps)
@@ -237,11 +262,58 @@ def test_a_plan_never_grows_the_book_beyond_what_the_buffer_leaves(case, params,
 
     plan = plan_orders(weights, book, params.model_copy(update={"max_participation": cap}))
 
-    after = _executed(book, plan).shares
-    reduced = np.where(np.abs(after) > np.abs(book.shares), book.shares, after)
+    after, closed = _executed(book, plan).shares, book.shares.copy()
+    for row, change in _closing(_as_dict(plan), book).items():
+        closed[row] += change
     allowed = (1.0 - params.cash_buffer) * book.equity
-    gross = [float(np.abs(shares) @ book.marks) for shares in (after, reduced)]
+    gross = [float(np.abs(shares) @ book.marks) for shares in (after, closed)]
     assert gross[0] <= max(allowed, gross[1]) * (1.0 + 1e-8)
+
+
+@given(case=cases(shorts=True), params=levered, data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_a_gate_with_the_planners_limits_passes_every_plan(case, params, data):
+    weights, book = case
+    halves = _several(data.draw, st.integers(-2, 2), len(weights)) * book.lots * 50
+    book = replace(book, pending=np.where(book.working, halves, 0))
+    limits = {name: getattr(params, name) for name in ("max_gross", "min_net", "max_net")}
+    gate = OrderGate(GateParams(long_only=False, max_position_weight=1.0, **limits))
+
+    plan = plan_orders(np.clip(weights, -0.9, 0.9), book, params)
+
+    assert gate.approve(plan, book).plan is plan
+
+
+@given(case=cases(shorts=True), params=levered)
+@settings(max_examples=200, deadline=None)
+def test_what_closes_positions_is_the_same_with_and_without_a_net_band(case, params):
+    weights, book = case
+    free = params.model_copy(update={"min_net": None, "max_net": None})
+
+    banded, unbanded = plan_orders(weights, book, params), plan_orders(weights, book, free)
+
+    closing = _closing(_as_dict(banded), book), _closing(_as_dict(unbanded), book)
+    assert [{row: change for row, change in part.items() if change} for part in closing] == [
+        {row: change for row, change in closing[1].items() if change}
+    ] * 2
+    granted, wanted = np.zeros((2, len(weights)), dtype=np.int64)
+    granted[banded.rows], wanted[unbanded.rows] = banded.quantities, unbanded.quantities
+    assert (np.abs(granted) <= np.abs(wanted)).all()
+    assert (granted * wanted >= 0).all()
+
+
+@given(case=cases(shorts=True, tradable=True), gross=st.sampled_from([1.0, 1.6, 2.0]))
+@settings(max_examples=200, deadline=None)
+def test_a_signed_target_within_its_gross_is_reached_to_a_lot(case, gross):
+    weights, book = case
+    total = float(np.abs(weights).sum())
+    weights = weights / total * (gross - 0.01) if total else weights
+    params = EXACT.model_copy(update={"max_gross": gross})
+
+    after = _executed(book, plan_orders(weights, book, params)).shares
+
+    missing = np.abs(weights * book.equity - after * book.prices)
+    assert (missing < book.lots * book.prices + 1e-8 * book.equity).all()
 
 
 @given(case=cases(shorts=True), params=params)

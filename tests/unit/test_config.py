@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -5,7 +6,8 @@ import pytest
 
 from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, read_yaml
 from prometheus_nt.domain.errors import ConfigError
-from strategies.catalog import SleeveParams
+from strategies.catalog import CATALOG, SleeveParams
+from strategies.gate import GateParams
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -414,6 +416,66 @@ def test_settings_of_the_file_reach_every_sleeve(load):
     assert [item.assessment.momentum_lookback for item in engines] == [63, 252]
 
 
+@pytest.fixture
+def signed_family(monkeypatch):
+    """A family of the catalog whose books are long and short."""
+    signed = replace(
+        CATALOG["US_CORE_LONG_EQ"],
+        planner_overrides={"max_gross": 2.0, "cash_buffer": 0.05},
+        gate_overrides={"long_only": False, "max_gross": 2.0, "max_net": 0.1},
+    )
+    monkeypatch.setitem(CATALOG, "SIGNED", signed)
+
+
+SIGNED = MINIMAL.replace("{horizon: 21}", "{family: SIGNED}, {horizon: 21}")
+
+
+def test_planner_and_gate_are_the_defaults_then_the_familys_then_the_files(load, signed_family):
+    config = load(
+        f"{SIGNED}execution: {{planner: {{cash_buffer: 0.02}}}}\ngate: {{max_net: 0.2}}\n"
+    )
+
+    signed, plain = config.sleeves
+
+    planner, gate = config.planner_of(signed), config.gate_of(signed)
+    assert planner.no_trade_band == 0.002  # the default
+    assert planner.max_gross == 2.0  # the family's
+    assert planner.cash_buffer == 0.02  # the file's
+    assert (gate.long_only, gate.max_gross, gate.max_net) == (False, 2.0, 0.2)
+    assert gate.max_position_weight == 0.25
+    assert (config.planner_of(plain).max_gross, config.gate_of(plain).long_only) == (1.0, True)
+    assert config.planner_of(plain).cash_buffer == 0.02
+
+
+def test_a_file_may_say_the_default_against_its_family(load, signed_family):
+    config = load(f"{SIGNED}gate: {{long_only: true, max_gross: 1.0}}\n")
+
+    gate = config.gate_of(config.sleeves[0])
+
+    assert (gate.long_only, gate.max_gross, gate.max_net) == (True, 1.0, 0.1)
+
+
+def test_what_a_family_implies_is_resolved_and_part_of_the_hash(load, signed_family, monkeypatch):
+    config = load(SIGNED)
+    sleeve = config.sleeves[0]
+
+    resolved, before = config.resolved(sleeve), config.config_hash(sleeve)
+    wider = replace(CATALOG["SIGNED"], gate_overrides={"long_only": False, "max_gross": 3.0})
+    monkeypatch.setitem(CATALOG, "SIGNED", wider)
+
+    assert resolved["execution"]["planner"]["max_gross"] == 2.0
+    assert resolved["gate"] == GateParams(long_only=False, max_gross=2.0, max_net=0.1).model_dump()
+    assert config.config_hash(sleeve) != before
+
+
+def test_a_file_that_contradicts_its_familys_gate_is_refused_at_once(refusal, signed_family):
+    message = refusal(f"{SIGNED}gate: {{min_net: 0.5}}\n")
+
+    assert message.startswith("0.yaml: gate: min_net: must not exceed max_net, found ")
+    assert "min_net=0.5" in message
+    assert len(message.splitlines()) == 1
+
+
 def test_a_resolved_configuration_names_the_schedule_it_follows(load):
     config = load(MINIMAL)
 
@@ -454,7 +516,11 @@ def test_what_does_not_change_a_run_does_not_change_its_hash(load, assignment):
         "execution.router.unquoted=drop",
         "execution.quotes.half_spread_bps=3",
         "execution.fees.minimum_usd=2",
+        "execution.financing.borrow_fee_annual=0.02",
+        "execution.financing.day_count=365",
+        "execution.planner.max_gross=1.5",
         "gate.max_gross=0.9",
+        "gate.max_net=0.9",
         "sleeves=[{horizon: 5}]",
         "sleeves=[{horizon: 21, capital_usd: 5}]",
         "sleeves=[{horizon: 21, rebalance: weekly}]",

@@ -103,4 +103,4 @@ def test_what_a_required_input_lacks_is_passed_on(run):
 
     assert {type(first), type(second)} == {Absent}
     assert {first.record_type, second.record_type} == {"Mood", "Book"}
-    assert "needs 2 sessions, has 1" in first.reason
+    assert {first.reason, second.reason} == {"2024-01-08: needs 2 sessions, has 1", "no Mood"}

@@ -5,8 +5,15 @@ import pytest
 
 from prometheus_nt.domain.errors import AccountingError
 from prometheus_nt.domain.ledger import CashFlow, CashFlowKind, Ledger, micros
+from prometheus_nt.domain.sessions import OvernightFinancing
 
 SESSION = date(2024, 1, 3)
+FRIDAY, MONDAY = date(2024, 1, 5), date(2024, 1, 8)
+
+
+def _weekend(borrow=0.0, debit=0.0, credit=0.0):
+    """Three nights at annual rates of 360 days."""
+    return OvernightFinancing(FRIDAY, MONDAY, 3, *(r * 3 / 360 for r in (borrow, debit, credit)))
 
 
 @pytest.fixture
@@ -135,6 +142,118 @@ def test_a_dividend_that_is_not_a_number_does_not_matter_to_who_holds_nothing(le
     ledger.pay_dividends(SESSION, np.array([0.24, np.nan]))
 
     assert ledger.cash_flows == [CashFlow(SESSION, CashFlowKind.DIVIDEND, "A", 300, 72_000_000)]
+
+
+def test_short_shares_cost_their_value_at_the_last_mark_for_every_night(ledger):
+    _buy(ledger, 0, -1_000, 50.00)
+    _buy(ledger, 1, 300, 40.00)
+    ledger.mark(np.array([60.00, 45.00]))
+    before = ledger.cash_micros
+
+    ledger.finance(_weekend(borrow=0.012))
+
+    # 1 000 * 60.00 * 1.2 % * 3 / 360; the sale price of 50.00 does not matter.
+    fee = CashFlow(MONDAY, CashFlowKind.BORROW_FEE, "A", -1_000, -6_000_000)
+    assert ledger.cash_flows == [fee]
+    assert ledger.cash_micros == before - 6_000_000
+    state = ledger.state(MONDAY, "BOOK")
+    assert (state.borrow_fees, state.interest) == (6.00, 0.00)
+    ledger.check()
+
+
+def test_a_book_of_130_long_and_30_short_pays_interest_on_30(ledger):
+    _buy(ledger, 0, 1_300, 100.00)
+    _buy(ledger, 1, -600, 50.00)
+    ledger.mark(np.array([100.00, 50.00]))
+
+    ledger.finance(_weekend(debit=0.06, credit=0.04))
+
+    # Cash is 0, but 30 000 of it stand as collateral for the lent shares: 30 000 * 6 % * 3 / 360.
+    interest = CashFlow(MONDAY, CashFlowKind.INTEREST, None, 0, -15_000_000)
+    assert ledger.cash_flows == [interest]
+    assert (ledger.cash, ledger.state(MONDAY, "BOOK").interest) == (-15.00, -15.00)
+
+
+def test_a_book_of_100_long_and_100_short_has_borrowed_nothing(ledger):
+    _buy(ledger, 0, 1_000, 100.00)
+    _buy(ledger, 1, -2_000, 50.00)
+    ledger.mark(np.array([100.00, 50.00]))
+
+    ledger.finance(_weekend(debit=0.06, credit=0.04))
+
+    assert ledger.cash_flows == []
+
+
+def test_the_proceeds_of_a_short_sale_earn_nothing(ledger):
+    _buy(ledger, 0, -800, 50.00)
+    ledger.mark(np.array([60.00, np.nan]))
+
+    ledger.finance(_weekend(credit=0.036))
+
+    # Cash is 140 000, of which 48 000 are collateral: (140 000 - 48 000) * 3.6 % * 3 / 360.
+    assert ledger.cash_flows == [CashFlow(MONDAY, CashFlowKind.INTEREST, None, 0, 27_600_000)]
+
+
+def test_a_loan_costs_the_debit_rate_and_idle_cash_earns_the_credit_rate(ledger):
+    ledger.finance(_weekend(debit=0.06, credit=0.012))
+    _buy(ledger, 0, 2_000, 60.00)
+    ledger.finance(_weekend(debit=0.06, credit=0.012))
+
+    # 100 000 * 1.2 % * 3 / 360 = 10.00; (100 010 - 120 000) * 6 % * 3 / 360 = -9.995
+    assert [flow.amount_micros for flow in ledger.cash_flows] == [10_000_000, -9_995_000]
+    assert ledger.state(MONDAY, "BOOK").interest == 0.005
+
+
+def test_a_long_book_without_a_loan_has_no_financing(ledger):
+    _buy(ledger, 0, 2_000, 50.00)
+    ledger.mark(np.array([45.00, np.nan]))
+
+    ledger.finance(_weekend(borrow=0.01, debit=0.06))
+
+    assert ledger.cash_flows == []
+    assert ledger.cash_micros == 0
+
+
+def test_a_fee_that_rounds_to_nothing_leaves_no_flow(ledger):
+    _buy(ledger, 0, -1, 0.01)
+
+    ledger.finance(_weekend(borrow=0.001))
+
+    assert ledger.cash_flows == []
+
+
+def test_short_shares_that_were_never_marked_cannot_be_charged(ledger):
+    ledger.shares[1] = -10
+
+    with pytest.raises(AccountingError, match="2024-01-08: short but never marked: B"):
+        ledger.finance(_weekend(borrow=0.01))
+
+    assert ledger.cash_micros == ledger.capital_micros
+
+
+def test_a_short_is_charged_for_its_last_night_and_leaves_at_its_last_mark(ledger):
+    _buy(ledger, 1, -100, 40.00, fee=1.00)
+    ledger.mark(np.array([np.nan, 30.00]))
+
+    ledger.finance(_weekend(borrow=0.012))
+    ledger.pay_dividends(MONDAY, np.array([0.0, 0.25]))
+    ledger.close_delisted(MONDAY, np.array([1]))
+
+    # 4 000 - 1 received, then 0.30 of fee, 25 of dividend and 3 000 for the shares paid.
+    assert ledger.cash == ledger.equity == 100_000 + 3_999.00 - 0.30 - 25.00 - 3_000.00
+    assert ledger.realized_pnl == 1_000.00
+    ledger.check()
+
+
+def test_drawdown_is_measured_from_the_highest_close_and_first_from_the_capital(ledger):
+    _buy(ledger, 0, 1_000, 100.00)
+
+    drawdowns = []
+    for close in (90.00, 120.00, 108.00, 60.00, 125.00):
+        ledger.mark(np.array([close, np.nan]))
+        drawdowns.append(ledger.state(SESSION, "BOOK").drawdown)
+
+    assert drawdowns == pytest.approx([-0.1, 0.0, -0.1, -0.5, 0.0], abs=1e-12)
 
 
 def test_a_delisting_turns_shares_into_cash_at_their_last_mark(ledger):

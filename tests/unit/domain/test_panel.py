@@ -206,3 +206,14 @@ def test_sessions_must_ascend_without_duplicates(panel_of, days):
 def _with(panel: MarketPanel, **changes) -> MarketPanel:
     fields = {name: getattr(panel, name) for name in ("sessions", "instruments", *PANEL_FIELDS)}
     return MarketPanel(fingerprint="changed", **(fields | changes))
+
+
+def test_what_was_derived_is_listed_cut_to_the_view(panel, running_sum):
+    view = panel.until(_day(4))
+    view.derived(running_sum, 2.0)
+
+    (found,) = view.derivations().items()
+
+    assert found[0] == (running_sum, 2.0)
+    assert np.array_equal(found[1], 2.0 * np.cumsum(CLOSE, axis=0)[:4])
+    assert len(panel.derivations()[running_sum, 2.0]) == len(panel)

@@ -1,6 +1,7 @@
 """Hand-made panels and records: every test states only what it is about."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from prometheus_nt.domain.books import BookTarget, Tier, Universe
 from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray
 
 
 def _panel_of(close, *, sectors=(), **fields) -> MarketPanel:
@@ -55,20 +57,25 @@ def random_close() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def stability_of() -> Callable[..., StabilityVectors]:
-    def build(panel, overall, *, sigma=0.01, classes=0) -> StabilityVectors:
+    def build(panel, overall, *, sigma=0.01, classes=0, change_risk=None) -> StabilityVectors:
         overall = np.array(overall, dtype=np.float64)
-        nothing = np.zeros_like(overall)
+        measured = {
+            field.name: np.zeros_like(overall)
+            for field in fields(StabilityVectors)
+            if field.type is FloatArray
+        }
+        measured |= {
+            "overall_score": overall,
+            "complacent_pricing": np.full_like(overall, np.nan),
+            "sigma": np.broadcast_to(np.asarray(sigma, dtype=np.float64), overall.shape).copy(),
+            "transition_matrix": np.eye(5),
+        }
         return StabilityVectors(
             as_of=panel.as_of,
             instruments=panel.instruments,
-            overall_score=overall,
-            vol_score=nothing,
-            dd_score=nothing,
-            trend_score=nothing,
-            sigma=np.broadcast_to(np.asarray(sigma, dtype=np.float64), overall.shape).copy(),
-            max_drawdown=nothing,
-            trend=nothing,
             soft_target_class=np.broadcast_to(np.asarray(classes), overall.shape).copy(),
+            change_risk=change_risk or {},
+            **measured,
         )
 
     return build

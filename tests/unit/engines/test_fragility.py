@@ -10,6 +10,7 @@ from prometheus_nt.domain.market import FragilityClass
 from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.engines.fragility import (
     COMPONENTS,
+    SIMULATED_LOSS,
     WORST_OF_HISTORY,
     FragilityParams,
     _isotonic,
@@ -272,6 +273,37 @@ def test_missing_components_leave_the_weight_to_the_others(panel_of, stability_o
     instability = 0.6 * 0.1 + 0.4 * 0.1
     assert measures.fragility_score[0] == pytest.approx((trend * instability) ** 0.5)
     assert measures.fragility_class[0] >= 0
+
+
+def test_losses_of_scenarios_are_one_more_component(panel_of, stability_of):
+    close = _walks(8, 60, 4)
+    panel = panel_of(close)
+    stability = stability_of(panel, np.linspace(10, 90, 4))
+    rng = np.random.default_rng(1)
+    mild, deep = rng.normal(-0.01, 0.05, (20, 4)), rng.normal(-0.05, 0.2, (10, 4))
+
+    without = measure_fragility(panel, stability, SHORT)
+    with_sets = measure_fragility(panel, stability, SHORT, scenarios={"mild": mild, "deep": deep})
+
+    # The tail fraction of 0.2: the worst four of twenty paths, and two of ten.
+    losses = -np.sort(mild, axis=0)[:4].mean(axis=0), -np.sort(deep, axis=0)[:2].mean(axis=0)
+    assert with_sets.scenario_losses["mild"] == pytest.approx(np.maximum(losses[0], 0.0))
+    assert with_sets.scenario_losses["deep"] == pytest.approx(np.maximum(losses[1], 0.0))
+    size = np.maximum(np.maximum(*losses), 0.0)
+    component = 0.6 * size / (size + 0.25) + 0.4 * _midrank(size)
+    expected = (without.fragility_score**4 * component) ** 0.2
+    assert with_sets.fragility_score == pytest.approx(expected)
+    assert with_sets.components[SIMULATED_LOSS] == pytest.approx(_midrank(size))
+    assert np.array_equal(with_sets.drawdown_probability, without.drawdown_probability)
+
+
+def test_scenarios_of_other_instruments_are_an_error(panel_of, stability_of):
+    panel = panel_of(_walks(8, 60, 4))
+
+    with pytest.raises(DataError, match=r"scenarios SET: expected \(S, 4\), found \(9, 3\)"):
+        measure_fragility(
+            panel, stability_of(panel, np.full(4, 50.0)), SHORT, scenarios={"SET": np.zeros((9, 3))}
+        )
 
 
 def test_an_unknown_stability_or_a_stale_price_is_unknown(panel_of, stability_of):

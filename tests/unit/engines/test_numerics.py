@@ -7,8 +7,11 @@ from prometheus_nt.engines.numerics import (
     equal_weighted_returns,
     has_bar,
     log_total_returns,
+    own_history_percentile,
     percentile_rank,
     rolling_dollar_volume,
+    rolling_expected_shortfall,
+    rolling_market_correlation,
     rolling_max_drawdown,
     rolling_volatility_per_session,
     total_return_index,
@@ -214,3 +217,61 @@ def test_what_is_not_a_positive_number_gets_no_weight():
 
     assert waterfill(raw, cap=1.0).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
     assert waterfill(raw[:4], cap=1.0).tolist() == [0.0] * 4
+
+
+def test_the_percentile_in_the_own_past_compares_with_the_first_row_of_earlier_blocks():
+    x = np.array([[3.0], [9.0], [1.0], [9.0], [2.0], [3.0], [4.0], [NAN]])
+
+    percentile = own_history_percentile(x, lookback=8, step=2, min_snapshots=2)[:, 0]
+    recent = own_history_percentile(x, lookback=4, step=2, min_snapshots=2)[:, 0]
+
+    # Blocks begin at rows 0, 2, 4 and 6: with 3, 1 and 2. Equal values count half.
+    expected = [NAN, NAN, NAN, NAN, 0.5, 0.75, 1.0, NAN]
+    assert np.array_equal(percentile, expected, equal_nan=True)
+    assert recent[6] == 1.0
+
+
+def test_many_snapshots_are_counted_without_overflow():
+    x = np.arange(600.0)[:, None]
+
+    percentile = own_history_percentile(x, lookback=600, step=1, min_snapshots=1)[:, 0]
+
+    assert (percentile[1:] == 1.0).all()
+
+
+@pytest.mark.parametrize(("lookback", "fraction"), [(7, 0.1), (20, 0.15), (31, 0.5), (5, 1.0)])
+def test_the_shortfall_is_the_mean_of_the_worst_of_every_window(panel_of, lookback, fraction):
+    close = 50.0 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.02, (80, 3)), axis=0))
+    panel = panel_of(close)
+
+    shortfall = rolling_expected_shortfall(panel, lookback, fraction, lookback)
+
+    worst = int(np.ceil(fraction * lookback))
+    log_returns = np.diff(np.log(close), axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(log_returns, lookback, axis=0)
+    expected = -np.sort(windows, axis=-1)[..., :worst].mean(axis=-1)
+    assert np.isnan(shortfall[:lookback]).all()
+    assert np.allclose(shortfall[lookback:], expected, rtol=1e-12)
+
+
+def test_a_standing_market_or_instrument_has_no_correlation(panel_of):
+    close = np.full((30, 3), 10.0)
+    close[:, 2] = 10.0 * np.exp(np.cumsum(np.random.default_rng(2).normal(0, 0.01, 30)))
+    close[15:, 2] = close[15, 2]
+
+    correlation = rolling_market_correlation(panel_of(close), 10, 5)
+
+    assert np.isnan(correlation[:, :2]).all()
+    # The window after the last move holds what rounding left of larger sums.
+    assert np.isnan(correlation[26:]).all()
+    assert correlation[14, 2] == pytest.approx(1.0)
+
+
+def test_the_equal_weighted_market_does_not_depend_on_the_order(panel_of, random_close):
+    close = random_close(3, 60, 40)
+    order = np.random.default_rng(4).permutation(40)
+
+    market = equal_weighted_returns(panel_of(close))
+
+    moved = equal_weighted_returns(panel_of(close[:, order]))
+    assert np.array_equal(market, moved, equal_nan=True)

@@ -18,9 +18,14 @@ KEYS = {
     "cost_commission_usd",
     "cost_spread_usd",
     "cost_impact_usd",
+    "cost_borrow_usd",
+    "cost_interest_usd",
     "cost_total_usd",
     "cost_drag_annual",
     "dividends_usd",
+    "interest_received_usd",
+    "exposure_long_mean",
+    "exposure_short_mean",
     "exposure_gross_mean",
     "exposure_net_mean",
     "cash_weight_mean",
@@ -99,6 +104,32 @@ def test_costs_income_and_exposures_by_hand(make_series):
     assert metrics["exposure_gross_mean"] == pytest.approx(0.8)
     assert metrics["exposure_net_mean"] == pytest.approx(0.8)
     assert metrics["cash_weight_mean"] == pytest.approx(0.2)
+
+
+def test_what_holding_costs_is_listed_by_kind_and_part_of_all_costs(make_series):
+    series, nights = make_series(100), np.full(100, 0.5)
+    costs = {**series.costs, "borrow_fees": nights, "interest_paid": 2.0 * nights}
+    flows = {"interest_received": 0.1 * nights, "delistings": nights}
+
+    metrics = compute_metrics(make_series(100, costs=costs, other_cash_flows=flows))
+
+    assert (metrics["cost_borrow_usd"], metrics["cost_interest_usd"]) == (50.0, 100.0)
+    assert metrics["interest_received_usd"] == pytest.approx(5.0)
+    assert metrics["cost_total_usd"] == 10.0 + 50.0 + 100.0
+    before = np.concatenate(([1000.0], series.equity[:-1]))
+    drag = (10.0 / 1000.0 + (1.5 / before).sum()) / 100 * 252
+    assert metrics["cost_drag_annual"] == pytest.approx(drag)
+
+
+def test_a_book_without_net_exposure_has_every_figure(make_series):
+    fifty = np.full(300, 0.5)
+    series = make_series(gross=2.0 * fifty, net=0.0 * fifty, cash=2.0 * fifty)
+
+    metrics = compute_metrics(series)
+
+    assert all(value is not None for value in metrics.values())
+    assert (metrics["exposure_long_mean"], metrics["exposure_short_mean"]) == (0.5, -0.5)
+    assert (metrics["exposure_gross_mean"], metrics["exposure_net_mean"]) == (1.0, 0.0)
 
 
 def test_the_comparison_begins_with_the_second_session(make_series):

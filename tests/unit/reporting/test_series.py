@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.errors import DataError
-from prometheus_nt.reporting.series import FillTable, simple_returns
+from prometheus_nt.reporting.series import COST_KINDS, FillTable, simple_returns
 
 
 def test_the_first_return_is_measured_from_the_starting_capital(make_series):
@@ -39,7 +39,7 @@ def test_an_array_of_the_wrong_shape_is_named(make_series, name):
     ("changes", "message"),
     [
         ({"costs": {"commission": np.zeros(4)}}, "costs: expected commission, spread, impact"),
-        ({"costs": {k: np.zeros(3) for k in ("commission", "spread", "impact")}}, "costs.commi"),
+        ({"costs": {kind: np.zeros(3) for kind in COST_KINDS}}, "costs.commi"),
         ({"other_cash_flows": {"interest": np.zeros(3)}}, "other_cash_flows.interest"),
         ({"sectors": ("Energy",)}, "sectors: expected 3 or none, found 1"),
         ({"starting_capital": 0.0}, "starting capital"),

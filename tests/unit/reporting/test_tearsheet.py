@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.reporting.metrics import compute_metrics
-from prometheus_nt.reporting.series import FillTable
+from prometheus_nt.reporting.series import COST_KINDS, FillTable
 from prometheus_nt.reporting.tables import METRIC_GROUPS
 from prometheus_nt.reporting.tearsheet import render_tearsheet
 
@@ -176,7 +176,7 @@ def test_a_run_that_never_traded_gives_reasons_instead_of_empty_charts(make_seri
             50,
             equity=np.full(50, 1000.0),
             fills=FillTable.empty(),
-            costs={kind: nothing for kind in ("commission", "spread", "impact")},
+            costs=dict.fromkeys(COST_KINDS, nothing),
             turnover=nothing,
             dividends=nothing,
             weights=np.zeros((50, 3)),
@@ -220,6 +220,31 @@ def test_short_positions_are_lines_and_long_ones_areas(make_series):
 
     assert all("stackgroup" in trace for trace in long_only.figures["positions"]["traces"])
     assert not any("stackgroup" in trace for trace in short.figures["positions"]["traces"])
+
+
+def test_every_cost_that_was_charged_is_a_line_of_its_own(make_series):
+    series = make_series()
+    nights = np.full(300, 0.5)
+    short = make_series(
+        costs={**series.costs, "borrow_fees": nights, "interest_paid": 2.0 * nights},
+        other_cash_flows={"interest_received": nights},
+    )
+
+    page = page_of(short)
+
+    lines = page.figures["costs"]["traces"]
+    assert [(line["name"], line["y"][-1]) for line in lines] == [
+        ("Commission", 2.0),
+        ("Spread", 3.0),
+        ("Impact", 5.0),
+        ("Borrow fees", 150.0),
+        ("Interest paid", 300.0),
+    ]
+    assert len(page_of(series).figures["costs"]["traces"]) == 3
+    assert "Borrow fees of short positions $150" in page.text
+    assert "Interest paid on borrowed cash $300" in page.text
+    income = page.figures["income"]["traces"]
+    assert [line["name"] for line in income] == ["Dividends", "Interest received"]
 
 
 def test_the_smaller_positions_are_added_up(make_series):

@@ -6,6 +6,8 @@ from pydantic import ValidationError
 from prometheus_nt.domain.calendar import MARKETS
 from prometheus_nt.domain.errors import ConfigError
 from strategies.catalog import CATALOG, SleeveParams, family
+from strategies.gate import GateParams
+from strategies.planner import PlannerParams
 from strategies.schedule import Rebalance
 
 
@@ -51,6 +53,8 @@ def test_every_family_is_complete(name):
     assert set(found.schedules.values()) <= set(get_args(Rebalance))
     for horizon, engines in found.engine_overrides.items():
         assert engines["assessment"]["horizon"] == horizon
+    planner, gate = PlannerParams(**found.planner_overrides), GateParams(**found.gate_overrides)
+    assert planner.max_gross <= gate.max_gross, "the gate would refuse a plan that is full"
 
 
 @pytest.mark.parametrize("name", CATALOG)

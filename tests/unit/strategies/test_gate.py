@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from prometheus_nt.domain.errors import GateRefusal
 from strategies.gate import Approved, GateParams, OrderGate
@@ -110,6 +111,61 @@ def test_a_long_only_gate_lets_a_short_be_covered_but_not_grown(book_of):
 
 def test_shorts_pass_a_gate_that_allows_them(book_of):
     _approve(book_of([10.0], shares=[100], cash=9_000.0), (0, -300))
+
+
+NEUTRAL = WIDE.model_copy(update={"min_net": -0.1, "max_net": 0.2})
+
+
+def test_net_may_reach_the_ends_of_its_band_but_not_a_share_more(book_of):
+    book = book_of([10.0, 10.0], cash=10_000.0)
+
+    _approve(book, (0, 500), (1, -300), params=NEUTRAL)
+    _approve(book, (0, 200), (1, -300), params=NEUTRAL)
+    above = _refusal(book, (0, 501), (1, -300), params=NEUTRAL)
+    below = _refusal(book, (0, 200), (1, -301), params=NEUTRAL)
+
+    assert (above.limit, below.limit) == ("max_net", "min_net")
+    assert above.detail == "2,010.00 USD on equity of 10,000.00 USD, limit 0.2 times equity"
+    assert below.detail == "-1,010.00 USD on equity of 10,000.00 USD, limit -0.1 times equity"
+
+
+def test_a_book_outside_its_net_band_may_come_nearer_but_not_go_further(book_of):
+    book = book_of([10.0, 10.0], shares=[600, 0], cash=4_000.0)
+
+    _approve(book, (0, 10), (1, -10), params=NEUTRAL)
+    _approve(book, (0, -100), (1, -100), params=NEUTRAL)
+    assert _refusal(book, (0, 11), (1, -10), params=NEUTRAL).limit == "max_net"
+
+
+def test_closing_orders_are_never_refused_for_their_net(book_of):
+    book = book_of([10.0, 10.0, 10.0], shares=[600, -600, 0], cash=10_000.0)
+
+    _approve(book, (1, 600), params=NEUTRAL)
+    _approve(book, (0, -600), params=NEUTRAL)
+    # What closes takes net to 0.6; what opens may not take it further.
+    assert _refusal(book, (1, 600), (2, 1), params=NEUTRAL).limit == "max_net"
+
+
+def test_an_order_on_its_way_counts_in_net(book_of):
+    book = book_of([10.0, 10.0], cash=10_000.0, working=[True, False], pending=[-300, 0])
+
+    _approve(book, (1, 500), params=NEUTRAL)
+    assert _refusal(book, (1, 501), params=NEUTRAL).limit == "max_net"
+
+
+@pytest.mark.parametrize("equity", [0.0, -1_000.0, NAN])
+def test_a_closing_order_needs_no_equity_to_pass_a_net_band(book_of, equity):
+    book = book_of([10.0, 10.0], shares=[100, -50], equity=equity)
+    params = NEUTRAL.model_copy(update={"max_gross": 1.0})
+
+    if not np.isnan(equity):
+        _approve(book, (1, 50), params=params)
+    assert _refusal(book, (1, -1), params=params).limit == "max_position_weight"
+
+
+def test_a_net_band_that_nothing_lies_in_is_refused():
+    with pytest.raises(ValidationError, match="min_net: must not exceed max_net"):
+        GateParams(min_net=0.1, max_net=0.0)
 
 
 @pytest.mark.parametrize("params", [GateParams(), WIDE])

@@ -361,14 +361,100 @@ def test_a_short_takes_room_like_a_long(book_of):
     assert plan.deferred.tolist() == [1, 2]
 
 
-def test_turning_to_a_smaller_short_grows_nothing_and_is_not_cut(book_of):
+def test_an_order_through_zero_closes_whole_and_opens_its_share_of_the_room(book_of):
     book = book_of([NAN, 10.0, 10.0], shares=[500, 300, 0], marks=[10.0] * 3, cash=2_000.0)
 
     plan = _plan([0.0, -0.2, 0.8], book)
 
-    # 500 stuck and 200 short leave 300 of the 800 wanted.
-    assert _orders(plan) == [(1, -500), (2, 300)]
-    assert plan.deferred.tolist() == [2]
+    # 500 are stuck and 300 close; the 500 that leaves are half of the 200 and 800 to be opened.
+    assert _orders(plan) == [(1, -400), (2, 400)]
+    assert plan.deferred.tolist() == [1, 2]
+
+
+def test_an_order_through_zero_still_closes_where_there_is_no_room(book_of):
+    book = book_of([NAN, 10.0], shares=[1_000, 100], marks=[10.0] * 2, equity=10_000.0)
+
+    plan = _plan([0.0, -0.5], book)
+
+    assert _orders(plan) == [(1, -100)]
+    assert (plan.held.tolist(), plan.deferred.tolist()) == ([0], [1])
+
+
+@pytest.mark.parametrize(
+    ("weight", "order"), [(-0.1, 200), (0.0, 300), (0.05, 350), (-0.4, -100), (-0.3, None)]
+)
+def test_a_short_is_covered_turned_and_grown_in_one_order(book_of, weight, order):
+    book = book_of([10.0], shares=[-300], cash=13_000.0)
+
+    assert _orders(_plan([weight], book)) == ([] if order is None else [(0, order)])
+
+
+def test_a_hundred_long_and_a_hundred_short_is_reached_below_its_buffer(book_of):
+    params = EXACT.model_copy(update={"max_gross": 2.0, "cash_buffer": 0.02})
+    book = book_of([10.0, 10.0], cash=100_000.0)
+
+    # 198 % of 100 000 in the proportion 1 : -1, so that net stays where the target has it.
+    assert _orders(_plan([1.0, -1.0], book, params)) == [(1, -9_900), (0, 9_900)]
+
+
+def test_a_hundred_and_thirty_long_and_thirty_short_is_reached(book_of):
+    params = EXACT.model_copy(update={"max_gross": 1.65, "cash_buffer": 0.05})
+    book = book_of([10.0, 10.0], cash=100_000.0)
+
+    assert _orders(_plan([1.3, -0.3], book, params)) == [(1, -3_000), (0, 13_000)]
+
+
+def test_a_book_over_its_gross_limit_closes_but_opens_nothing(book_of):
+    params = EXACT.model_copy(update={"max_gross": 2.0})
+    book = book_of([NAN, 10.0, 10.0], shares=[1_500, -900, 0], marks=[10.0] * 3, equity=10_000.0)
+
+    plan = _plan([1.5, -0.6, 0.4], book, params)
+
+    # A gross of 2.5 scaled to 2.0 leaves 480 short; with the 1 500 that are stuck, 20 are free.
+    assert _orders(plan) == [(1, 420), (2, 20)]
+    assert _orders(_plan([1.5, -0.7, 0.3], book, params)) == [(1, 340)]
+
+
+NEUTRAL = EXACT.model_copy(update={"max_gross": 2.0, "min_net": -0.1, "max_net": 0.1})
+
+
+def test_the_long_side_waits_for_a_short_side_that_the_market_cannot_absorb_yet(book_of):
+    params = NEUTRAL.model_copy(update={"max_participation": 0.1})
+    book = book_of([10.0, 10.0], cash=10_000.0, usual_value=[1e9, 20_000.0])
+
+    plan = _plan([0.9, -0.9], book, params)
+
+    # 200 of the 900 shares can be sold short; longs may then be 200 and a tenth of equity.
+    assert _orders(plan) == [(1, -200), (0, 300)]
+    assert plan.deferred.tolist() == [0, 1]
+
+
+def test_the_short_side_waits_for_a_long_side_without_a_price(book_of):
+    book = book_of([NAN, 10.0], marks=[10.0, 10.0], cash=10_000.0)
+
+    plan = _plan([0.9, -0.9], book, NEUTRAL)
+
+    assert _orders(plan) == [(1, -100)]
+    assert (plan.held.tolist(), plan.deferred.tolist()) == ([0], [1])
+
+
+def test_a_book_outside_its_net_band_comes_nearer_and_may_always_close(book_of):
+    halted = book_of([NAN, 10.0, 10.0], shares=[500, -400, 0], marks=[10.0] * 3, equity=10_000.0)
+
+    # Closing the short moves net from 0.1 to 0.5: it must be possible, and no long may be added.
+    assert _orders(_plan([0.5, 0.0, 0.3], halted, NEUTRAL)) == [(1, 400)]
+    # A larger short may take net from 0.1 down to -0.1, not to -0.3.
+    assert _orders(_plan([0.5, -0.8, 0.0], halted, NEUTRAL)) == [(1, -200)]
+
+
+def test_a_band_too_narrow_for_whole_lots_opens_nothing(book_of):
+    params = EXACT.model_copy(update={"max_gross": 2.0, "min_net": 0.0, "max_net": 0.0})
+    book = book_of([7.0, 11.3], cash=100.0)
+
+    plan = _plan([0.9, -0.9], book, params)
+
+    assert _orders(plan) == []
+    assert plan.deferred.tolist() == [0, 1]
 
 
 def test_names_that_wait_are_judged_with_the_rest_of_the_book(book_of):
@@ -397,6 +483,9 @@ def test_equity_that_sizes_nothing_has_no_plan(book_of, equity):
     [
         {"cash_buffer": -0.01},
         {"cash_buffer": 1.0},
+        {"max_gross": 0.0},
+        {"cash_buffer": 0.5, "max_gross": 0.5},
+        {"min_net": 0.2, "max_net": 0.1},
         {"no_trade_band": 1.0},
         {"min_notional_usd": -1.0},
         {"max_participation": 0.0},

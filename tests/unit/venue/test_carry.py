@@ -1,16 +1,47 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.venue.carry import Carry
+from prometheus_nt.venue.carry import Carry, FinancingParams
 
 NAN = np.nan
+FREE = FinancingParams(borrow_fee_annual=0.0, debit_rate_annual=0.0)
 
 
-def _carry(panel) -> Carry:
-    return Carry(panel, ShareUnits.of(panel))
+def _carry(panel, financing=FREE) -> Carry:
+    return Carry(panel, ShareUnits.of(panel), financing)
+
+
+def test_rates_are_for_all_the_nights_since_the_close_before(panel_of):
+    panel = panel_of([10.0] * 3)
+    rates = FinancingParams(
+        borrow_fee_annual=0.036, debit_rate_annual=0.072, credit_rate_annual=0.018
+    )
+    weekend = np.array(["2020-01-02", "2020-01-03", "2020-01-06"], dtype="datetime64[D]")
+
+    carry = _carry(replace(panel, sessions=weekend), rates)
+
+    one, three = carry.overnight(1), carry.overnight(2)
+    assert (three.as_of, three.session) == (date(2020, 1, 3), date(2020, 1, 6))
+    assert (one.nights, three.nights) == (1, 3)
+    assert (one.borrow_rate, one.debit_rate, one.credit_rate) == pytest.approx((1e-4, 2e-4, 5e-5))
+    assert (three.borrow_rate, three.debit_rate) == pytest.approx((3e-4, 6e-4))
+
+
+def test_a_year_may_have_365_days(panel_of):
+    rates = FinancingParams(borrow_fee_annual=0.0365, debit_rate_annual=0.0, day_count=365)
+
+    assert _carry(panel_of([10.0] * 2), rates).overnight(1).borrow_rate == pytest.approx(1e-4)
+
+
+def test_nothing_is_charged_before_the_first_row_or_without_a_rate(panel_of):
+    panel = panel_of([10.0] * 2)
+
+    assert _carry(panel, FinancingParams()).overnight(0) is None
+    assert _carry(panel).overnight(1) is None
 
 
 def test_a_dividend_is_paid_on_its_session_to_holders_of_the_close_before(panel_of):
@@ -46,7 +77,7 @@ def test_holders_receive_the_same_cash_in_either_share_unit(panel_of):
 
     venue_shares = 100 * units.factor[1, 0]
 
-    assert venue_shares * Carry(panel, units).at_open(1).dividend_per_share[0] == 100 * 0.5
+    assert venue_shares * Carry(panel, units, FREE).at_open(1).dividend_per_share[0] == 100 * 0.5
 
 
 def test_an_instrument_is_delisted_on_the_row_after_its_last_bar(panel_of):

@@ -9,11 +9,9 @@ import pytest
 
 from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import EnginesConfig
-from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.check import first_difference, look_ahead
-
-SESSIONS, NAMES = 420, 8
+from prometheus_nt.jobs.check.differences import first_difference
+from prometheus_nt.jobs.check.engines import ALL_SLEEVES, look_ahead
 
 QUICK = {
     "stability": {"lookback": 21, "min_observations": 10},
@@ -21,28 +19,6 @@ QUICK = {
     "universe": {"min_history_sessions": 30},
 }
 ENGINES = {"sleeve": EnginesConfig.model_validate(QUICK)}
-
-
-@pytest.fixture(scope="module")
-def panel():
-    rng = np.random.default_rng(5)
-    shape = (SESSIONS, NAMES)
-    close = 50.0 * np.exp(np.cumsum(rng.standard_normal(shape) * 0.015, axis=0))
-    open_ = close * np.exp(rng.standard_normal(shape) * 0.004)
-    return MarketPanel(
-        sessions=MarketCalendar.of("US_EQ").between(date(2010, 1, 4), date(2012, 12, 31))[
-            :SESSIONS
-        ],
-        instruments=tuple(f"N{number}.US" for number in range(NAMES)),
-        open=open_,
-        high=np.maximum(open_, close) * 1.01,
-        low=np.minimum(open_, close) * 0.99,
-        close=close,
-        volume=rng.uniform(1e5, 1e6, shape),
-        split=np.ones(shape),
-        dividend=np.zeros(shape),
-        fingerprint="check",
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +138,7 @@ def test_a_planted_leak_is_found_and_named(panel, leak):
     report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
 
     leak = report.leaks["planted"]
-    assert (leak.stage, leak.field) == ("planted", "values")
+    assert (leak.part, leak.field) == ("planted", "values")
     assert leak.as_of <= leak.cut
 
 
@@ -176,10 +152,40 @@ def test_an_honest_engine_is_not_accused(panel, engine):
     assert report.compared["honest"] > 0
 
 
-def test_every_row_of_the_day_is_honest(panel):
-    report = look_ahead(panel, ENGINES)["sleeve"]
+def test_an_array_that_leaks_on_one_session_of_the_year_is_found(panel):
+    def once_a_year(history):
+        values = history.close.copy()
+        values[30] = history.close[-1]
+        return values
 
-    assert report.leaks == {}
+    table = (Stage("planted", _rows(once_a_year), (MarketPanel,), Signal),)
+
+    reports = look_ahead(panel, ENGINES, stages=table)
+
+    (leak,) = reports[ALL_SLEEVES].leaks.values()
+    assert reports["sleeve"].leaks == {}
+    assert leak.field.endswith("once_a_year")
+    assert leak.as_of == panel.sessions[30].astype(object)
+
+
+def test_an_engine_seeded_by_the_fingerprint_of_all_data_is_caught(panel):
+    def seeded(history, _params):
+        seed = list(history.fingerprint.encode())
+        return Signal(history.as_of, np.random.default_rng(seed).random(3))
+
+    table = (Stage("seeded", seeded, (MarketPanel,), Signal),)
+
+    report = look_ahead(panel, ENGINES, stages=table)["sleeve"]
+
+    assert report.leaks["seeded"].field == "values"
+
+
+def test_every_row_of_the_day_is_honest(panel):
+    reports = look_ahead(panel, ENGINES)
+
+    report = reports["sleeve"]
+    assert report.leaks == reports[ALL_SLEEVES].leaks == {}
+    assert len(reports[ALL_SLEEVES].compared) > 3
     needed = {stage.name for stage in PIPELINE if not stage.skippable}
     assert needed <= {name for name, count in report.compared.items() if count > 0}
 
@@ -214,7 +220,7 @@ def test_a_leak_downstream_of_a_leak_is_found_in_both(panel):
         ((1, 2), (1, 2, 3), "length"),
         ({"a": (1.0, float("nan"))}, {"a": (1.0, float("nan"))}, None),
         (np.array([0.0]), np.array([-0.0]), None),
-        (np.array([1.0]), np.array([np.nextafter(1.0, 2.0)]), ""),
+        (np.array([1.0]), np.array([np.nextafter(1.0, 2.0)]), "record"),
     ],
 )
 def test_differences_are_found_to_the_last_bit(ours, theirs, field):

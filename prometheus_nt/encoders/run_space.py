@@ -1,0 +1,148 @@
+"""Backtest runs side by side: how they were configured, in what market, and how they came out.
+
+Every coordinate has a name and keeps it: settings are compared path by path, market figures and
+outcomes name by name. Ids, dates, seeds and names of data say nothing about likeness and are left
+out. Whoever searches without outcomes gets a space that has no block for them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prometheus_nt.domain.market import RegimeLabel
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.encoders.joint import Block, JointSpace, JointVectors, join
+from prometheus_nt.encoders.scaling import (
+    anchored,
+    one_hot,
+    robust_zscores,
+    typical_where_unknown,
+)
+from prometheus_nt.engines.regime import FEATURES
+
+SPACE = "META_CONFIG_ENV_V0"
+
+NOT_LIKENESS = frozenset(
+    {
+        "mode",
+        "sessions",
+        "instruments",
+        "data",
+        "seed",
+        "engines.universe.universe_id",
+        "engines.universe.exclude",
+        "engines.portfolio.book_id",
+        "execution.replay",
+        "sleeve.sleeve_id",
+        "sleeve.portfolio_id",
+    }
+)
+"""Settings, or sections of them, that name things or leave every result as it is."""
+
+ENVIRONMENT_FEATURES = (
+    *(f"share_{label.value.lower()}" for label in RegimeLabel),
+    *(f"mean_{feature}" for feature in FEATURES),
+    "universe_size",
+)
+OUTCOME_FEATURES = (
+    "annualised_sharpe",
+    "cagr",
+    "annualised_vol",
+    "max_drawdown",
+    "expected_shortfall_95",
+    "beta",
+    "turnover_annual",
+    "cost_drag_annual",
+)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is stored of a run.
+
+    config : the resolved configuration, nested.
+    environment : each of `ENVIRONMENT_FEATURES`; None or absent where it was not recorded.
+    outcome : figures of the run by name, those of `OUTCOME_FEATURES` among them.
+    """
+
+    run_id: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, float | None]
+    outcome: Mapping[str, float | None]
+
+
+def run_vectors(
+    runs: Sequence[RunFacts],
+    *,
+    with_outcome: bool = False,
+    config_weight: float = 1.0,
+    environment_weight: float = 1.0,
+    outcome_weight: float = 1.0,
+) -> JointVectors:
+    """Return the joint vectors of these runs, standardised by these runs alone."""
+    names, config = _config_block([dict(_leaves(run.config)) for run in runs])
+    blocks = [
+        Block("config", names, config_weight),
+        Block("environment", (*ENVIRONMENT_FEATURES, "anchor"), environment_weight),
+    ]
+    parts = {
+        "config": config,
+        "environment": _named([run.environment for run in runs], ENVIRONMENT_FEATURES),
+    }
+    if with_outcome:
+        blocks.append(Block("outcome", (*OUTCOME_FEATURES, "anchor"), outcome_weight))
+        parts["outcome"] = _named([run.outcome for run in runs], OUTCOME_FEATURES)
+    return join(JointSpace(SPACE, tuple(blocks)), tuple(run.run_id for run in runs), parts)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting that counts as (path, value), a list's members each by itself."""
+    if path in NOT_LIKENESS:
+        return
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _leaves(below, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple):
+        for place, below in enumerate(value):
+            yield from _leaves(below, f"{path}[{place}]")
+    else:
+        yield path, value
+
+
+def _config_block(configs: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], FloatArray]:
+    """Return names and values of the settings that differ among the runs, and an anchor.
+
+    Numbers are robust z-scores, with an indicator of whether the setting is set where that
+    differs; words and switches are one-hot.
+    """
+    names: list[str] = []
+    columns: list[FloatArray] = []
+    for path in sorted({path for config in configs for path in config}):
+        values = [config.get(path) for config in configs]
+        for name, column in _encoded(path, values):
+            if (column != column[0]).any():
+                names.append(name)
+                columns.append(column)
+    return (*names, "anchor"), anchored(np.array(columns).reshape(len(names), len(configs)).T)
+
+
+def _encoded(path: str, values: Sequence[Any]) -> Iterator[tuple[str, FloatArray]]:
+    if any(isinstance(value, str | bool) for value in values):
+        words = [str(value) for value in values]
+        categories = sorted(set(words))
+        encoded = one_hot(words, categories)
+        for place, category in enumerate(categories):
+            yield f"{path}={category}", encoded[:, place]
+        return
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    is_set = np.isfinite(numbers)
+    yield f"{path} is set", is_set.astype(np.float64)
+    yield path, np.where(is_set, robust_zscores(numbers[:, None])[:, 0], 0.0)
+
+
+def _named(rows: Sequence[Mapping[str, float | None]], names: Sequence[str]) -> FloatArray:
+    values = [[row.get(name) for name in names] for row in rows]
+    numbers = np.array(values, dtype=np.float64).reshape(len(rows), len(names))
+    return anchored(typical_where_unknown(robust_zscores(numbers)))

@@ -1,0 +1,65 @@
+"""From what shall be held long or short to what a solver is asked, and back.
+
+A solver sees streams of returns to hold, not negative weights: in long space the return of a short
+is its profit, and every weight is positive. The sign comes back with `from_long_space`.
+"""
+
+import numpy as np
+
+from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.engines.constraints import LinearLimit
+
+UNKNOWN_SECTOR = "UNKNOWN"
+
+
+def to_long_space(returns: FloatArray, directions: IntArray, cap: float = 1.0) -> FloatArray:
+    """Return the returns of holding each name in its direction, (T, K).
+
+    Of a long it is r; of a short `-min(r, cap)`, the profit of a short of constant notional that
+    is rebalanced every session, without borrow fees. At the default cap it cannot lose more than
+    everything in a session; that is a rule of the estimate, the loss of a real short is not capped.
+
+    Parameters
+    ----------
+    returns : (T, K) array of simple returns; NaN stays NaN
+    directions : (K,) array of +1 (long) and -1 (short)
+    """
+    streams: FloatArray = np.where(directions < 0, -np.minimum(returns, cap), returns)
+    return streams
+
+
+def from_long_space(weights: FloatArray, directions: IntArray) -> FloatArray:
+    """Return signed weights of the instruments, (K,), from weights of their streams."""
+    signed: FloatArray = weights * directions
+    return signed
+
+
+def sector_limits(sectors: tuple[str | None, ...], cap: float) -> tuple[LinearLimit, ...]:
+    """Return one limit for each sector; names of unknown sector count as one sector."""
+    labels = np.array([sector or UNKNOWN_SECTOR for sector in sectors])
+    return tuple(
+        LinearLimit(f"sector:{name}", (labels == name).astype(np.float64), cap)
+        for name in np.unique(labels).tolist()
+    )
+
+
+def fragility_limit(score: FloatArray, limit: float) -> LinearLimit:
+    """Return the limit on the sum of weight times fragility; an unknown score counts as 1."""
+    return LinearLimit("fragility", np.where(np.isfinite(score), score, 1.0), limit)
+
+
+def market_betas(returns: FloatArray, market: FloatArray) -> FloatArray:
+    """Return the slope of each column of (T, K) returns on the market's, (K,).
+
+    Over the sessions with both; NaN where the market does not vary on them, or there are fewer
+    than two.
+    """
+    both = np.isfinite(returns) & np.isfinite(market)[:, None]
+    count = np.maximum(both.sum(axis=0), 1)
+    own = np.where(both, returns, 0.0)
+    common = np.where(both, np.nan_to_num(market)[:, None], 0.0)
+    common_deviation = np.where(both, common - common.sum(axis=0) / count, 0.0)
+    own_deviation = np.where(both, own - own.sum(axis=0) / count, 0.0)
+    scatter = (common_deviation * common_deviation).sum(axis=0)
+    slope = (own_deviation * common_deviation).sum(axis=0) / np.where(scatter > 0.0, scatter, 1.0)
+    return np.where(scatter > 0.0, slope, np.nan)

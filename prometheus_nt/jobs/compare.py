@@ -1,0 +1,72 @@
+"""Several finished runs on one page, made from their files."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from persistence.artifacts import RunFolder
+from prometheus_nt.config import load_config
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.jobs.report import load_run_series
+from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.reporting.comparison import render_comparison
+
+COMPARISONS = "comparisons"
+YAML = (".yaml", ".yml")
+
+
+def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -> Path:
+    """Write the page and return where it is.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Run ids, their beginnings, or YAML files: the newest finished run of each of their sleeves.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two runs to compare.
+    StoreError
+        If a run is not known, did not finish, or its files are gone.
+    DataError
+        If the runs do not cover the same sessions.
+    """
+    rows = [row for name in names for row in _runs(stores, name)]
+    unique = list({row["run_id"]: row for row in rows}.values())
+    if len(unique) < 2:
+        raise ConfigError(f"compare: {len(unique)} run given; name at least two, or a node's file")
+    unfinished = [row["run_id"] for row in unique if row["status"] != "COMPLETED"]
+    if unfinished:
+        raise StoreError(f"not completed, so nothing to compare: {', '.join(unfinished)}")
+    folders = [RunFolder(stores.settings.runs_dir, row["run_id"]) for row in unique]
+    runs = [load_run_series(folder) for folder in folders]
+    notes = [folder.read_json("manifest.json")["notes"] for folder in folders]
+    title = ", ".join(dict.fromkeys(run.strategy_id for run in runs))
+    page = render_comparison(
+        runs, title, list(dict.fromkeys(note for each in notes for note in each))
+    )
+    if to is not None:
+        return _written(to, page)
+    folder = RunFolder(
+        stores.settings.home / COMPARISONS, "-".join(run.run_id[-6:] for run in runs)
+    )
+    return Path(folder.write_text("comparison.html", page, "html").path)
+
+
+def _runs(stores: Stores, name: str) -> Iterator[dict[str, Any]]:
+    if not name.endswith(YAML):
+        yield stores.runtime.find_run(name)
+        return
+    config = load_config([Path(name)])
+    for sleeve in config.sleeves:
+        yield stores.runtime.newest_run(sleeve.sleeve_id, config.config_hash(sleeve))
+
+
+def _written(to: Path, page: str) -> Path:
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(page, encoding="utf-8")
+    except OSError as refused:
+        raise StoreError(f"{to}: cannot be written: {refused}") from refused
+    return to

@@ -1,0 +1,185 @@
+"""Several runs on one page: what they earned and paid, in which regimes, and how alike they are."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.reporting.charts import DOLLARS, Chart, Figure, Unavailable
+from prometheus_nt.reporting.formats import Number, brief_percent, percent, ratio, usd, whole
+from prometheus_nt.reporting.metrics import Metrics, compute_metrics, regime_figures
+from prometheus_nt.reporting.overlap import book_overlap, require_same_sessions, return_correlation
+from prometheus_nt.reporting.sections import Section, render_sections
+from prometheus_nt.reporting.series import RunSeries
+from prometheus_nt.reporting.tables import Table, html_table
+
+HUES = 11
+NORMAL_95 = 1.959963984540054
+
+
+def render_comparison(runs: Sequence[RunSeries], title: str, notes: Sequence[str]) -> str:
+    """Return one self-contained HTML page.
+
+    Parameters
+    ----------
+    runs : sequence of RunSeries over the same sessions, in the order to be shown
+
+    Raises
+    ------
+    DataError
+        If the runs do not cover the same sessions.
+    """
+    require_same_sessions(runs)
+    figures = [compute_metrics(run) for run in runs]
+    sections = [
+        Section(
+            "sleeves",
+            "Sleeves",
+            "After all costs, risk-free rate 0. The interval is the Sharpe ratio's own 95% "
+            "interval, as if each sleeve had been the only one tried.",
+            (_sleeves(runs, figures),),
+        ),
+        Section("equity", "Equity", "After each close.", (_equity(runs),)),
+        Section(
+            "costs",
+            "Costs and cash flows",
+            "Whole run in dollars, and all of it as a share of equity a year; what is received is "
+            "positive in the columns of cash flows.",
+            (_costs(runs),),
+        ),
+        Section(
+            "regimes",
+            "By regime",
+            "Each session under the regime of the close before it, as it was known then.",
+            (_regimes(runs),),
+        ),
+        Section(
+            "books",
+            "Books in common",
+            "Mean share of two books that is the same name on the same side: 100% is the same "
+            "book, 0% one without a common name.",
+            (_matrix(runs, book_overlap(runs), brief_percent),),
+        ),
+        Section(
+            "correlation",
+            "Correlation of returns",
+            "Of session returns.",
+            (_matrix(runs, return_correlation(runs), ratio),),
+        ),
+    ]
+    return render_sections(
+        title=title,
+        banner=_banner(runs, title),
+        notes=notes,
+        sections=sections,
+        sessions=runs[0].sessions,
+    )
+
+
+def _banner(runs: Sequence[RunSeries], title: str) -> str:
+    sessions = runs[0].sessions
+    return (
+        '<header><div class="wide"><p class="eyebrow">Comparison of runs</p>'
+        f"<h1>{escape(title)}</h1>"
+        f'<p class="facts"><b>{sessions[0]}</b> to <b>{sessions[-1]}</b> · '
+        f"{whole(len(sessions))} sessions · {whole(len(runs))} sleeves</p></div></header>"
+    )
+
+
+def _sleeves(runs: Sequence[RunSeries], figures: Sequence[Metrics]) -> Table:
+    rows = [
+        (
+            escape(run.sleeve_id),
+            percent(found["cagr"]),
+            percent(found["annualised_vol"]),
+            ratio(found["annualised_sharpe"]),
+            _interval(found),
+            brief_percent(found["max_drawdown"]),
+            brief_percent(found["exposure_gross_mean"]),
+            brief_percent(found["exposure_net_mean"]),
+            brief_percent(found["turnover_annual"]),
+            percent(found["cost_drag_annual"]),
+            ratio(found["beta"]),
+            whole(found["num_fills"]),
+        )
+        for run, found in zip(runs, figures, strict=True)
+    ]
+    earned = ("Sleeve", "Annual growth", "Volatility", "Sharpe ratio", "95% interval")
+    risked = ("Deepest drawdown", "Gross, mean", "Net, mean", "Turnover, annual")
+    return html_table((*earned, *risked, "Costs a year", "Beta", "Fills"), rows)
+
+
+def _interval(figures: Metrics) -> str:
+    sharpe, error = figures["annualised_sharpe"], figures["sharpe_standard_error"]
+    if sharpe is None or error is None:
+        return ratio(None)
+    return f"{ratio(sharpe - NORMAL_95 * error)} to {ratio(sharpe + NORMAL_95 * error)}"
+
+
+def _equity(runs: Sequence[RunSeries]) -> Chart:
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": escape(run.sleeve_id),
+            "x": "$sessions",
+            "y": [round(value, 2) for value in run.equity.tolist()],
+            "line": {"color": f"--hue-{number % HUES}", "width": 1.5},
+        }
+        for number, run in enumerate(runs)
+    ]
+    positive = all(bool((run.equity > 0.0).all()) for run in runs)
+    label = "Line chart of the equity of every sleeve in dollars"
+    return Figure("equity", label, traces, {"yaxis": DOLLARS}, can_be_logarithmic=positive)
+
+
+def _costs(runs: Sequence[RunSeries]) -> Table:
+    costs = list(dict.fromkeys(kind for run in runs for kind in run.costs))
+    flows = list(dict.fromkeys(kind for run in runs for kind in run.other_cash_flows))
+    rows = []
+    for run in runs:
+        nothing = np.zeros(len(run))
+        paid = [usd(float(run.costs.get(kind, nothing).sum())) for kind in costs]
+        received = [usd(float(run.other_cash_flows.get(kind, nothing).sum())) for kind in flows]
+        drag = percent(compute_metrics(run)["cost_drag_annual"])
+        dividends = usd(float(run.dividends.sum()))
+        rows.append((escape(run.sleeve_id), *paid, drag, dividends, *received))
+    kinds = (*map(_named, costs), "All costs a year", "Dividends", *map(_named, flows))
+    return html_table(("Sleeve", *kinds), rows)
+
+
+def _regimes(runs: Sequence[RunSeries]) -> Table:
+    rows = [
+        (
+            escape(run.sleeve_id),
+            escape(each.label),
+            whole(each.sessions),
+            percent(each.mean_return),
+            percent(each.volatility),
+            ratio(each.sharpe),
+            brief_percent(each.turnover),
+            usd(each.costs_usd),
+        )
+        for run in runs
+        for each in regime_figures(run)
+    ]
+    if not rows:
+        return Unavailable("no run recorded a regime")
+    head = ("Sleeve", "Regime", "Sessions", "Mean return, annual", "Volatility, annual")
+    return html_table((*head, "Sharpe ratio", "Turnover, annual", "Costs"), rows)
+
+
+def _matrix(
+    runs: Sequence[RunSeries], values: FloatArray, written: Callable[[Number], str]
+) -> Table:
+    names = [run.sleeve_id for run in runs]
+    rows = [
+        (escape(name), *(written(value) for value in line))
+        for name, line in zip(names, values.tolist(), strict=True)
+    ]
+    return html_table(("Sleeve", *names), rows)
+
+
+def _named(kind: str) -> str:
+    return kind.replace("_", " ").capitalize()

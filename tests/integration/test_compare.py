@@ -1,0 +1,66 @@
+"""Several real runs on one page."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.sample import sample_ohlcv
+from persistence.historical import HistoricalStore
+from persistence.runtime import RuntimeStore
+from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.jobs.backtest import run_backtest
+from prometheus_nt.jobs.compare import compare_runs
+from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.stores import Stores
+
+pytestmark = pytest.mark.integration
+
+NODE = """
+sessions: {start: 2004-01-02, end: 2005-12-30}
+data: {dataset: sample_ohlcv}
+sleeves: [{horizon: 5}, {horizon: 63}]
+engines:
+  universe: {min_dollar_volume: 1000000}
+  portfolio: {max_names: 2, max_weight: 0.5}
+  risk: {max_abs_weight_per_name: 0.5}
+gate: {max_position_weight: 0.6}
+"""
+
+
+@pytest.fixture
+def stores(sqlite_database, tmp_path):
+    settings = Settings(tmp_path / "home", "unused", "unused")
+    ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
+    ingest(sample_ohlcv(), ready.historical)
+    return ready
+
+
+@pytest.fixture
+def node(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text(NODE)
+    return path
+
+
+def test_a_node_file_stands_for_the_newest_runs_of_its_sleeves(stores, node):
+    runs = run_backtest(load_config([node]), stores)
+
+    page = compare_runs(stores, [str(node)]).read_text(encoding="utf-8")
+
+    assert all(run.sleeve_id in page for run in runs)
+    assert "Books in common" in page
+    by_id = compare_runs(stores, [run.run_id for run in runs], node.with_suffix(".html"))
+    assert by_id.read_text(encoding="utf-8") == page
+
+
+def test_a_node_that_was_not_run_says_what_to_do(stores, node):
+    with pytest.raises(StoreError, match="US_CORE_LONG_EQ_H5: no finished run with"):
+        compare_runs(stores, [str(node)])
+
+
+def test_one_run_is_nothing_to_compare(stores, node):
+    first, _ = run_backtest(load_config([Path(node)]), stores)
+
+    with pytest.raises(ConfigError, match="1 run given; name at least two"):
+        compare_runs(stores, [first.run_id, first.run_id])

@@ -1,0 +1,122 @@
+"""The search for what is similar, from the command line and on the bundled real data."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from prometheus_nt.cli import main
+
+pytestmark = pytest.mark.integration
+
+DATASET = "sample_ohlcv"
+WINDOW = ["--start", "2004-01-02", "--end", "2005-06-30"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
+    """Return configurations that differ in how many names they hold: 3, 4 and 6."""
+    folder = tmp_path_factory.mktemp("nodes")
+    base = yaml.safe_load(Path("configs/us_core_long_eq_ohlcv.yaml").read_text())
+    paths = []
+    for names in (3, 4, 6):
+        engines = base["engines"] | {
+            "portfolio": base["engines"].get("portfolio", {}) | {"max_names": names}
+        }
+        path = folder / f"names_{names}.yaml"
+        path.write_text(yaml.safe_dump(base | {"engines": engines}))
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def prometheus(home, monkeypatch, capsys):
+    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
+    monkeypatch.setenv("PROMETHEUS_HOME", str(home))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    run("data", "ingest", "sample")
+    return run
+
+
+def test_profiles_and_regimes_answer_from_the_data_alone(prometheus):
+    code, shown, _ = prometheus(
+        *("similar", "profiles", "AAPL.US", "--dataset", DATASET),
+        *("--as-of", "2005-06-30", "--top", 2, "--json"),
+    )
+    profiles = json.loads(shown)
+    _, shown, _ = prometheus(
+        "similar", "regimes", "--dataset", DATASET, "--as-of", "2005-06-30", "--json"
+    )
+    regimes = json.loads(shown)
+
+    assert code == 0
+    assert len(profiles["neighbours"]) == 2
+    assert "AAPL.US" not in {item["instrument_id"] for item in profiles["neighbours"]}
+    assert profiles["schema_id"].startswith("PROFILE_CORE_V0-")
+    assert all(item["session"] < "2005-04-01" for item in regimes["neighbours"])
+    assert regimes["expected"]["market_return_21_sessions"]["count"] == 10
+
+
+def test_a_wrong_question_names_field_value_and_remedy(prometheus):
+    _, _, instrument = prometheus(
+        "similar", "profiles", "AAPL", "--dataset", DATASET, "--as-of", "2005-06-30"
+    )
+    _, _, session = prometheus("similar", "regimes", "--dataset", DATASET, "--as-of", "2005-07-04")
+    _, _, dataset = prometheus(
+        "similar", "regimes", "--dataset", "nowhere", "--as-of", "2005-07-01"
+    )
+    _, _, run = prometheus("similar", "runs", "NO_SUCH_RUN")
+
+    assert "instrument: 'AAPL' is not in dataset" in instrument
+    assert "did you mean 'AAPL.US'?" in instrument
+    assert "as_of: 2005-07-04 is not a session" in session
+    assert "the last one before is 2005-07-01" in session
+    assert "known datasets: sample_ohlcv" in dataset
+    assert "prometheus show runs" in run
+
+
+def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, variants):
+    _, shown, _ = prometheus("backtest", variants[0], *WINDOW, "--json")
+    (first,) = json.loads(shown)
+    alone, _, why = prometheus("similar", "runs", first["run_id"])
+    for path in variants[1:]:
+        prometheus("backtest", path, *WINDOW)
+
+    _, shown, _ = prometheus("similar", "runs", first["run_id"], "--json")
+    runs = json.loads(shown)
+    _, shown, _ = prometheus(
+        "similar", "portfolios", first["run_id"], "--as-of", "2005-06-30", "--json"
+    )
+    books = json.loads(shown)
+    early, _, too_early = prometheus(
+        "similar", "portfolios", first["run_id"], "--as-of", "2001-06-29"
+    )
+
+    assert (alone, early) == (1, 1)
+    assert "no other run" in why
+    assert "has no book decided" in too_early
+    assert len(runs["neighbours"]) == 2
+    assert "by_outcome" not in runs["neighbours"][0]
+    assert runs["neighbours"][0]["by_config"] > runs["neighbours"][1]["by_config"]
+    assert runs["neighbours"][0]["by_environment"] == pytest.approx(1.0, abs=0.01)
+    assert runs["expected"]["annualised_sharpe"]["count"] >= 1
+    similar = [item["run_id"] for item in books["neighbours"]]
+    assert len(similar) == 2 and first["run_id"] not in similar
+    assert all(0.0 < item["by_weights"] <= 1.0 for item in books["neighbours"])
+    assert books["query"]["decided_on"] <= "2005-06-30"
