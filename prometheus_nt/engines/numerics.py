@@ -643,7 +643,8 @@ def _counted(flags: BoolArray) -> IntArray:
 
 
 def _by_blocks(of: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
-    result = np.empty_like(arrays[0])
+    # Whatever the order of the input in memory: it decides how sums over the names are rounded.
+    result: FloatArray = np.empty(arrays[0].shape)
     for start in range(0, result.shape[1], BLOCK_COLUMNS):
         columns = slice(start, start + BLOCK_COLUMNS)
         result[:, columns] = of(*(np.ascontiguousarray(array[:, columns]) for array in arrays))
