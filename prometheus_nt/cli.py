@@ -174,13 +174,18 @@ def compare(
 @app.command()
 def show(
     what: Annotated[
-        str, typer.Argument(help="runs, orders, fills, positions, decisions or risk-actions")
+        str, typer.Argument(help="runs, orders, fills, positions, decisions, risk-actions, alpha")
     ],
     portfolio_id: Annotated[
-        str | None, typer.Option(help="A portfolio, a sleeve, or a strategy with all its sleeves.")
+        str | None,
+        typer.Option(
+            "--portfolio-id",
+            "--sleeve",
+            help="A portfolio, a sleeve, or a strategy with all its sleeves.",
+        ),
     ] = None,
     strategy_id: Annotated[str | None, typer.Option()] = None,
-    run_id: Annotated[str | None, typer.Option()] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", "--run")] = None,
     mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
     as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
@@ -189,7 +194,7 @@ def show(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what runs recorded, newest first.
+    """List what runs recorded, newest first; `alpha` is how well their scores ranked what came.
 
     Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
     """

@@ -1,6 +1,6 @@
 """What the engines know about each instrument after a close."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum, StrEnum
 
@@ -144,7 +144,11 @@ class InstrumentScores:
         Simple return expected over the horizon, in excess of the cross-section's mean.
     confidence : (N,) array in [0, 1]
     signal_label : (N,) int array of `SignalLabel`
-    alpha_components : mapping of component name to (N,) array of z-scores
+    alpha_components : mapping of family name to (N,) array of z-scores; NaN where unknown
+        With `fragility`, what the score was reduced by, as a z-score of the same kind.
+    family_weights : mapping of family name to its weight in the combination, sum 1
+    information_coefficient : float or None
+        Correlation of score and return behind `expected_return`; None if it has none.
     """
 
     as_of: date
@@ -155,6 +159,8 @@ class InstrumentScores:
     confidence: FloatArray
     signal_label: IntArray
     alpha_components: dict[str, FloatArray]
+    family_weights: dict[str, float] = field(default_factory=dict)
+    information_coefficient: float | None = None
 
 
 class RegimeLabel(StrEnum):

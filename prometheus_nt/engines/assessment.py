@@ -1,8 +1,9 @@
-"""How attractive each instrument is: a cross-sectional blend of a few known anomalies.
+"""How attractive each instrument is: families of anomalies, weighed by what they have deserved.
 
-Momentum over a year without its last month, reversal of that last month, and low volatility are
-turned into z-scores and averaged; fragility relative to the other instruments is subtracted. What
-is unknown stays unknown: an instrument without all of them has no score.
+1. `alphas.standardised` gives the z-scores of every family, free of sector and beta;
+2. `combination.combiner` gives their weights and the information coefficient to expect;
+3. `assess` combines them, subtracts fragility relative to the other instruments, and turns the
+   result into a score, an expected return and a label.
 """
 
 from math import sqrt
@@ -14,45 +15,34 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import InstrumentScores, StabilityVectors
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import cross_sectional_zscore, trailing_return
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.alphas import families_of, layout_of, standardised
+from prometheus_nt.engines.combination import CombinationParams, combiner
+from prometheus_nt.engines.numerics import NEGLIGIBLE
 
-COMPONENTS = ("momentum", "reversal", "low_volatility", "fragility")
+FRAGILITY = "fragility"
 
 
-class AssessmentParams(Params):
-    """Parameters of the assessment engine; horizon, lookbacks and skip in sessions.
+class AssessmentParams(CombinationParams):
+    """Parameters of the assessment engine.
 
     Attributes
     ----------
-    momentum_lookback, momentum_skip
-        Momentum is the total return from `momentum_lookback` to `momentum_skip` sessions ago.
     fragility_penalty_weight
         Points of combined z that one standard deviation of fragility costs.
-    information_coefficient
-        Correlation of score and return that the user is ready to claim.
+    min_coverage
+        Share of the prior weight that an instrument's known families must carry for a score.
     buy_z, strong_buy_z
         Combined z from which a signal is BUY or STRONG_BUY; SELL mirrors them.
     """
 
-    horizon: int = Field(21, ge=1)
-    momentum_lookback: int = Field(252, ge=2)
-    momentum_skip: int = Field(21, ge=0)
-    reversal_lookback: int = Field(21, ge=1)
-    momentum_weight: float = Field(0.5, ge=0)
-    reversal_weight: float = Field(0.2, ge=0)
-    low_volatility_weight: float = Field(0.3, ge=0)
     fragility_penalty_weight: float = Field(0.25, ge=0)
-    information_coefficient: float = Field(0.03, ge=0, le=1)
+    min_coverage: float = Field(0.5, gt=0, le=1)
     buy_z: float = Field(0.5, gt=0)
     strong_buy_z: float = Field(1.25, gt=0)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.momentum_skip >= self.momentum_lookback:
-            raise ValueError("momentum_skip: must be shorter than momentum_lookback")
-        if self.momentum_weight + self.reversal_weight + self.low_volatility_weight <= 0.0:
-            raise ValueError("momentum, reversal, low_volatility weight: one must be positive")
+    def _labels_in_order(self) -> Self:
         if self.strong_buy_z < self.buy_z:
             raise ValueError("strong_buy_z: must not be below buy_z")
         return self
@@ -63,66 +53,83 @@ def assess(
 ) -> InstrumentScores:
     """Return scores and expected returns over the next `horizon` sessions.
 
-    With z the blend of components, standardised over the cross-section, the score is tanh(z / 2)
-    and the expected return IC * sigma * sqrt(horizon) * z.
+    With z the combination of families and penalty, standardised over the cross-section, the score
+    is tanh(z / 2) and the expected return IC * sigma * sqrt(horizon) * z. IC is the claimed
+    information coefficient, moved towards the one that this very combination has had out of
+    sample (`combination.combiner`). A family unknown for an instrument says nothing about it.
 
     Raises
     ------
     InsufficientHistory
-        If the panel is shorter than the longest lookback.
+        If the panel is shorter than the longest lookback into prices.
 
     References
     ----------
     Grinold and Kahn (2000), "Active Portfolio Management": alpha = volatility * IC * score.
     """
-    needed = max(params.momentum_lookback, params.reversal_lookback) + 1
+    needed = params.longest_lookback + 1
     if len(panel) < needed:
         raise InsufficientHistory(panel.as_of, needed, len(panel))
-    components = _components(panel, stability, params)
-    z, confidence = _blend(components, params)
-    risk = stability.sigma * sqrt(params.horizon)
+    families, layout = families_of(panel, params), layout_of(panel)
+    components = standardised(panel, params, np.array([len(panel) - 1]))[0]
+    fitted: FloatArray = panel.derived(combiner, params)[-1]
+    weights, coefficient = fitted[:-1], float(fitted[-1])
+    known = np.isfinite(components)
+    coverage = _coverage(known, families.prior)
+    fragility = stability.overall_score.take(layout.order)
+    # Shares of weights are rounded; half of them is still half.
+    scored = (coverage >= params.min_coverage - NEGLIGIBLE) & np.isfinite(fragility)
+    fragility = _standardised(fragility, scored)
+    parts = weights[:, None] * np.where(known, components, 0.0)
+    combined, agreement = _blend(parts, params.fragility_penalty_weight * fragility)
+    confidence = np.where(scored, agreement * coverage, 0.0)
+    z = _standardised(combined, scored).take(layout.place)
+    named = np.concatenate((components, fragility[None])).take(layout.place, axis=-1)
     return InstrumentScores(
         as_of=panel.as_of,
         horizon=params.horizon,
         instruments=panel.instruments,
         score=np.tanh(0.5 * z),
-        expected_return=params.information_coefficient * risk * z,
-        confidence=confidence,
+        expected_return=coefficient * stability.sigma * sqrt(params.horizon) * z,
+        confidence=confidence.take(layout.place),
         signal_label=_labels(z, params),
-        alpha_components=dict(zip(COMPONENTS, components, strict=True)),
+        alpha_components=dict(zip((*families.names, FRAGILITY), named, strict=True)),
+        family_weights=dict(zip(families.names, weights.tolist(), strict=True)),
+        information_coefficient=coefficient,
     )
 
 
-def _components(
-    panel: MarketPanel, stability: StabilityVectors, params: AssessmentParams
-) -> FloatArray:
-    raw = np.array(
-        [
-            trailing_return(panel, params.momentum_lookback, params.momentum_skip),
-            -trailing_return(panel, params.reversal_lookback),
-            -stability.sigma,
-            stability.overall_score,
-        ]
-    )
-    # One cross-section for all components: an instrument missing from one is missing from each.
-    raw[:, ~np.isfinite(raw).all(axis=0)] = np.nan
-    return cross_sectional_zscore(raw)
+def _coverage(known: BoolArray, prior: FloatArray) -> FloatArray:
+    """Return which share of the prior weight is known of each instrument, (N,).
+
+    A family that is known of nobody, while it warms up for example, is held against nobody.
+    """
+    share = prior * known.any(axis=1)
+    total = float(share.sum())
+    if total == 0.0:
+        return np.zeros(known.shape[1])
+    # What is missing is added up, so that with nothing missing it is exactly 1.
+    covered: FloatArray = 1.0 - (share[:, None] * ~known).sum(axis=0) / total
+    return covered
 
 
-def _blend(components: FloatArray, params: AssessmentParams) -> tuple[FloatArray, FloatArray]:
-    """Return the combined z, and in [0, 1] how far the components agree on its sign."""
-    weights = np.array(
-        [params.momentum_weight, params.reversal_weight, params.low_volatility_weight, 0.0]
-    )
-    weights /= weights.sum()
-    weights[-1] = -params.fragility_penalty_weight
-    parts = weights[:, None] * components
-    combined = parts.sum(axis=0)
-    strength = np.abs(parts).sum(axis=0)
+def _blend(parts: FloatArray, penalty: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return parts less penalty, and in [0, 1] how far they agree on its sign, (N,) each."""
+    combined = parts.sum(axis=0) - penalty
+    strength = np.abs(parts).sum(axis=0) + np.abs(penalty)
     informed = strength > 0.0
     agreement = np.where(informed, np.abs(combined) / np.where(informed, strength, 1.0), 0.0)
-    # The parts are winsorised already; doing it again would only make ties at the top.
-    return cross_sectional_zscore(combined, tail_fraction=0.0), np.minimum(agreement, 1.0)
+    return combined, np.minimum(agreement, 1.0)
+
+
+def _standardised(x: FloatArray, known: BoolArray) -> FloatArray:
+    """Return z-scores of the known values in the layout's order, (N,); 0 if they do not vary."""
+    values = np.where(known, x, 0.0)
+    count = max(int(known.sum()), 1)
+    deviation = np.where(known, values - values.sum() / count, 0.0)
+    spread = sqrt(float((deviation * deviation).sum()) / count)
+    varies = spread > NEGLIGIBLE * max(-float(values.min()), float(values.max()))
+    return np.where(known, deviation / (spread if varies else np.inf), np.nan)
 
 
 def _labels(z: FloatArray, params: AssessmentParams) -> IntArray:

@@ -160,6 +160,66 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     return _by_blocks(mean_traded, panel.close, panel.volume)
 
 
+def rolling_beta(panel: MarketPanel, lookback: int) -> FloatArray:
+    """Return the slope of total returns on `market_returns`, (T, N).
+
+    Over `lookback` sessions. NaN where fewer than a quarter of them (or 3) are known, or the
+    market did not move.
+    """
+    market = panel.derived(market_returns)[:, None]
+    floor = max(lookback / 4.0, 3.0)
+
+    def slope(returns: FloatArray) -> FloatArray:
+        known = np.isfinite(returns) & np.isfinite(market)
+        x, y = np.where(known, market, 0.0), np.where(known, returns, 0.0)
+        count = _rolling_sum(known.astype(np.float64), lookback)
+        of_x, squares = _rolling_sum(x, lookback), _rolling_sum(x * x, lookback)
+        mean = of_x / np.maximum(count, 1.0)
+        scatter = squares - mean * of_x
+        covariance = _rolling_sum(x * y, lookback) - mean * _rolling_sum(y, lookback)
+        usable = (count >= floor) & (scatter > NEGLIGIBLE * np.cumsum(x * x, axis=0))
+        return np.where(usable, covariance / np.where(usable, scatter, 1.0), np.nan)
+
+    return _by_blocks(slope, panel.derived(total_returns))
+
+
+def residual_momentum(
+    panel: MarketPanel, beta_lookback: int, lookback: int, skip: int
+) -> FloatArray:
+    """Return the mean over the standard deviation of what the market does not explain, (T, N).
+
+    From `lookback` to `skip` sessions ago. What is left of a session's return is measured with
+    the beta of the session before. NaN where fewer than half of the sessions are known, or the
+    market explains all.
+
+    References
+    ----------
+    Blitz, Huij and Martens (2011), "Residual Momentum".
+    """
+    market = panel.derived(market_returns)[1:, None]
+    window = lookback - skip
+
+    def standardised(returns: FloatArray, beta: FloatArray) -> FloatArray:
+        left = np.zeros_like(returns)
+        left[1:] = returns[1:] - beta[:-1] * market
+        known = np.isfinite(left)
+        known[:1] = False
+        left[~known] = 0.0
+        count = _rolling_sum(known.astype(np.float64), window)
+        divisor, total = np.maximum(count, 2.0), _rolling_sum(left, window)
+        scatter = _rolling_sum(left * left, window) - total * total / divisor
+        # Below a thousandth of a basis point a residual is what rounding leaves.
+        usable = (2.0 * count >= window) & (count >= 2.0) & (scatter > 1e-14 * divisor)
+        deviation = np.sqrt(np.where(usable, scatter, 1.0) / (divisor - 1.0))
+        result = np.full_like(returns, np.nan)
+        score = np.where(usable, total / divisor / deviation, np.nan)
+        result[skip:] = score[: max(len(score) - skip, 0)]
+        return result
+
+    beta = panel.derived(rolling_beta, beta_lookback)
+    return _by_blocks(standardised, panel.derived(total_returns), beta)
+
+
 def rolling_mean(x: FloatArray, lookback: int, min_observations: int) -> FloatArray:
     """Return the mean of the known values of `lookback` rows, (T, ...).
 
@@ -610,7 +670,8 @@ def _counted(flags: BoolArray) -> IntArray:
 
 
 def _by_blocks(of: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
-    result = np.empty_like(arrays[0])
+    # Whatever the order of the input in memory: it decides how sums over the names are rounded.
+    result: FloatArray = np.empty(arrays[0].shape)
     for start in range(0, result.shape[1], BLOCK_COLUMNS):
         columns = slice(start, start + BLOCK_COLUMNS)
         result[:, columns] = of(*(np.ascontiguousarray(array[:, columns]) for array in arrays))

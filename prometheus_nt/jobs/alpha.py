@@ -1,17 +1,25 @@
 """Measure how well each alpha family of a sleeve ranked the returns that followed.
 
 A score of session t is compared with returns from the close of t + 1 on: what was decided at a
-close could not be bought before the next session. Two controls keep the measurement honest: a
-random score, which must show nothing, and the reversed combined score, which must show the
-opposite. The families have no fitted parameter, so every session is out of their sample; what
-nobody can count here is how many other families were tried before these.
+close could not be bought before the next session. `measure_alpha` does so on every session of a
+node; `stored_alpha` summarises what `jobs.outcomes` found on the days of a run's decisions.
+
+Two controls keep the measurement honest: a random score, which must show nothing, and the
+reversed combined score, which must show the opposite. Families have no fitted parameter, and the
+combination learns from outcomes that were known at the time, so every session is out of sample;
+what nobody can count here is how many other families were tried before these.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 
+from persistence.evaluation import evaluations, newest_runs
+from persistence.runtime import Filters
 from prometheus_nt.config import EnginesConfig, NodeConfig
 from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
@@ -27,6 +35,13 @@ Progress = Callable[[int, int, str], None]
 
 HORIZONS = (1, 5, 21, 63)
 """Sessions over which a score's decay is followed."""
+
+MIN_DECISIONS = 24
+"""Decisions below which their coefficients are listed without an interval."""
+
+FIGURES = ("mean", "low", "high", "t_statistic", "positive_share")
+STORED = ("sleeve", "run_id", "family", "horizon", "decisions", *FIGURES, "turnover")
+"""Columns of `stored_alpha`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,53 @@ def measure_alpha(
         if progress is not None:
             progress(done, len(config.sleeves), sleeve.sleeve_id)
     return found
+
+
+def stored_alpha(stores: Stores, filters: Filters) -> list[tuple[Any, ...]]:
+    """Return the stored quality of each family and horizon, a row of `STORED` each.
+
+    Of the run asked for, else of the newest completed run of each sleeve. Turnover is from one
+    decision to the next.
+
+    Raises
+    ------
+    DataError
+        If not one of the runs has evaluated scores.
+    """
+    runs = newest_runs(stores.runtime, filters)
+    found: list[tuple[Any, ...]] = []
+    for run in runs:
+        rows = evaluations(stores.runtime.database, run["run_id"])
+        found.extend((run["sleeve_id"], run["run_id"], *figures) for figures in _summaries(rows))
+    if not found:
+        names = ", ".join(run["run_id"] for run in runs) or "no completed run"
+        raise DataError(
+            f"show alpha: {names}: no scores were stored and followed; run "
+            "`prometheus backtest CONFIG --force --set persistence.engine_rows=rebalance`"
+        )
+    return found
+
+
+def _summaries(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    """Yield family, horizon and figures of evaluated decisions, oldest first."""
+    by_key: dict[tuple[str, int], list[float | None]] = defaultdict(list)
+    turnover: dict[tuple[str, int], list[float]] = defaultdict(list)
+    spacing: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        found, horizon = row["metadata"], row["horizon_days"]
+        if found["sessions_since"] is not None:
+            spacing[horizon].append(found["sessions_since"])
+        for family, coefficient in found["ic"].items():
+            by_key[family, horizon].append(coefficient)
+            new = found["turnover"].get(family)
+            turnover[family, horizon] += [] if new is None else [new]
+    for (family, horizon), coefficients in sorted(by_key.items()):
+        apart = max(int(median(spacing[horizon] or [1])), 1)
+        known = np.array(coefficients, dtype=np.float64)
+        ic = summarise_ic(known, overlap=(horizon - 1) // apart, least=MIN_DECISIONS)
+        new_share = fmean(turnover[family, horizon]) if turnover[family, horizon] else None
+        figures = (getattr(ic, figure) for figure in FIGURES)
+        yield family, horizon, ic.sessions, *figures, new_share
 
 
 def _scores(

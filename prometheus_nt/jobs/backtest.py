@@ -35,6 +35,7 @@ from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
+from prometheus_nt.jobs.outcomes import record_outcomes
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
@@ -211,6 +212,7 @@ def _run_sleeve(
     finally:
         if not completed:
             stores.runtime.end_run(identity.run_id, "FAILED")
+    record_outcomes(stores, identity.run_id, market.panel)
     return _summary(stores, identity.run_id, cached=False)
 
 

@@ -3,11 +3,16 @@
 from collections import defaultdict
 from typing import Any
 
-from persistence.runtime import Filters
+from persistence.runtime import LISTINGS, Filters
 from prometheus_nt.config import Settings
+from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.stores import open_stores
 
 __all__ = ["Filters", "listing"]
+
+ALPHA = "alpha"
+KNOWN = (*LISTINGS, ALPHA)
 
 FIGURES = ("cumulative_return", "annualised_sharpe", "max_drawdown")
 
@@ -26,10 +31,16 @@ def listing(
     ------
     ConfigError
         If there is no such listing.
+    DataError
+        With `alpha`: if no run has stored scores.
     StoreError
         If the database is missing or not up to date.
     """
+    if what not in KNOWN:
+        raise ConfigError(f"show: unknown listing {what!r}; known: {', '.join(KNOWN)}")
     with open_stores(settings) as stores:
+        if what == ALPHA:
+            return STORED, stored_alpha(stores, filters)
         columns, rows = stores.runtime.listing(what, filters)
         if what == "runs":
             return _with_figures(columns, rows)

@@ -55,15 +55,17 @@ def rank_ic(scores: FloatArray, outcomes: FloatArray) -> FloatArray:
     return np.where(known, product / np.where(known, scale, 1.0), np.nan)
 
 
-def summarise_ic(coefficients: FloatArray, overlap: int) -> ICSummary:
+def summarise_ic(coefficients: FloatArray, overlap: int, least: int = MIN_SESSIONS) -> ICSummary:
     """Return the mean coefficient and what is known of its error.
 
     Parameters
     ----------
     coefficients : (T,) array, NaN where there is none
     overlap : int
-        Sessions over which consecutive outcomes overlap: their coefficients are correlated, and
+        Later coefficients whose outcomes overlap with one's own: they are correlated with it, and
         treating them as independent would shrink the interval several times.
+    least : int
+        Coefficients below which there is no summary.
 
     References
     ----------
@@ -72,7 +74,7 @@ def summarise_ic(coefficients: FloatArray, overlap: int) -> ICSummary:
     """
     known = coefficients[np.isfinite(coefficients)]
     count = len(known)
-    if count < max(MIN_SESSIONS, 3 * overlap):
+    if count < max(least, 3 * overlap):
         return ICSummary(count, None, None, None, None, None)
     mean = float(known.mean())
     error = sqrt(_long_run_variance(known - mean, overlap) / count)

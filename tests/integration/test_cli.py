@@ -143,6 +143,15 @@ def test_an_unknown_listing_names_those_that_exist(prometheus):
     assert "known: runs, orders, fills, positions, decisions, risk-actions" in errors
 
 
+def test_alpha_before_any_run_says_what_to_run(prometheus):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("show", "alpha", "--sleeve", "US_CORE_LONG_EQ_H21")
+
+    assert code == 1
+    assert "no completed run" in errors and "prometheus backtest CONFIG" in errors
+
+
 def test_the_resolved_configuration_shows_what_each_horizon_implies(prometheus):
     _, shown, _ = prometheus("config", "show", "configs/us_core_long_eq.yaml", "--json")
 

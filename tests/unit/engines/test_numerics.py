@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.engines.numerics import (
     bar_counts,
     cross_sectional_zscore,
@@ -275,3 +278,12 @@ def test_the_equal_weighted_market_does_not_depend_on_the_order(panel_of, random
 
     moved = equal_weighted_returns(panel_of(close[:, order]))
     assert np.array_equal(market, moved, equal_nan=True)
+
+
+def test_how_a_panel_lies_in_memory_changes_no_sum_over_its_names(panel_of, random_close):
+    panel = panel_of(random_close(9, 60, 300))
+    by_column = {name: np.asfortranarray(getattr(panel, name)) for name in PANEL_FIELDS}
+
+    same = equal_weighted_returns(replace(panel, _wall=None, **by_column))
+
+    assert np.array_equal(same, equal_weighted_returns(panel), equal_nan=True)

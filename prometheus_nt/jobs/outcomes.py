@@ -1,0 +1,149 @@
+"""What became of a run's decisions: how well the scores of the day ranked the returns after it.
+
+For each decision with stored scores, and each horizon whose sessions are all in the dataset:
+
+1. outcomes are total returns from the close of the session after the decision, when its orders
+   had been filled, to `horizon` sessions later; the outcome is known from that close on;
+2. `_evaluation` correlates the ranks of every family with them, and adds what the target
+   portfolio earned if held unchanged and without costs;
+3. the result is written into the metadata of the decision's outcome. Writing it again changes
+   nothing, and what the sleeve's own book earned, costs included, stays beside it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from persistence.evaluation import (
+    score_days,
+    sleeve_decisions,
+    target_weights,
+    write_evaluations,
+)
+from persistence.rows import Row
+from persistence.run_rows import OUTCOME_HORIZONS
+from prometheus_nt.domain.errors import DataError
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.engines.numerics import total_return_index
+from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.reporting.alpha import rank_ic
+
+COMBINED = "combined"
+
+
+def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = None) -> int:
+    """Evaluate the decisions of a completed run as far as the data reach; return the rows written.
+
+    Parameters
+    ----------
+    panel : MarketPanel or None
+        The panel of the run's dataset, if the caller holds it.
+
+    Raises
+    ------
+    DataError
+        If the run has not been completed.
+    """
+    run = stores.runtime.find_run(run_id)
+    if run["status"] != "COMPLETED":
+        raise DataError(f"{run_id}: {run['status']}; only a completed run has outcomes")
+    panel = panel_of(stores, run["dataset_id"]) if panel is None else panel
+    database = stores.runtime.database
+    decisions = sleeve_decisions(database, run_id)
+    targets = target_weights(database, run_id)
+    rows: list[Row] = []
+    before: _Day | None = None
+    for as_of, stored in score_days(database, run_id):
+        if as_of not in decisions:
+            continue
+        day = _day(panel, as_of, stored)
+        for horizon, known_at, found in _evaluated(panel, day, before, targets.get(as_of)):
+            rows.append((decisions[as_of], horizon, run_id, known_at, found))
+        before = day
+    return write_evaluations(database, rows) if rows else 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Day:
+    """The scores stored on one session: its row, the families, and their (F, N) values."""
+
+    row: int
+    families: tuple[str, ...]
+    values: FloatArray
+
+
+def _day(panel: MarketPanel, as_of: date, stored: list[Row]) -> _Day:
+    columns = {name: column for column, name in enumerate(panel.instruments)}
+    families = (*sorted(stored[0][2] or {}), COMBINED)
+    values = np.full((len(families), len(columns)), np.nan)
+    for instrument, score, components in stored:
+        parts = (components or {}) | {COMBINED: score}
+        known = [parts.get(family) for family in families]
+        if instrument in columns:
+            values[:, columns[instrument]] = [np.nan if part is None else part for part in known]
+    row = int(np.searchsorted(panel.sessions, np.datetime64(as_of, "D")))
+    return _Day(row, families, values)
+
+
+def _evaluated(
+    panel: MarketPanel, day: _Day, before: _Day | None, target: Mapping[str, float] | None
+) -> Iterator[tuple[int, date, dict[str, Any]]]:
+    """Yield horizon, first session on which it is known, and the evaluation, where complete."""
+    index = panel.derived(total_return_index)
+    first = day.row + 1
+    for horizon in OUTCOME_HORIZONS:
+        if first + horizon >= len(panel):
+            return
+        returns: FloatArray = index[first + horizon] / index[first] - 1.0
+        known_at = panel.sessions[first + horizon].astype(object)
+        yield horizon, known_at, _evaluation(panel, day, before, target, returns)
+
+
+def _evaluation(
+    panel: MarketPanel,
+    day: _Day,
+    before: _Day | None,
+    target: Mapping[str, float] | None,
+    returns: FloatArray,
+) -> dict[str, Any]:
+    coefficients = rank_ic(day.values, np.broadcast_to(returns, day.values.shape))
+    names = np.isfinite(day.values[-1]) & np.isfinite(returns)
+    return {
+        "ic": _named(day.families, coefficients),
+        "names": int(names.sum()),
+        "target_return": _earned(panel, target, returns),
+        "turnover": _turnover(day, before),
+        "sessions_since": None if before is None else day.row - before.row,
+    }
+
+
+def _turnover(day: _Day, before: _Day | None) -> dict[str, float | None]:
+    """Return how much of each family's ranking is new since the decision before."""
+    if before is None or before.families != day.families:
+        return dict.fromkeys(day.families)
+    return _named(day.families, 1.0 - rank_ic(before.values, day.values))
+
+
+def _earned(
+    panel: MarketPanel, target: Mapping[str, float] | None, returns: FloatArray
+) -> float | None:
+    """Return what the weights earned, cash at nothing; None if a return of theirs is unknown."""
+    if target is None or not set(target) <= set(panel.instruments):
+        return None
+    columns = [panel.instruments.index(name) for name in sorted(target)]
+    weights = np.array([target[name] for name in sorted(target)])
+    earned = float((weights * returns[columns]).sum())
+    return earned if np.isfinite(earned) else None
+
+
+def _named(families: tuple[str, ...], values: FloatArray) -> dict[str, float | None]:
+    known = np.isfinite(values)
+    return {
+        family: float(value) if is_known else None
+        for family, value, is_known in zip(families, values, known, strict=True)
+    }
