@@ -22,6 +22,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics import (
     NEGLIGIBLE,
+    beta_floor,
     residual_momentum,
     rolling_beta,
     rolling_volatility_per_session,
@@ -192,7 +193,9 @@ def standardised(panel: MarketPanel, params: AlphaParams, rows: IntArray) -> Flo
     layout = layout_of(panel)
     measured = [measure(panel, params, rows) for measure in families_of(panel, params).measures]
     raw = np.stack(measured, axis=1).take(layout.order, axis=-1)
-    beta = panel.derived(rolling_beta, params.beta_lookback)[rows].take(layout.order, axis=-1)
+    beta = panel.derived(rolling_beta, params.beta_lookback, beta_floor(params.beta_lookback))[
+        rows
+    ].take(layout.order, axis=-1)
     return _neutral(raw, beta[:, None], layout, params.min_sector_names)
 
 

@@ -118,16 +118,16 @@ def rolling_volatility_per_session(
 
 
 def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
-    """Return the slope of each instrument's returns on the equal-weighted market's, (T, N).
+    """Return the slope of each instrument's returns on `market_returns`, (T, N).
 
     Over the sessions of the lookback on which the instrument has a return; NaN where fewer than
     `min_observations` (at least 2) of them are known, or the market did not move on them.
     """
-    market = panel.derived(equal_weighted_returns)[:, None]
+    market = panel.derived(market_returns)[:, None]
     floor = max(min_observations, 2)
 
     def slope(returns: FloatArray) -> FloatArray:
-        known = np.isfinite(returns)
+        known = np.isfinite(returns) & np.isfinite(market)
         own, common = np.where(known, returns, 0.0), np.where(known, market, 0.0)
         count = _rolling_sum(known.astype(np.float64), lookback)
         divisor = np.maximum(count, 2.0)
@@ -144,6 +144,11 @@ def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> Fl
     return _by_blocks(slope, panel.derived(total_returns))
 
 
+def beta_floor(lookback: int) -> int:
+    """Return how many returns a beta over `lookback` sessions needs: a quarter of them."""
+    return max(lookback // 4, 3)
+
+
 def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     """Return the mean of close times volume, as traded, over `lookback` sessions, (T, N).
 
@@ -158,29 +163,6 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
         return np.where(2.0 * count >= lookback, mean, np.nan)
 
     return _by_blocks(mean_traded, panel.close, panel.volume)
-
-
-def rolling_beta(panel: MarketPanel, lookback: int) -> FloatArray:
-    """Return the slope of total returns on `market_returns`, (T, N).
-
-    Over `lookback` sessions. NaN where fewer than a quarter of them (or 3) are known, or the
-    market did not move.
-    """
-    market = panel.derived(market_returns)[:, None]
-    floor = max(lookback / 4.0, 3.0)
-
-    def slope(returns: FloatArray) -> FloatArray:
-        known = np.isfinite(returns) & np.isfinite(market)
-        x, y = np.where(known, market, 0.0), np.where(known, returns, 0.0)
-        count = _rolling_sum(known.astype(np.float64), lookback)
-        of_x, squares = _rolling_sum(x, lookback), _rolling_sum(x * x, lookback)
-        mean = of_x / np.maximum(count, 1.0)
-        scatter = squares - mean * of_x
-        covariance = _rolling_sum(x * y, lookback) - mean * _rolling_sum(y, lookback)
-        usable = (count >= floor) & (scatter > NEGLIGIBLE * np.cumsum(x * x, axis=0))
-        return np.where(usable, covariance / np.where(usable, scatter, 1.0), np.nan)
-
-    return _by_blocks(slope, panel.derived(total_returns))
 
 
 def residual_momentum(
@@ -216,7 +198,7 @@ def residual_momentum(
         result[skip:] = score[: max(len(score) - skip, 0)]
         return result
 
-    beta = panel.derived(rolling_beta, beta_lookback)
+    beta = panel.derived(rolling_beta, beta_lookback, beta_floor(beta_lookback))
     return _by_blocks(standardised, panel.derived(total_returns), beta)
 
 

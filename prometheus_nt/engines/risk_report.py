@@ -60,7 +60,7 @@ class ReportParams(Params):
     """
 
     risk_lookback: int = Field(252, ge=2)
-    min_risk_sessions: int = Field(60, ge=2)
+    min_risk_sessions: int = Field(63, ge=2)
     liquidation_participation: float = Field(0.10, gt=0, le=1)
     liquidity_lookback: int = Field(21, ge=1)
     bootstrap_paths: int = Field(500, ge=100)

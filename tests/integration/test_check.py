@@ -27,7 +27,7 @@ def test_every_order_and_fill_of_a_sleeve_is_honest(market, configured):
     for sleeve in config.sleeves:
         compared = reports[sleeve.sleeve_id].compared
         assert compared["books"] == 40 + 63 + 63  # the first cut has no more sessions before it
-        assert compared["orders"] > compared["fills"] > 20
+        assert compared["orders"] >= compared["fills"] > 20
 
 
 def test_a_sleeve_that_sizes_orders_by_later_volume_is_caught(market, configured, monkeypatch):

@@ -62,7 +62,7 @@ def test_each_price_family_is_what_its_name_says(panel_of):
 def test_beta_is_the_slope_on_the_mean_return_of_the_known_names(panel_of, random_close):
     panel = panel_of(random_close(5, 90, 6))
 
-    beta = rolling_beta(panel, 20)
+    beta = rolling_beta(panel, 20, 5)
 
     close = panel.close.copy()
     for row in range(1, 90):
@@ -93,7 +93,7 @@ def test_residual_momentum_is_the_mean_over_the_deviation_of_what_beta_leaves(pa
 
     returns = close[1:] / close[:-1] - 1.0
     market = returns.mean(axis=1)
-    beta = rolling_beta(panel, 30)
+    beta = rolling_beta(panel, 30, 7)
     left = returns - beta[:-1] * market[:, None]
     window = left[119 - 1 - 39 : 119 - 5]
     assert len(window) == 35
@@ -103,14 +103,14 @@ def test_residual_momentum_is_the_mean_over_the_deviation_of_what_beta_leaves(pa
 def test_a_lone_instrument_has_no_market_to_move_with(panel_of, random_close):
     panel = panel_of(random_close(2, 120, 2)[:, :1])
 
-    assert np.isnan(rolling_beta(panel, 30)).all()
+    assert np.isnan(rolling_beta(panel, 30, 7)).all()
     assert np.isnan(residual_momentum(panel, 30, 40, 5)).all()
 
 
 def test_families_are_free_of_beta_and_of_sectors(market):
     z = _in_layout(market, LONGER, 149)
 
-    beta = rolling_beta(market, 60)[149]
+    beta = rolling_beta(market, 60, 15)[149]
     sectors = np.array([sector or "" for sector in market.sectors])
     for values in z:
         known = np.isfinite(values)
@@ -132,7 +132,7 @@ def test_what_is_left_is_the_residual_of_a_regression_on_beta_and_sectors(market
     raw = np.clip(raw, ordered[int(0.025 * len(raw))], ordered[-1 - int(0.025 * len(raw))])
     sectors = np.array([sector or "" for sector in market.sectors])[known]
     dummies = [(sectors == sector).astype(float) for sector in sorted(set(sectors))]
-    design = np.column_stack([rolling_beta(market, 60)[149][known], *dummies])
+    design = np.column_stack([rolling_beta(market, 60, 15)[149][known], *dummies])
     left = raw - design @ np.linalg.lstsq(design, raw, rcond=None)[0]
     assert np.allclose(z[3][known], left / left.std(), atol=1e-9)
 

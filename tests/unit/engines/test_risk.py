@@ -145,7 +145,7 @@ def test_what_cannot_be_known_is_none(panel_of, book_of, weights):
 
 
 def test_a_market_that_does_not_move_has_no_beta(panel_of, book_of):
-    panel = panel_of(np.full((61, 2), 10.0))
+    panel = panel_of(np.full((64, 2), 10.0))
 
     report = apply_limits(panel, book_of(panel, [0.1, 0.0]), RiskParams()).report
 
