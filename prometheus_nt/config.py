@@ -144,7 +144,9 @@ class NodeConfig(Params):
         return self
 
     def engines_of(self, sleeve: SleeveParams) -> EnginesConfig:
-        """Return the engine settings of a sleeve: defaults, then its family's, then this file's.
+        """Return the engine settings of a sleeve.
+
+        Defaults, then those of its family, of the node, and of the sleeve itself.
 
         Raises
         ------
@@ -158,7 +160,7 @@ class NodeConfig(Params):
             "regime": {"region": self.region},
         }
         merged: dict[str, Any] = {}
-        for layer in (implied, self.engines, forced):
+        for layer in (implied, self.engines, sleeve.engines, forced):
             merged = deep_merge(merged, layer)
         try:
             return EnginesConfig.model_validate(merged)
@@ -168,12 +170,13 @@ class NodeConfig(Params):
 
     def planner_of(self, sleeve: SleeveParams) -> PlannerParams:
         """Return the planner's settings for a sleeve, in the layers of `engines_of`."""
-        implied = family(sleeve).planner_overrides
-        return _layered(PlannerParams, implied, self.execution.planner, "execution.planner")
+        layers = (family(sleeve).planner_overrides, self.execution.planner, sleeve.planner)
+        return _layered(PlannerParams, layers, "execution.planner")
 
     def gate_of(self, sleeve: SleeveParams) -> GateParams:
         """Return the gate's settings for a sleeve, in the layers of `engines_of`."""
-        return _layered(GateParams, family(sleeve).gate_overrides, self.gate, "gate")
+        layers = (family(sleeve).gate_overrides, self.gate, sleeve.gate)
+        return _layered(GateParams, layers, "gate")
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
@@ -287,11 +290,13 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 
 
 def _layered(
-    model: type[Settled], implied: Mapping[str, Any], given: Settled, where: str
+    model: type[Settled], layers: tuple[Mapping[str, Any], Settled, Mapping[str, Any]], where: str
 ) -> Settled:
-    """Return the defaults, then what a family implies, then what the file gives."""
+    """Return the defaults, then what a family implies, the node gives, and the sleeve gives."""
+    implied, given, own = layers
+    merged = deep_merge(deep_merge(implied, given.model_dump(exclude_unset=True)), own)
     try:
-        return model.model_validate(deep_merge(implied, given.model_dump(exclude_unset=True)))
+        return model.model_validate(merged)
     except ValidationError as invalid:
         raise ConfigError("\n".join(_explain(model, invalid, f"{where}."))) from None
 

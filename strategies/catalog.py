@@ -13,17 +13,29 @@ from strategies.schedule import Rebalance
 class SleeveParams(Params):
     """One sleeve of a node: which family, at which horizon, with how much money.
 
-    rebalance : how often the sleeve follows its target; None follows the family's default.
+    Attributes
+    ----------
+    rebalance
+        How often the sleeve follows its target; None follows the family's default.
+    variant
+        Tells sleeves of one family and horizon apart; part of the sleeve's id.
+    engines, planner, gate
+        Settings of this sleeve alone, over those of its family and of the node.
     """
 
     family: str = "US_CORE_LONG_EQ"
     horizon: int = Field(21, description="sessions; one of the family's horizons")
     capital_usd: float = Field(1_000_000.0, gt=0)
     rebalance: Rebalance | None = None
+    variant: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,24}$")
+    engines: dict[str, dict[str, Any]] = Field({})
+    planner: dict[str, Any] = Field({})
+    gate: dict[str, Any] = Field({})
 
     @property
     def sleeve_id(self) -> str:
-        return f"{self.family}_H{self.horizon}"
+        ending = f"_{self.variant}" if self.variant else ""
+        return f"{self.family}_H{self.horizon}{ending}"
 
     @property
     def portfolio_id(self) -> str:
@@ -51,41 +63,93 @@ class Family:
     gate_overrides: dict[str, Any] = field(default_factory=dict)
 
 
-CATALOG = {
-    "US_CORE_LONG_EQ": Family(
-        strategy_id="US_CORE_LONG_EQ",
-        market_id="US_EQ",
-        schedules={5: "weekly", 21: "monthly", 63: "quarterly"},
-        # Horizons must differ in what they see, not only in name: each looks back over a span
-        # proportional to how long it means to hold.
-        engine_overrides={
-            5: {
-                "assessment": {
-                    "horizon": 5,
-                    "momentum_lookback": 63,
-                    "momentum_skip": 5,
-                    "reversal_lookback": 5,
-                }
-            },
-            21: {
-                "assessment": {
-                    "horizon": 21,
-                    "momentum_lookback": 252,
-                    "momentum_skip": 21,
-                    "reversal_lookback": 21,
-                }
-            },
-            63: {
-                "assessment": {
-                    "horizon": 63,
-                    "momentum_lookback": 252,
-                    "momentum_skip": 63,
-                    "reversal_lookback": 63,
-                }
-            },
-        },
-    ),
+SCHEDULES: dict[int, Rebalance] = {5: "weekly", 21: "monthly", 63: "quarterly"}
+
+# Horizons must differ in what they see, not only in name: each looks back over a span proportional
+# to how long it means to hold.
+LOOKBACKS: dict[int, dict[str, Any]] = {
+    5: {
+        "momentum_lookback": 63,
+        "momentum_skip": 5,
+        "reversal_lookback": 5,
+        "volatility_lookback": 21,
+        "beta_lookback": 126,
+    },
+    21: {
+        "momentum_lookback": 252,
+        "momentum_skip": 21,
+        "reversal_lookback": 21,
+        "volatility_lookback": 63,
+        "beta_lookback": 252,
+    },
+    63: {
+        "momentum_lookback": 252,
+        "momentum_skip": 63,
+        "reversal_lookback": 63,
+        "volatility_lookback": 189,
+        "beta_lookback": 252,
+    },
 }
+
+
+def _assessing(**settings: Any) -> dict[int, dict[str, dict[str, Any]]]:
+    """Return the assessment of every horizon, with the same other settings for each."""
+    return {
+        horizon: {"assessment": {"horizon": horizon, **lookbacks, **settings}}
+        for horizon, lookbacks in LOOKBACKS.items()
+    }
+
+
+def _long_only(strategy_id: str, **assessment: Any) -> Family:
+    return Family(strategy_id, "US_EQ", SCHEDULES, _assessing(**assessment))
+
+
+def _signed(
+    strategy_id: str, horizons: tuple[int, ...], portfolio: dict[str, Any], limits: dict[str, Any]
+) -> Family:
+    """Return a family that sells short; `limits` are its gross and its band of net exposure."""
+    risk = {"long_only": False, "max_gross": limits["max_gross"]}
+    assessments = _assessing()
+    return Family(
+        strategy_id=strategy_id,
+        market_id="US_EQ",
+        schedules={horizon: SCHEDULES[horizon] for horizon in horizons},
+        engine_overrides={
+            horizon: {**assessments[horizon], "portfolio": portfolio, "risk": risk}
+            for horizon in horizons
+        },
+        planner_overrides=limits,
+        # Prices move between the plan and the fill: the gate allows a little more than the planner.
+        gate_overrides={"long_only": False, **{name: 1.1 * of for name, of in limits.items()}},
+    )
+
+
+CATALOG = {
+    "US_CORE_LONG_EQ": _long_only("US_CORE_LONG_EQ"),
+    "US_LONG_SHORT_EQ": _signed(
+        "US_LONG_SHORT_EQ",
+        (5, 21, 63),
+        {
+            "construction": "long_short",
+            "max_names": 20,
+            "max_names_short": 20,
+            "gross_long": 1.0,
+            "gross_short": 1.0,
+            "max_weight_short": 0.10,
+        },
+        {"max_gross": 2.0, "min_net": -0.25, "max_net": 0.25},
+    ),
+    "US_SHORT_HEDGE_EQ": _signed(
+        "US_SHORT_HEDGE_EQ",
+        (21,),
+        {"construction": "short_hedge", "gross_short": 0.5},
+        {"max_gross": 0.5, "min_net": -0.5, "max_net": 0.05},
+    ),
+    "US_CONTROL_RANDOM_EQ": _long_only("US_CONTROL_RANDOM_EQ", control="random"),
+    "US_CONTROL_REVERSED_EQ": _long_only("US_CONTROL_REVERSED_EQ", control="reversed"),
+}
+"""Long the best; long the best and short the worst; short the fragile; and two controls that trade
+like the first on scores that must not work."""
 
 
 def family(sleeve: SleeveParams) -> Family:

@@ -6,8 +6,11 @@
    result into a score, an expected return and a label.
 """
 
+import hashlib
+from datetime import date
 from math import sqrt
-from typing import Self
+from statistics import NormalDist
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -21,6 +24,7 @@ from prometheus_nt.engines.combination import CombinationParams, combiner
 from prometheus_nt.engines.numerics import NEGLIGIBLE
 
 FRAGILITY = "fragility"
+NORMAL = NormalDist()
 
 
 class AssessmentParams(CombinationParams):
@@ -34,12 +38,17 @@ class AssessmentParams(CombinationParams):
         Share of the prior weight that an instrument's known families must carry for a score.
     buy_z, strong_buy_z
         Combined z from which a signal is BUY or STRONG_BUY; SELL mirrors them.
+    control, control_seed
+        Makes a negative control: 'random' scores by lot, 'reversed' by minus z. What is expected
+        of an instrument stays what it was, so that a reader sees the control expect the worst.
     """
 
     fragility_penalty_weight: float = Field(0.25, ge=0)
     min_coverage: float = Field(0.5, gt=0, le=1)
     buy_z: float = Field(0.5, gt=0)
     strong_buy_z: float = Field(1.25, gt=0)
+    control: Literal["none", "random", "reversed"] = "none"
+    control_seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _labels_in_order(self) -> Self:
@@ -85,14 +94,15 @@ def assess(
     confidence = np.where(scored, agreement * coverage, 0.0)
     z = _standardised(combined, scored).take(layout.place)
     named = np.concatenate((components, fragility[None])).take(layout.place, axis=-1)
+    shown = _controlled(z, panel, params)
     return InstrumentScores(
         as_of=panel.as_of,
         horizon=params.horizon,
         instruments=panel.instruments,
-        score=np.tanh(0.5 * z),
+        score=np.tanh(0.5 * shown),
         expected_return=coefficient * stability.sigma * sqrt(params.horizon) * z,
         confidence=confidence.take(layout.place),
-        signal_label=_labels(z, params),
+        signal_label=_labels(shown, params),
         alpha_components=dict(zip((*families.names, FRAGILITY), named, strict=True)),
         family_weights=dict(zip(families.names, weights.tolist(), strict=True)),
         information_coefficient=coefficient,
@@ -130,6 +140,25 @@ def _standardised(x: FloatArray, known: BoolArray) -> FloatArray:
     spread = sqrt(float((deviation * deviation).sum()) / count)
     varies = spread > NEGLIGIBLE * max(-float(values.min()), float(values.max()))
     return np.where(known, deviation / (spread if varies else np.inf), np.nan)
+
+
+def _controlled(z: FloatArray, panel: MarketPanel, params: AssessmentParams) -> FloatArray:
+    match params.control:
+        case "reversed":
+            return -z
+        case "random":
+            # By name, so that it does not depend on where in the panel a name stands.
+            drawn = [_drawn(name, panel.as_of, params.control_seed) for name in panel.instruments]
+            return np.where(np.isnan(z), np.nan, np.array(drawn))
+        case _:
+            return z
+
+
+def _drawn(instrument: str, as_of: date, seed: int) -> float:
+    """Return a standard normal number that belongs to an instrument and a session."""
+    digest = hashlib.blake2b(f"{seed}:{as_of}:{instrument}".encode(), digest_size=8).digest()
+    uniform = (int.from_bytes(digest, "big") + 0.5) / 2.0**64
+    return NORMAL.inv_cdf(uniform)
 
 
 def _labels(z: FloatArray, params: AssessmentParams) -> IntArray:

@@ -341,11 +341,35 @@ def test_two_sleeves_cannot_have_one_id(refusal):
     assert "two sleeves have one id: US_CORE_LONG_EQ_H21" in refusal(text)
 
 
+def test_a_variant_tells_two_sleeves_apart_and_may_have_settings_of_its_own(load):
+    text = MINIMAL.replace(
+        "[{horizon: 21}]",
+        "[{horizon: 21}, {horizon: 21, variant: TWO, engines: {portfolio: {max_names: 2}}}]",
+    )
+
+    first, second = (config := load(text)).sleeves
+
+    assert config.engines_of(first).portfolio.max_names is None
+    assert config.engines_of(second).portfolio.max_names == 2
+    assert config.config_hash(first) != config.config_hash(second)
+
+
+def test_the_settings_of_a_sleeve_come_last(load):
+    text = MINIMAL.replace(
+        "[{horizon: 21}]", "[{family: US_LONG_SHORT_EQ, horizon: 21, gate: {max_gross: 3.0}}]"
+    )
+
+    config = load(f"{text}gate: {{max_gross: 2.5, max_position_weight: 0.2}}\n")
+
+    gate = config.gate_of(config.sleeves[0])
+    assert (gate.long_only, gate.max_gross, gate.max_position_weight) == (False, 3.0, 0.2)
+
+
 @pytest.mark.parametrize(
     ("sleeve", "message"),
     [
         ("{horizon: 22}", "sleeves.horizon: US_CORE_LONG_EQ has no horizon 22; known: 5, 21, 63"),
-        ("{family: NONE}", "sleeves.family: unknown family 'NONE'; known: US_CORE_LONG_EQ"),
+        ("{family: NONE}", "sleeves.family: unknown family 'NONE'; known: " + ", ".join(CATALOG)),
     ],
 )
 def test_a_sleeve_that_no_family_offers_is_refused_at_once(refusal, sleeve, message):

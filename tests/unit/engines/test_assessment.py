@@ -208,3 +208,27 @@ def test_too_short_a_panel_is_insufficient_history(panel_of, stability_of):
 def test_labels_must_ascend():
     with pytest.raises(ValidationError, match="strong_buy_z: must not be below buy_z"):
         AssessmentParams(buy_z=2.0)
+
+
+def test_a_reversed_control_scores_by_minus_z_and_expects_the_same(panel, stability):
+    honest = assess(panel, stability, PARAMS)
+    control = assess(panel, stability, PARAMS.model_copy(update={"control": "reversed"}))
+
+    assert np.array_equal(control.score, -honest.score, equal_nan=True)
+    assert np.array_equal(control.signal_label, -honest.signal_label)
+    assert np.array_equal(control.expected_return, honest.expected_return, equal_nan=True)
+
+
+def test_a_random_control_draws_by_name_and_seed_not_by_place(panel, stability, stability_of):
+    turned = panel.select(panel.instruments[::-1])
+    params = PARAMS.model_copy(update={"control": "random"})
+
+    drawn = assess(panel, stability, params).score
+    vectors = stability_of(turned, stability.overall_score[::-1], sigma=stability.sigma[::-1])
+    again = assess(turned, vectors, params).score
+    other = assess(panel, stability, params.model_copy(update={"control_seed": 1})).score
+
+    assert np.array_equal(again[::-1], drawn, equal_nan=True)
+    assert not np.array_equal(other, drawn, equal_nan=True)
+    honest = assess(panel, stability, PARAMS).score
+    assert np.array_equal(np.isnan(drawn), np.isnan(honest))

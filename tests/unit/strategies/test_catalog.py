@@ -18,6 +18,10 @@ def test_a_sleeve_is_named_after_its_family_and_horizon():
     assert sleeve.portfolio_id == "US_CORE_LONG_EQ_H63_PORTFOLIO"
 
 
+def test_a_variant_is_part_of_the_name():
+    assert SleeveParams(variant="EQUAL").sleeve_id == "US_CORE_LONG_EQ_H21_EQUAL"
+
+
 def test_a_family_is_found_by_its_name():
     assert family(SleeveParams(horizon=5)) is CATALOG["US_CORE_LONG_EQ"]
 
@@ -26,7 +30,8 @@ def test_an_unknown_family_is_refused_and_the_known_ones_named():
     with pytest.raises(ConfigError) as refused:
         family(SleeveParams(family="US_CORE"))
 
-    assert str(refused.value) == "sleeves.family: unknown family 'US_CORE'; known: US_CORE_LONG_EQ"
+    known = ", ".join(CATALOG)
+    assert str(refused.value) == f"sleeves.family: unknown family 'US_CORE'; known: {known}"
 
 
 def test_an_unknown_horizon_is_refused_and_the_known_ones_named():
@@ -48,6 +53,7 @@ def test_impossible_sleeves_are_refused(bad):
 def test_every_family_is_complete(name):
     found = CATALOG[name]
 
+    assert found.strategy_id == name
     assert found.market_id in MARKETS
     assert set(found.schedules) == set(found.engine_overrides)
     assert set(found.schedules.values()) <= set(get_args(Rebalance))
