@@ -1,15 +1,18 @@
 """Several finished runs on one page, made from their files."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from persistence.artifacts import RunFolder
+from persistence.runtime import Filters
 from prometheus_nt.config import load_config
-from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
+from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.reporting.comparison import render_comparison
+from prometheus_nt.reporting.comparison import FamilyQuality, render_comparison
 
 COMPARISONS = "comparisons"
 YAML = (".yaml", ".yml")
@@ -43,8 +46,9 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     runs = [load_run_series(folder) for folder in folders]
     notes = [folder.read_json("manifest.json")["notes"] for folder in folders]
     title = ", ".join(dict.fromkeys(run.strategy_id for run in runs))
+    alpha = [line for run in runs for line in _alpha(stores, run.run_id)]
     page = render_comparison(
-        runs, title, list(dict.fromkeys(note for each in notes for note in each))
+        runs, alpha, title, list(dict.fromkeys(note for each in notes for note in each))
     )
     if to is not None:
         return _written(to, page)
@@ -52,6 +56,19 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
         stores.settings.home / COMPARISONS, "-".join(run.run_id[-6:] for run in runs)
     )
     return Path(folder.write_text("comparison.html", page, "html").path)
+
+
+def _alpha(stores: Stores, run_id: str) -> Iterator[FamilyQuality]:
+    try:
+        rows = stored_alpha(stores, Filters(run_id=run_id))
+    except DataError:
+        return  # a run without stored scores has no families to show; the page says so
+    for row in rows:
+        found = dict(zip(STORED, row, strict=True))
+        yield FamilyQuality(
+            sleeve_id=found["sleeve"],
+            **{field.name: found[field.name] for field in fields(FamilyQuality)[1:]},
+        )
 
 
 def _runs(stores: Stores, name: str) -> Iterator[dict[str, Any]]:

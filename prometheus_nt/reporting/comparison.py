@@ -1,13 +1,22 @@
 """Several runs on one page: what they earned and paid, in which regimes, and how alike they are."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.reporting.charts import DOLLARS, Chart, Figure, Unavailable
-from prometheus_nt.reporting.formats import Number, brief_percent, percent, ratio, usd, whole
+from prometheus_nt.reporting.formats import (
+    Number,
+    brief_percent,
+    percent,
+    ratio,
+    signed,
+    usd,
+    whole,
+)
 from prometheus_nt.reporting.metrics import Metrics, compute_metrics, regime_figures
 from prometheus_nt.reporting.overlap import book_overlap, require_same_sessions, return_correlation
 from prometheus_nt.reporting.sections import Section, render_sections
@@ -18,12 +27,34 @@ HUES = 11
 NORMAL_95 = 1.959963984540054
 
 
-def render_comparison(runs: Sequence[RunSeries], title: str, notes: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class FamilyQuality:
+    """How one family of a sleeve's scores ranked the returns of the next `horizon` sessions.
+
+    mean, low, high : rank information coefficient and its 95 % interval; None where unknown.
+    turnover : share of the ranking that was new from one decision to the next.
+    """
+
+    sleeve_id: str
+    family: str
+    horizon: int
+    decisions: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    turnover: float | None
+
+
+def render_comparison(
+    runs: Sequence[RunSeries], alpha: Sequence[FamilyQuality], title: str, notes: Sequence[str]
+) -> str:
     """Return one self-contained HTML page.
 
     Parameters
     ----------
     runs : sequence of RunSeries over the same sessions, in the order to be shown
+    alpha : sequence of FamilyQuality
+        Empty if no run stored its scores.
 
     Raises
     ------
@@ -53,6 +84,15 @@ def render_comparison(runs: Sequence[RunSeries], title: str, notes: Sequence[str
             "By regime",
             "Each session under the regime of the close before it, as it was known then.",
             (_regimes(runs),),
+        ),
+        Section(
+            "alpha",
+            "Alpha families, out of sample",
+            "Mean rank correlation of each family's scores with the returns that followed its "
+            "decisions, from the next close on, over as many sessions as the column says; in "
+            "brackets its 95% interval, which allows for overlap. In bold where the interval "
+            "leaves out zero: of twenty useless families one does so by luck.",
+            (_alpha(alpha),),
         ),
         Section(
             "books",
@@ -168,6 +208,38 @@ def _regimes(runs: Sequence[RunSeries]) -> Table:
         return Unavailable("no run recorded a regime")
     head = ("Sleeve", "Regime", "Sessions", "Mean return, annual", "Volatility, annual")
     return html_table((*head, "Sharpe ratio", "Turnover, annual", "Costs"), rows)
+
+
+def _alpha(qualities: Sequence[FamilyQuality]) -> Table:
+    if not qualities:
+        return Unavailable("no run stored its scores (`persistence.engine_rows`)")
+    horizons = sorted({one.horizon for one in qualities})
+    by_key = {(one.sleeve_id, one.family, one.horizon): one for one in qualities}
+    rows = []
+    for sleeve_id, family in dict.fromkeys((one.sleeve_id, one.family) for one in qualities):
+        of_family = [by_key.get((sleeve_id, family, horizon)) for horizon in horizons]
+        known = [one for one in of_family if one is not None]
+        rows.append(
+            (
+                escape(sleeve_id),
+                escape(family.replace("_", " ")),
+                whole(max(one.decisions for one in known)),
+                *map(_coefficient, of_family),
+                brief_percent(known[0].turnover),
+            )
+        )
+    ahead = (f"{horizon} sessions" for horizon in horizons)
+    return html_table(("Sleeve", "Family", "Decisions", *ahead, "New ranks a decision"), rows)
+
+
+def _coefficient(one: FamilyQuality | None) -> str:
+    if one is None or one.mean is None:
+        return ratio(None)
+    text = signed(one.mean)
+    if one.low is None or one.high is None:
+        return text
+    text = f"{text} ({signed(one.low)} to {signed(one.high)})"
+    return f"<b>{text}</b>" if one.low > 0.0 or one.high < 0.0 else text
 
 
 def _matrix(

@@ -27,6 +27,14 @@ def ratio(value: Number) -> str:
     return UNKNOWN if value is None or not isfinite(value) else _signed(f"{value:,.2f}")
 
 
+def signed(value: Number) -> str:
+    """Return a plain number with three decimals and its sign."""
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    text = _signed(f"{value:,.3f}")
+    return text if text.startswith(MINUS) or not text.strip("0.,") else f"+{text}"
+
+
 def usd(value: Number) -> str:
     """Return an amount of money in whole dollars, with cents below a hundred."""
     if value is None or not isfinite(value):
