@@ -1,0 +1,34 @@
+"""Arguments that several commands share, and the node that they make up."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prometheus_nt.config import NodeConfig, load_config
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ConfigPaths = Annotated[
+    list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+OptionalConfigPaths = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files; later ones override earlier ones.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, e.g. --set execution.replay=full"),
+]
+RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
+
+
+def node_of(
+    paths: list[Path],
+    assign: list[str] | None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> NodeConfig:
+    """Return the validated node of YAML files, `--set`, and the sessions asked for."""
+    dates = [("start", start), ("end", end)]
+    overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
+    return load_config(paths, [*(assign or ()), *overrides])

@@ -1,0 +1,136 @@
+"""`prometheus demo|backtest|report|compare|show`: make runs and look at them."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, RunArgument, node_of
+from prometheus_nt.config import Settings
+from prometheus_nt.console import emit, out, print_rows, print_runs, progress_bars, say
+
+
+def demo(
+    config: Annotated[Path, typer.Option(help="Node to run.")] = Path(
+        "configs/us_core_long_eq.yaml"
+    ),
+    as_json: JsonFlag = False,
+) -> None:
+    """Ingest the bundled real data, backtest US_CORE_LONG_EQ and make its report.
+
+    Example: [cyan]prometheus demo[/]
+    """
+    from prometheus_nt.jobs.demo import run_demo
+
+    with progress_bars() as progress:
+        result = run_demo(Settings.from_environment(), config, say=say, progress=progress)
+    if not as_json:
+        for report in result.ingests:
+            say(
+                f"{report.dataset_id}: {len(report.loaded)} instruments, "
+                f"{report.rows_written:,} rows written, {len(report.issues)} findings"
+            )
+    print_runs(result.runs, as_json)
+
+
+def backtest(
+    config: ConfigPaths,
+    start: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    assign: Assignments = None,
+    force: Annotated[
+        bool, typer.Option(help="Run again even if recorded; the orders must be the same.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run every sleeve of a node over recorded history, record it and make its report.
+
+    Example: [cyan]prometheus backtest configs/us_core_long_eq.yaml --start 2010-01-04[/]
+    """
+    from prometheus_nt.jobs.backtest import run_backtest
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = node_of(config, assign, start, end)
+    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+        runs = run_backtest(node, stores, force=force, progress=progress)
+    print_runs(runs, as_json)
+
+
+def report(
+    run: RunArgument = "latest",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make the report of a finished run again, from its files.
+
+    Example: [cyan]prometheus report latest[/]
+    """
+    from prometheus_nt.jobs.report import remake_report
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        path = remake_report(stores, run)
+    emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run ids, their beginnings, or a node's YAML file.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put several runs on one page: results, costs, regimes, and how alike their books are.
+
+    A YAML file stands for the newest finished run of each of its sleeves.
+
+    Example: [cyan]prometheus compare configs/us_core_long_eq.yaml[/]
+    """
+    from prometheus_nt.jobs.compare import compare_runs
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(Settings.from_environment()) as stores:
+        path = compare_runs(stores, runs, to)
+    emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+def show(
+    what: Annotated[
+        str, typer.Argument(help="runs, orders, fills, positions, decisions, risk-actions, alpha")
+    ],
+    portfolio_id: Annotated[
+        str | None,
+        typer.Option(
+            "--portfolio-id",
+            "--sleeve",
+            help="A portfolio, a sleeve, or a strategy with all its sleeves.",
+        ),
+    ] = None,
+    strategy_id: Annotated[str | None, typer.Option()] = None,
+    run_id: Annotated[str | None, typer.Option("--run-id", "--run")] = None,
+    mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
+    include_outcomes: Annotated[
+        bool, typer.Option(help="With decisions: what became of them.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what runs recorded, newest first; `alpha` is how well their scores ranked what came.
+
+    Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
+    """
+    from prometheus_nt.jobs.show import Filters, listing
+
+    filters = Filters(
+        portfolio_id=portfolio_id,
+        strategy_id=strategy_id,
+        run_id=run_id,
+        mode=None if mode is None else mode.upper(),
+        as_of=None if as_of is None else as_of.date(),
+        limit=limit,
+    )
+    columns, rows = listing(
+        Settings.from_environment(), what, filters, include_outcomes=include_outcomes
+    )
+    print_rows(columns, rows, as_json)
