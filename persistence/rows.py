@@ -298,6 +298,24 @@ def target_row(
     return (*run.head, record.book_id, record.as_of, positions, model_id, lineage)
 
 
+def construction(record: BookTarget) -> dict[str, Any]:
+    """Return how the weights of a book came about, as a document."""
+    found = {"binding": list(record.binding), "expected_return": record.expected_return}
+    evidence = record.evidence
+    if evidence is None:
+        return found
+    return found | {
+        "method": evidence.method,
+        "as_of_solved": evidence.as_of_solved.isoformat(),
+        "regime": None if evidence.regime is None else evidence.regime.value,
+        "fallbacks": [[one.method, one.reason] for one in evidence.fallbacks],
+        "relaxed": list(evidence.relaxed),
+        "turnover": evidence.turnover,
+        "expected_volatility": evidence.expected_volatility,
+        "condition_number": evidence.condition_number,
+    }
+
+
 def risk_report_row(
     run: RunContext, record: TargetPortfolio, model_id: str, equity: float | None
 ) -> Row:

@@ -204,11 +204,15 @@ def artifact_rows(run: RunContext, artifacts: Iterable[Artifact]) -> Batch:
 
 def _lineage(item: Published) -> dict[str, Any]:
     lineage = item.lineage()
-    return {
+    found: dict[str, Any] = {
         "engine": lineage.engine,
         "params_hash": lineage.params_hash,
         "input_hashes": list(lineage.input_hashes),
     }
+    for made in item.inputs:
+        if isinstance(made.record, BookTarget):
+            found["construction"] = to_rows.construction(made.record)
+    return found
 
 
 def _decision_row(mirror: Mirror, item: Published) -> Row:

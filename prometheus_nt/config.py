@@ -163,10 +163,16 @@ class NodeConfig(Params):
         for layer in (implied, self.engines, sleeve.engines, forced):
             merged = deep_merge(merged, layer)
         try:
-            return EnginesConfig.model_validate(merged)
+            engines = EnginesConfig.model_validate(merged)
         except ValidationError as invalid:
             lines = _explain(EnginesConfig, invalid, "engines.")
             raise ConfigError("\n".join(lines)) from None
+        for setting, asked, engine in _needs(engines):
+            if asked and engine in self.without:
+                raise ConfigError(
+                    f"engines.{setting}: needs the {engine} engine; take it from `without`"
+                )
+        return engines
 
     def planner_of(self, sleeve: SleeveParams) -> PlannerParams:
         """Return the planner's settings for a sleeve, in the layers of `engines_of`."""
@@ -287,6 +293,20 @@ def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         merged[key] = deep_merge(below, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _needs(engines: EnginesConfig) -> tuple[tuple[str, bool, str], ...]:
+    """Return which settings, where they are asked for, need an engine that may be left out."""
+    universe, portfolio = engines.universe, engines.portfolio
+    hedges = portfolio.construction == "short_hedge"
+    limits_fragility = portfolio.solver.max_fragility is not None
+    return (
+        ("universe.regime_risk_alpha", universe.regime_risk_alpha > 0.0, "regime"),
+        ("universe.exclude_weak_fragile", universe.exclude_weak_fragile, "profiles"),
+        ("portfolio.construction: short_hedge", hedges, "fragility"),
+        ("portfolio.solver.max_fragility", limits_fragility, "fragility"),
+        ("portfolio.solver.two_level", portfolio.solver.two_level, "regime"),
+    )
 
 
 def _layered(

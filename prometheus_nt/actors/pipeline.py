@@ -5,8 +5,8 @@ soon as it holds every input of that session, and publishes its own record in tu
 
     MarketPanel -> stability -> assessment -> universe -> portfolio -> risk -> TargetPortfolio
          |              `-> fragility ------------------------^
-         |-> regime ----------------------------'-------------'
-         `-> profiles
+         |-> regime ----------------------------|-------------'
+         `-> profiles --------------------------'
 
 A node may do without profiles, regime and fragility. Universe, portfolio and risk are also told
 their own records of the session before, and risk hears what the sleeve owns (`BookState`). A sleeve
@@ -100,7 +100,7 @@ PIPELINE = (
         select_universe,
         (MarketPanel, StabilityVectors, InstrumentScores),
         Universe,
-        optional={"regime": RegimeState},
+        optional={"regime": RegimeState, "profiles": Profiles},
         feedback=True,
     ),
     Stage(

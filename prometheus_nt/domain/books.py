@@ -46,6 +46,7 @@ class Exclusion(IntEnum):
     HIGH_ENTROPY = 19
     INEFFICIENT = 20
     CLUSTER_FULL = 21
+    WEAK_AND_FRAGILE = 22
 
 
 class RiskActionType(StrEnum):

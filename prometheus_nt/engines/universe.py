@@ -24,6 +24,7 @@ from prometheus_nt.domain.market import (
     StabilityVectors,
 )
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.natural_selection import NaturalParams, Selection, select_naturally
 from prometheus_nt.engines.numerics import (
@@ -56,6 +57,9 @@ class UniverseParams(Params):
     hysteresis_buffer
         Ranks by which a member may fall behind the last place before it has to leave, and a
         newcomer must be ahead of it to take a member's place.
+    exclude_weak_fragile
+        Leave out names of class FRAGILE or worse whose profile is known to be weak. Without
+        accounts a profile is judged by prices alone, which the class has judged already.
     core_fraction
         Fraction of the members, best first, that stands on the CORE shelf; at least one does.
     stability_weight
@@ -80,6 +84,7 @@ class UniverseParams(Params):
     min_history_sessions: int = Field(252, ge=1)
     exclude: tuple[str, ...] = ()
     exclude_breakers: bool = True
+    exclude_weak_fragile: bool = False
     require_membership: bool = False
     sector_max_names: int | None = Field(None, ge=1)
     hysteresis_buffer: int = Field(0, ge=0)
@@ -103,6 +108,7 @@ class _Inputs:
     params: UniverseParams
     regime_risk: float | None
     incumbents: BoolArray
+    profiles: Profiles | None = None
 
     @property
     def stressed(self) -> float:
@@ -110,13 +116,14 @@ class _Inputs:
         return self.params.regime_risk_alpha * (self.regime_risk or 0.0)
 
 
-def select_universe(
+def select_universe(  # noqa: PLR0913 - what the day's table hands over, by keyword
     panel: MarketPanel,
     stability: StabilityVectors,
     scores: InstrumentScores,
     params: UniverseParams,
     *,
     regime: RegimeState | None = None,
+    profiles: Profiles | None = None,
     previous: Universe | None = None,
 ) -> Universe:
     """Return the best instruments that pass every filter, at most `max_size` of them.
@@ -139,7 +146,7 @@ def select_universe(
     """
     risk = None if regime is None else float(np.clip(regime.change_risk[REGIME_RISK], 0.0, 1.0))
     incumbents = _incumbents(panel, previous)
-    inputs = _Inputs(panel, stability, scores, params, risk, incumbents)
+    inputs = _Inputs(panel, stability, scores, params, risk, incumbents, profiles)
     exclusion = _first_failing(inputs)
     candidates = exclusion == int(Exclusion.NONE)
     natural = _natural(inputs, candidates)
@@ -326,6 +333,13 @@ def _not_breaking(inputs: _Inputs) -> BoolArray:
     return np.not_equal(inputs.stability.soft_target_class, int(SoftTargetClass.BREAKER))
 
 
+def _not_weak_and_fragile(inputs: _Inputs) -> BoolArray:
+    if not inputs.params.exclude_weak_fragile or inputs.profiles is None:
+        return _all_pass(inputs)
+    stable = np.less(inputs.stability.soft_target_class, int(SoftTargetClass.FRAGILE))
+    return np.logical_or(stable, np.not_equal(inputs.profiles.weak_profile, 1))
+
+
 def _scored(inputs: _Inputs) -> BoolArray:
     return np.isfinite(inputs.scores.score)
 
@@ -350,6 +364,7 @@ FILTERS: tuple[tuple[Exclusion, Callable[[_Inputs], BoolArray]], ...] = (
     (Exclusion.BELOW_MIN_PRICE, _dear_enough),
     (Exclusion.NO_STABILITY_STATE, _stability_known),
     (Exclusion.BREAKER, _not_breaking),
+    (Exclusion.WEAK_AND_FRAGILE, _not_weak_and_fragile),
     (Exclusion.NO_SCORE, _scored),
 )
 """In the order they are asked: the first that an instrument fails names its exclusion."""

@@ -609,3 +609,19 @@ def test_an_anchored_mapping_that_merges_another_may_be_merged_again(tmp_path):
     path.write_text("b0: &b0 {x: 1}\na: {b: &m {<<: *b0, x: 2}}\ntop: {<<: *m}\n")
 
     assert read_yaml(path)["top"] == {"x": 2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine"),
+    [
+        ("universe: {regime_risk_alpha: 0.5}", "regime"),
+        ("universe: {exclude_weak_fragile: true}", "profiles"),
+        ("portfolio: {construction: short_hedge}", "fragility"),
+        ("portfolio: {solver: {max_fragility: 0.4}}", "fragility"),
+    ],
+)
+def test_what_needs_an_engine_does_not_run_without_it(refusal, load, settings, engine):
+    text = f"{MINIMAL}engines: {{{settings}}}\n"
+
+    assert load(text)
+    assert f"needs the {engine} engine" in refusal(f"{text}without: [{engine}]\n")

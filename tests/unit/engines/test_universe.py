@@ -6,6 +6,7 @@ import pytest
 from prometheus_nt.domain.books import Exclusion, Tier
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.market import RegimeLabel, RegimeState, SoftTargetClass
+from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.engines.universe import FILTERS, UniverseParams, select_universe
 
 NAN = np.nan
@@ -30,6 +31,7 @@ def _select(panel, stability_of, scores_of, params=PARAMS, **given):
         scores,
         params,
         regime=given.get("regime"),
+        profiles=given.get("profiles"),
         previous=given.get("previous"),
     )
 
@@ -106,6 +108,7 @@ def test_the_order_of_filters_decides_which_reason_is_named(panel_of, stability_
         "BELOW_MIN_PRICE",
         "NO_STABILITY_STATE",
         "BREAKER",
+        "WEAK_AND_FRAGILE",
         "NO_SCORE",
     ]
 
@@ -369,3 +372,24 @@ def test_nothing_known_is_an_empty_universe(panel_of, stability_of, scores_of):
 
     assert not universe.included.any()
     assert set(universe.exclusion.tolist()) == {Exclusion.NOT_TRADING}
+
+
+def test_a_weak_profile_is_left_out_only_where_it_is_fragile_too(panel_of, stability_of, scores_of):
+    panel = panel_of(np.full((4, 4), 10.0))
+    fragile, stable = int(SoftTargetClass.FRAGILE), int(SoftTargetClass.STABLE)
+    weak = Profiles(
+        as_of=panel.as_of,
+        instruments=panel.instruments,
+        schema_id="",
+        features={},
+        risk_flags={},
+        weak_profile=np.array([1, 1, 0, -1]),
+    )
+    given = {"classes": [fragile, stable, fragile, fragile], "profiles": weak}
+    strict = PARAMS.model_copy(update={"exclude_weak_fragile": True})
+
+    found = _select(panel, stability_of, scores_of, strict, **given)
+
+    assert found.included.tolist() == [False, True, True, True]
+    assert found.exclusion[0] == int(Exclusion.WEAK_AND_FRAGILE)
+    assert _select(panel, stability_of, scores_of, **given).included.all()

@@ -9,14 +9,22 @@ import pytest
 
 from persistence.rows import (
     RunContext,
+    construction,
     profile_rows,
     soft_target_rows,
     stability_rows,
     universe_rows,
 )
 from persistence.tables.runtime import profiles, universe_members
-from prometheus_nt.domain.books import Exclusion, Tier, Universe
-from prometheus_nt.domain.market import StabilityVectors
+from prometheus_nt.domain.books import (
+    BookEvidence,
+    BookTarget,
+    Exclusion,
+    Fallback,
+    Tier,
+    Universe,
+)
+from prometheus_nt.domain.market import RegimeLabel, StabilityVectors
 from prometheus_nt.domain.profiles import Profiles
 
 RUN = RunContext("run", "BACKTEST", "S", "S_H21", "P", "US_EQ", "US")
@@ -121,3 +129,30 @@ def test_rows_of_natural_selection_say_cluster_and_stage():
         {"exclusion": "SECTOR_CAP", "relaxation_stage": 3},
     ]
     assert [len(row) for row in rows] == [len(universe_members.columns)] * 2
+
+
+def test_the_construction_of_a_book_names_method_fallbacks_and_what_was_relaxed():
+    book = BookTarget(
+        as_of=date(2024, 1, 8),
+        book_id="BOOK",
+        instruments=("A.US",),
+        weights=np.array([0.5]),
+        expected_return=None,
+        binding=("max_weight",),
+        evidence=BookEvidence(
+            method="min_variance",
+            as_of_solved=date(2024, 1, 5),
+            regime=RegimeLabel.CRISIS,
+            fallbacks=(Fallback("max_ratio", "no book earns more than cash"),),
+            relaxed=("max_turnover",),
+        ),
+    )
+
+    document = json.loads(json.dumps(construction(book)))
+
+    assert document["method"] == "min_variance"
+    assert document["as_of_solved"] == "2024-01-05"
+    assert document["regime"] == "CRISIS"
+    assert document["fallbacks"] == [["max_ratio", "no book earns more than cash"]]
+    assert (document["binding"], document["relaxed"]) == (["max_weight"], ["max_turnover"])
+    assert document["turnover"] is document["expected_return"] is None
