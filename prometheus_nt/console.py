@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -86,8 +86,9 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: b
         say("nothing found")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
+    for at, column in enumerate(columns):
+        justify: JustifyMethod = "right" if _numeric(row[at] for row in rows) else "left"
+        table.add_column(column, no_wrap=True, justify=justify)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     # A terminal wraps a long line better than rich squeezes a column.
@@ -105,6 +106,12 @@ def print_fields(document: dict[str, Any], as_json: bool) -> None:
 MOST_COLUMNS = 1000
 MOST_JSON = 60
 """Characters of a document in a table; `--json` prints all of it."""
+
+
+def _numeric(values: Iterable[Any]) -> bool:
+    """Return whether the known values of a column are numbers, and there is one."""
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, int | float) for value in known)
 
 
 def _cell(value: Any) -> str:

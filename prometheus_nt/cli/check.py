@@ -61,6 +61,7 @@ def check_lookahead(
     columns: tuple[str, ...]
     with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
         if strategy is not None:
+            _refuse_node(config, assign)
             function, panel = _user_strategy(strategy, dataset, stores)
             found = strategies.check_strategy(
                 function, panel, cuts=cuts or strategies.CUTS, progress=progress
@@ -69,7 +70,7 @@ def check_lookahead(
             leaks, reacts = found.first is not None, found.reacts
         else:
             reports = run_check(
-                node_of(_required(config), assign),
+                node_of(_required(config, dataset), assign),
                 stores,
                 cuts=cuts or engines.CUTS,
                 sleeve_sessions=sleeve_sessions,
@@ -108,10 +109,11 @@ def check_warmup(
 
     with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
         if strategy is not None:
+            _refuse_node(config, assign)
             function, panel = _user_strategy(strategy, dataset, stores)
             found = warmup.strategy_warmup(function, panel, tolerance=tolerance, progress=progress)
         else:
-            node = node_of(_required(config), assign)
+            node = node_of(_required(config, dataset), assign)
             found = warmup.check_warmup(node, stores, tolerance=tolerance, progress=progress)
     print_rows(warmup.COLUMNS, warmup.listing(found, whole=fields or as_json), as_json)
 
@@ -137,12 +139,26 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
     print_rows(columns, rows, as_json)
 
 
-def _required(config: list[Path] | None) -> list["Path"]:
+def _required(config: list[Path] | None, dataset: str | None) -> list[Path]:
     if not config:
         raise ConfigError(
             "give a configuration file, or --strategy FILE.py:FUNCTION --dataset NAME"
         )
+    if dataset is not None:
+        raise ConfigError(
+            f"--dataset {dataset!r} belongs to --strategy; a configuration names its own: "
+            f"--set data.dataset={dataset}"
+        )
     return config
+
+
+def _refuse_node(config: list[Path] | None, assign: list[str] | None) -> None:
+    given = [*map(str, config or ()), *(f"--set {item}" for item in assign or ())]
+    if given:
+        raise ConfigError(
+            f"--strategy checks a function, and {', '.join(given)} would go unheeded; "
+            "give either a configuration or --strategy"
+        )
 
 
 def _user_strategy(

@@ -10,6 +10,7 @@ from adapters.inference import DividendBasis
 from prometheus_nt.cli.arguments import JsonFlag
 from prometheus_nt.config import Settings
 from prometheus_nt.console import err, print_issues, print_json, print_rows, progress_bars, say
+from prometheus_nt.domain.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
 
@@ -44,7 +45,7 @@ def data_ingest(
     """
     from prometheus_nt.jobs.data import SourceSpec, ingest_named
 
-    chosen = None if symbols is None else tuple(item.strip() for item in symbols.split(","))
+    chosen = None if symbols is None else _names(symbols)
     spec = SourceSpec(source, path, dataset, market, chosen, split_adjusted, infer_actions)
     with progress_bars() as progress:
         reports = ingest_named(Settings.from_environment(), spec, progress)
@@ -88,3 +89,13 @@ def data_check(
     if errors:
         err.print(f"{errors} findings of severity ERROR in {dataset}")
         raise typer.Exit(1)
+
+
+def _names(symbols: str) -> tuple[str, ...]:
+    names = tuple(item.strip() for item in symbols.split(","))
+    if not all(names):
+        raise ConfigError(
+            f"--symbols: {symbols!r} has an empty name; separate names by single commas, "
+            "or leave it out for all"
+        )
+    return names

@@ -28,7 +28,7 @@ def scenarios_generate(
         typer.Option(formats=["%Y-%m-%d"], help="Last session to use; default the dataset's."),
     ] = None,
     horizon: Annotated[int, typer.Option(min=1, help="Sessions of each path.")] = 21,
-    paths: Annotated[int, typer.Option(min=1)] = 1000,
+    paths: Annotated[int, typer.Option(min=1, max=100_000)] = 1000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     run: Annotated[
         str | None,

@@ -38,7 +38,10 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     rows = [row for name in names for row in _runs(stores, name)]
     unique = list({row["run_id"]: row for row in rows}.values())
     if len(unique) < 2:
-        raise ConfigError(f"compare: {len(unique)} run given; name at least two, or a node's file")
+        raise ConfigError(
+            f"compare: {len(unique)} run given; name at least two different ones, or a node's "
+            f"file; given: {', '.join(names)}"
+        )
     unfinished = [row["run_id"] for row in unique if row["status"] != "COMPLETED"]
     if unfinished:
         raise StoreError(f"not completed, so nothing to compare: {', '.join(unfinished)}")

@@ -59,20 +59,24 @@ def scenario_params(settings: dict[str, Any], assignments: Sequence[str] = ()) -
     Raises
     ------
     ConfigError
-        Naming each setting that is unknown or contradictory.
+        Naming each setting that is unknown or contradictory, and what was found.
     """
     merged = dict(settings)
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator:
             raise ConfigError(f"--set {assignment!r}: expected key=value, e.g. block_length=20")
-        merged[key.strip()] = yaml.safe_load(text)
+        try:
+            merged[key.strip()] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as malformed:
+            raise ConfigError(f"--set {assignment!r}: not a YAML value: {malformed}") from None
     try:
         return ScenarioParams.model_validate(merged)
     except ValidationError as invalid:
         lines = [
             f"{'.'.join(map(str, error['loc'])) or 'scenarios'}: "
             f"{error['msg'].removeprefix('Value error, ')}"
+            + (f", found {error['input']!r}" if error["loc"] else "")
             for error in invalid.errors()
         ]
         raise ConfigError("\n".join(lines)) from None

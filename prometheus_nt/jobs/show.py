@@ -1,13 +1,15 @@
 """Answers of the runtime store to the questions an operator asks."""
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from persistence.runtime import LISTINGS, Filters
 from prometheus_nt.config import Settings
-from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
-from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.jobs.stores import Stores, open_stores
 
 __all__ = ["Filters", "listing"]
 
@@ -30,17 +32,20 @@ def listing(
     Raises
     ------
     ConfigError
-        If there is no such listing.
+        If there is no such listing or mode, or the listing has no sessions to choose from by date.
     DataError
         With `alpha`: if no run has stored scores.
     StoreError
-        If the database is missing or not up to date.
+        If the database is missing or not up to date, no one run matches, or no run has the
+        portfolio or strategy asked for.
     """
     if what not in KNOWN:
         raise ConfigError(f"show: unknown listing {what!r}; known: {', '.join(KNOWN)}")
+    _require_meaning(what, filters)
     with open_stores(settings) as stores:
         if what == ALPHA:
             return STORED, stored_alpha(stores, filters)
+        filters = _of_known_runs(stores, filters)
         columns, rows = stores.runtime.listing(what, filters)
         if what == "runs":
             return _with_figures(columns, rows)
@@ -55,6 +60,38 @@ def listing(
             "known_at": outcome["known_at"],
         }
     return (*columns, "outcomes"), [(*row, outcomes.get(row[0])) for row in rows]
+
+
+def _require_meaning(what: str, filters: Filters) -> None:
+    """Refuse a filter that could only find nothing, or that the listing would not heed."""
+    if filters.mode is not None and filters.mode not in list(Mode):
+        raise ConfigError(f"--mode: unknown mode {filters.mode!r}; known: {', '.join(Mode)}")
+    dated = [name for name, spec in LISTINGS.items() if spec.as_of_column is not None]
+    if filters.as_of is not None and what not in dated:
+        raise ConfigError(
+            f"--as-of: {filters.as_of} cannot choose among {what}; leave it out, or show one of: "
+            f"{', '.join(dated)}"
+        )
+
+
+def _of_known_runs(stores: Stores, filters: Filters) -> Filters:
+    """Return the filters with the whole id of the run asked for; refuse names no run has."""
+    if filters.run_id is not None:
+        run_id = stores.runtime.find_run(filters.run_id)["run_id"]
+        filters = replace(filters, run_id=run_id)
+    for option, name, asked in (
+        (
+            "--portfolio-id or --sleeve",
+            filters.portfolio_id,
+            Filters(portfolio_id=filters.portfolio_id),
+        ),
+        ("--strategy-id", filters.strategy_id, Filters(strategy_id=filters.strategy_id)),
+    ):
+        if name is not None and not stores.runtime.listing("runs", replace(asked, limit=1))[1]:
+            raise StoreError(
+                f"{option}: no run of {name!r} is recorded; `prometheus show runs` lists them"
+            )
+    return filters
 
 
 def _with_figures(

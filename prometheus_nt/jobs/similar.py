@@ -200,7 +200,7 @@ def similar_portfolios(settings: Settings, run: str, as_of: date, top: int) -> S
         )
         for row in stored
     ]
-    since = f"book decided from {as_of - OLDEST_BOOK} to {as_of}"
+    since = f"book decided from {as_of - OLDEST_BOOK} to --as-of {as_of}"
     _require_others("run", run_id, [book.portfolio_id for book in books], since)
     vectors = portfolio_vectors(books)
     query = vectors.row_of(run_id)

@@ -1,12 +1,15 @@
 """What a user meets at the command line, above all when something is wrong."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from prometheus_nt.cli import app, main
+from prometheus_nt.console import print_rows
 
 pytestmark = pytest.mark.integration
 
@@ -47,6 +50,14 @@ def test_every_command_explains_itself_with_an_example(command):
 
     assert shown.exit_code == 0
     assert f"prometheus {' '.join(command)}" in " ".join(shown.output.split())
+
+
+def test_the_package_runs_as_a_module():
+    asked = [sys.executable, "-m", "prometheus_nt.cli", "--help"]
+
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True)
+
+    assert "Usage:" in shown.stdout and "backtest" in shown.stdout
 
 
 def test_a_typo_in_the_configuration_names_file_field_and_remedy(prometheus, tmp_path):
@@ -150,6 +161,102 @@ def test_alpha_before_any_run_says_what_to_run(prometheus):
 
     assert code == 1
     assert "no completed run" in errors and "prometheus backtest CONFIG" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("runs", "--run", "NO_RUN"), "no run matches 'NO_RUN'; `prometheus show runs`"),
+        (("fills", "--sleeve", "NO_ONE"), "--portfolio-id or --sleeve: no run of 'NO_ONE'"),
+        (("fills", "--strategy-id", "NO_ONE"), "--strategy-id: no run of 'NO_ONE'"),
+        (("runs", "--mode", "dream"), "unknown mode 'DREAM'; known: BACKTEST, PAPER, LIVE"),
+        (("fills", "--as-of", "2020-03-31"), "--as-of: 2020-03-31 cannot choose among fills"),
+    ],
+)
+def test_a_filter_that_could_only_find_nothing_is_refused(prometheus, arguments, complaint):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("show", *arguments)
+
+    assert code == 1
+    assert complaint in errors
+
+
+def test_listings_take_latest_and_the_beginning_of_a_run(prometheus):
+    prometheus("data", "ingest", "sample", "--symbols", "AAPL,MSFT,SPX")
+    window = ("--start", "2010-01-04", "--end", "2010-01-29")
+    prometheus("backtest", "configs/us_core_long_eq.yaml", *window)
+
+    _, every, _ = prometheus("show", "runs", "--json")
+    _, latest, _ = prometheus("show", "runs", "--run", "latest", "--json")
+    _, begun, _ = prometheus("show", "runs", "--run", "US_CORE_LONG_EQ_H5", "--json")
+    _, sleeve, _ = prometheus("show", "runs", "--sleeve", "US_CORE_LONG_EQ_H21", "--json")
+
+    runs = [run["sleeve_id"] for run in json.loads(every)]
+    assert sorted(runs) == [f"US_CORE_LONG_EQ_H{horizon}" for horizon in (21, 5, 63)]
+    assert [run["sleeve_id"] for run in json.loads(latest)] == runs[:1]
+    assert [run["sleeve_id"] for run in json.loads(begun)] == ["US_CORE_LONG_EQ_H5"]
+    assert [run["sleeve_id"] for run in json.loads(sleeve)] == ["US_CORE_LONG_EQ_H21"]
+
+
+def test_numbers_stand_under_each_other_and_names_at_the_left(capsys):
+    print_rows(("name", "count"), [("a", 12345), ("long", None), ("b", 7)], as_json=False)
+
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["name  count", "a     12345", "long", "b         7"]
+
+
+@pytest.mark.parametrize("names", ["", "AAPL,,MSFT"])
+def test_an_empty_symbol_is_refused_before_anything_is_read(prometheus, names):
+    code, _, errors = prometheus("data", "ingest", "sample", "--symbols", names)
+
+    assert code == 1
+    assert f"--symbols: {names!r} has an empty name" in errors
+
+
+@pytest.mark.parametrize("check", ["lookahead", "warmup"])
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "give a configuration file, or --strategy FILE.py:FUNCTION"),
+        (("node.yaml", "--strategy", "mine.py:weights"), "node.yaml would go unheeded"),
+        (("--strategy", "mine.py:weights", "--set", "seed=1"), "--set seed=1 would go unheeded"),
+        (("node.yaml", "--dataset", "mine"), "--set data.dataset=mine"),
+    ],
+)
+def test_a_check_is_told_one_thing_to_check(prometheus, check, arguments, complaint):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus("check", check, *arguments)
+
+    assert code == 1
+    assert complaint in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--category", "banana"), "category: Input should be 'HISTORICAL'"),
+        (("--category", "banana"), "found 'BANANA'"),
+        (("--set", "block_length=abc"), "found 'abc'"),
+        (("--set", "base_start=2010-99-01"), "--set 'base_start=2010-99-01': not a YAML value"),
+        (("--set", "base_start"), "expected key=value"),
+    ],
+)
+def test_a_wrong_scenario_setting_names_itself_and_what_was_found(prometheus, arguments, complaint):
+    code, _, errors = prometheus("scenarios", "generate", "x", "--dataset", "mine", *arguments)
+
+    assert code == 1
+    assert complaint in errors
+
+
+def test_more_paths_than_fit_in_memory_are_refused(prometheus):
+    generate = ("scenarios", "generate", "x", "--dataset", "mine")
+
+    code, _, errors = prometheus(*generate, "--paths", "100000000")
+
+    assert code == 2
+    assert "--paths" in errors and "100000" in errors
 
 
 def test_the_resolved_configuration_shows_what_each_horizon_implies(prometheus):
