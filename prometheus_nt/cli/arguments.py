@@ -1,12 +1,17 @@
-"""Arguments that several commands share, and the node that they make up."""
+"""Arguments that several commands share, and the settings and the node that they make up.
+
+The configuration knows every engine, and so takes a second to import: a command imports it when it
+runs, and help does not.
+"""
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prometheus_nt.config import NodeConfig, load_config
+if TYPE_CHECKING:
+    from prometheus_nt.config import NodeConfig, Settings
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ConfigPaths = Annotated[
@@ -22,13 +27,22 @@ Assignments = Annotated[
 RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
 
 
+def read_settings() -> "Settings":
+    """Return what the environment says: where the data and the databases are."""
+    from prometheus_nt.config import Settings
+
+    return Settings.from_environment()
+
+
 def node_of(
     paths: list[Path],
     assign: list[str] | None,
     start: datetime | None = None,
     end: datetime | None = None,
-) -> NodeConfig:
+) -> "NodeConfig":
     """Return the validated node of YAML files, `--set`, and the sessions asked for."""
+    from prometheus_nt.config import load_config
+
     dates = [("start", start), ("end", end)]
     overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
     return load_config(paths, [*(assign or ()), *overrides])

@@ -11,8 +11,8 @@ from prometheus_nt.cli.arguments import (
     JsonFlag,
     OptionalConfigPaths,
     node_of,
+    read_settings,
 )
-from prometheus_nt.config import Settings
 from prometheus_nt.console import print_rows, progress_bars, say
 from prometheus_nt.domain.errors import ConfigError
 
@@ -59,7 +59,7 @@ def check_lookahead(
     from prometheus_nt.jobs.stores import open_stores
 
     columns: tuple[str, ...]
-    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+    with open_stores(read_settings()) as stores, progress_bars() as progress:
         if strategy is not None:
             _refuse_node(config, assign)
             function, panel = _user_strategy(strategy, dataset, stores)
@@ -107,7 +107,7 @@ def check_warmup(
     from prometheus_nt.jobs.check import warmup
     from prometheus_nt.jobs.stores import open_stores
 
-    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+    with open_stores(read_settings()) as stores, progress_bars() as progress:
         if strategy is not None:
             _refuse_node(config, assign)
             function, panel = _user_strategy(strategy, dataset, stores)
@@ -128,7 +128,7 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
     from prometheus_nt.jobs.stores import open_stores
 
     node = node_of(config, assign)
-    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+    with open_stores(read_settings()) as stores, progress_bars() as progress:
         found = measure_alpha(node, stores, progress)
     figures = ("sessions", "mean", "low", "high", "t_statistic", "positive_share")
     columns = ("sleeve", "family", "horizon", *figures, "turnover")

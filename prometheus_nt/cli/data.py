@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from adapters.inference import DividendBasis
-from prometheus_nt.cli.arguments import JsonFlag
-from prometheus_nt.config import Settings
+from prometheus_nt.cli.arguments import JsonFlag, read_settings
 from prometheus_nt.console import err, print_issues, print_json, print_rows, progress_bars, say
 from prometheus_nt.domain.errors import ConfigError
 
@@ -48,7 +47,7 @@ def data_ingest(
     chosen = None if symbols is None else _names(symbols)
     spec = SourceSpec(source, path, dataset, market, chosen, split_adjusted, infer_actions)
     with progress_bars() as progress:
-        reports = ingest_named(Settings.from_environment(), spec, progress)
+        reports = ingest_named(read_settings(), spec, progress)
     if as_json:
         print_json([asdict(item) for item in reports])
         return
@@ -69,7 +68,7 @@ def data_list(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.data import list_datasets
 
-    columns, rows = list_datasets(Settings.from_environment())
+    columns, rows = list_datasets(read_settings())
     print_rows(columns, rows, as_json)
 
 
@@ -84,7 +83,7 @@ def data_check(
     """
     from prometheus_nt.jobs.data import check_dataset
 
-    columns, rows, errors = check_dataset(Settings.from_environment(), dataset)
+    columns, rows, errors = check_dataset(read_settings(), dataset)
     print_rows(columns, rows, as_json)
     if errors:
         err.print(f"{errors} findings of severity ERROR in {dataset}")

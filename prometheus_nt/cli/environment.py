@@ -3,8 +3,7 @@
 import typer
 import yaml
 
-from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of
-from prometheus_nt.config import Settings
+from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
 from prometheus_nt.console import emit, out, print_databases, print_rows
 
 config_app = typer.Typer(no_args_is_help=True, help="Configuration files.")
@@ -34,7 +33,7 @@ def db_upgrade(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.stores import upgrade_schemas
 
-    print_databases(upgrade_schemas(Settings.from_environment()), "upgraded", as_json)
+    print_databases(upgrade_schemas(read_settings()), "upgraded", as_json)
 
 
 @db_app.command("check")
@@ -45,7 +44,7 @@ def db_check(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.stores import check_schemas
 
-    print_databases(check_schemas(Settings.from_environment()), "up to date", as_json)
+    print_databases(check_schemas(read_settings()), "up to date", as_json)
 
 
 def doctor(as_json: JsonFlag = False) -> None:
@@ -55,7 +54,7 @@ def doctor(as_json: JsonFlag = False) -> None:
     """
     from prometheus_nt.jobs.doctor import examine
 
-    findings = examine(Settings.from_environment())
+    findings = examine(read_settings())
     rows = [("ok" if item.ok else "FAIL", item.subject, item.detail) for item in findings]
     print_rows(("state", "subject", "detail"), rows, as_json)
     if not all(item.ok for item in findings):

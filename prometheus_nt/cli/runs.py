@@ -6,8 +6,14 @@ from typing import Annotated
 
 import typer
 
-from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, RunArgument, node_of
-from prometheus_nt.config import Settings
+from prometheus_nt.cli.arguments import (
+    Assignments,
+    ConfigPaths,
+    JsonFlag,
+    RunArgument,
+    node_of,
+    read_settings,
+)
 from prometheus_nt.console import emit, out, print_rows, print_runs, progress_bars, say
 
 
@@ -24,7 +30,7 @@ def demo(
     from prometheus_nt.jobs.demo import run_demo
 
     with progress_bars() as progress:
-        result = run_demo(Settings.from_environment(), config, say=say, progress=progress)
+        result = run_demo(read_settings(), config, say=say, progress=progress)
     if not as_json:
         for report in result.ingests:
             say(
@@ -52,7 +58,7 @@ def backtest(
     from prometheus_nt.jobs.stores import open_stores
 
     node = node_of(config, assign, start, end)
-    with open_stores(Settings.from_environment()) as stores, progress_bars() as progress:
+    with open_stores(read_settings()) as stores, progress_bars() as progress:
         runs = run_backtest(node, stores, force=force, progress=progress)
     print_runs(runs, as_json)
 
@@ -68,7 +74,7 @@ def report(
     from prometheus_nt.jobs.report import remake_report
     from prometheus_nt.jobs.stores import open_stores
 
-    with open_stores(Settings.from_environment()) as stores:
+    with open_stores(read_settings()) as stores:
         path = remake_report(stores, run)
     emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
 
@@ -89,7 +95,7 @@ def compare(
     from prometheus_nt.jobs.compare import compare_runs
     from prometheus_nt.jobs.stores import open_stores
 
-    with open_stores(Settings.from_environment()) as stores:
+    with open_stores(read_settings()) as stores:
         path = compare_runs(stores, runs, to)
     emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
 
@@ -130,7 +136,5 @@ def show(
         as_of=None if as_of is None else as_of.date(),
         limit=limit,
     )
-    columns, rows = listing(
-        Settings.from_environment(), what, filters, include_outcomes=include_outcomes
-    )
+    columns, rows = listing(read_settings(), what, filters, include_outcomes=include_outcomes)
     print_rows(columns, rows, as_json)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prometheus_nt.cli.arguments import JsonFlag
-from prometheus_nt.config import Settings
+from prometheus_nt.cli.arguments import JsonFlag, read_settings
 from prometheus_nt.console import print_fields, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="Scenario sets: generate, list, show.")
@@ -56,7 +55,7 @@ def scenarios_generate(
     }
     params = scenario_params(settings, assign or ())
     request = ScenarioRequest(dataset, params, None if as_of is None else as_of.date(), run)
-    with open_stores(Settings.from_environment(), upgrade=True) as stores:
+    with open_stores(read_settings(), upgrade=True) as stores:
         row = generate_set(stores, request)
     print_fields(row, as_json)
 
@@ -70,7 +69,7 @@ def scenarios_list(as_json: JsonFlag = False) -> None:
     from prometheus_nt.jobs.scenarios import list_sets
     from prometheus_nt.jobs.stores import open_stores
 
-    with open_stores(Settings.from_environment()) as stores:
+    with open_stores(read_settings()) as stores:
         columns, rows = list_sets(stores)
     print_rows(columns, rows, as_json)
 
@@ -96,6 +95,6 @@ def scenarios_show(
     from prometheus_nt.jobs.stores import open_stores
 
     day = None if as_of is None else as_of.date()
-    with open_stores(Settings.from_environment()) as stores:
+    with open_stores(read_settings()) as stores:
         found = show_set(stores, name, dataset_id=dataset, as_of=day, run=run)
     print_fields(found, as_json)

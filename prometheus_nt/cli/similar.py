@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prometheus_nt.cli.arguments import JsonFlag, RunArgument
-from prometheus_nt.config import Settings
+from prometheus_nt.cli.arguments import JsonFlag, RunArgument, read_settings
 from prometheus_nt.console import print_similar
 
 app = typer.Typer(no_args_is_help=True, help="What is like a profile, a session, a run?")
@@ -32,7 +31,7 @@ def find_similar_profiles(
     """
     from prometheus_nt.jobs.similar import similar_profiles
 
-    settings = Settings.from_environment()
+    settings = read_settings()
     print_similar(similar_profiles(settings, dataset, instrument, as_of.date(), top), as_json)
 
 
@@ -52,7 +51,7 @@ def find_similar_regimes(
     """
     from prometheus_nt.jobs.similar import similar_regimes
 
-    settings = Settings.from_environment()
+    settings = read_settings()
     print_similar(similar_regimes(settings, dataset, as_of.date(), top, exclude), as_json)
 
 
@@ -71,7 +70,7 @@ def find_similar_runs(
     """
     from prometheus_nt.jobs.similar import similar_runs
 
-    settings = Settings.from_environment()
+    settings = read_settings()
     print_similar(similar_runs(settings, run, top, with_outcome=with_outcome), as_json)
 
 
@@ -85,5 +84,5 @@ def find_similar_portfolios(
     """
     from prometheus_nt.jobs.similar import similar_portfolios
 
-    settings = Settings.from_environment()
+    settings = read_settings()
     print_similar(similar_portfolios(settings, run, as_of.date(), top), as_json)

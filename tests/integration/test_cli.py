@@ -60,6 +60,15 @@ def test_the_package_runs_as_a_module():
     assert "Usage:" in shown.stdout and "backtest" in shown.stdout
 
 
+def test_help_waits_for_neither_nautilus_nor_the_engines():
+    heavy = "{'nautilus_trader', 'pandas', 'scipy', 'prometheus_nt.config'} & set(sys.modules)"
+    asked = [sys.executable, "-c", f"import sys, prometheus_nt.cli; print({heavy} or 'none')"]
+
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True)
+
+    assert shown.stdout.strip() == "none"
+
+
 def test_a_typo_in_the_configuration_names_file_field_and_remedy(prometheus, tmp_path):
     path = tmp_path / "node.yaml"
     path.write_text("sesions: {start: 2010-01-04}\ndata: {dataset: x}\nsleeves: [{horizon: 21}]\n")
