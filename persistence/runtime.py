@@ -316,4 +316,8 @@ def _matches_portfolio(columns: Any, portfolio_id: str) -> sa.ColumnElement[bool
     if "portfolio_id" in columns:
         ids = (portfolio_id, f"{portfolio_id}_PORTFOLIO")
         choices.append(columns["portfolio_id"].in_(ids))
+    elif "run_id" in columns:
+        runs = tables.backtest_runs.c
+        of_sleeve = (runs.sleeve_id == portfolio_id) | (runs.portfolio_id == portfolio_id)
+        choices.append(columns["run_id"].in_(sa.select(runs.run_id).where(of_sleeve)))
     return sa.or_(*choices)

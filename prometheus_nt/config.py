@@ -278,8 +278,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {unreadable}") from None
     try:
         content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as malformed:
+    except (yaml.YAMLError, ValueError) as malformed:
         raise ConfigError(f"{path}: not valid YAML: {malformed}") from None
+    if content is None:
+        raise ConfigError(f"{path}: is empty; `configs/` holds files to start from")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
     return content
@@ -343,7 +345,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, st
 def _value(where: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as malformed:
+    except (yaml.YAMLError, ValueError) as malformed:
         raise ConfigError(f"{where}: {text!r} is not a YAML value: {malformed}") from None
 
 

@@ -167,6 +167,12 @@ def print_runs(runs: Sequence[Any], as_json: bool) -> None:
     for run in runs:
         note = "  (recorded before; --force runs it again)" if run.cached else ""
         out.print(f"{run.report}{note}", highlight=False, soft_wrap=True)
+    idle = [run.sleeve_id for run in runs if not run.metrics.get("num_fills")]
+    if idle:
+        say(
+            f"never traded: {', '.join(idle)}; engines need history before the first session, "
+            "`prometheus check warmup` tells how much"
+        )
 
 
 def _figure(value: float | None, spec: str) -> str:

@@ -149,6 +149,11 @@ def _traded_rows(config: NodeConfig, panel: MarketPanel) -> tuple[int, int]:
     if not calendar.is_session(start):
         start = calendar.next_session(start)
     end = calendar.roll_back(config.sessions.end or ends)
+    if end < start:
+        raise ConfigError(
+            f"sessions: {config.market} does not trade from {config.sessions.start} to "
+            f"{config.sessions.end}; the next session is {start}"
+        )
     if not begins <= start <= end <= ends:
         raise DataError(
             f"sessions: {start} to {end} is not inside dataset {config.data.dataset!r}, which has "

@@ -28,6 +28,9 @@ Progress = Callable[[int, int, str], None]
 """Called with instruments done, instruments in all, and the instrument just done."""
 
 
+NOTHING_OFFERED = "the source offers no instrument; check its path"
+
+
 @dataclass(frozen=True)
 class IngestReport:
     """What an ingest did.
@@ -77,9 +80,13 @@ def ingest(
     """
     chosen = _chosen(source, symbols)
     dataset_id = source.info.dataset_id
+    refused = tuple(source.refused())
+    if not chosen and not refused:
+        # Before anything is written: a dataset without a name in it would look like one with data.
+        raise DataError(f"{dataset_id}: {NOTHING_OFFERED}")
     store.write_dataset(asdict(source.info))
     store.write_instruments(dataset_id, [asdict(instrument) for instrument in chosen])
-    report = IngestReport(dataset_id, (), (), 0, 0, 0, tuple(source.refused()))
+    report = IngestReport(dataset_id, (), (), 0, 0, 0, refused)
     _store_issues(store, dataset_id, None, report.issues)
     for done, instrument in enumerate(chosen, start=1):
         one = _ingest_one(source, store, instrument, now or datetime.now(UTC))
@@ -202,5 +209,5 @@ def _together(report: IngestReport, one: IngestReport) -> IngestReport:
 def _why_nothing(report: IngestReport) -> str:
     errors = [issue for issue in report.issues if issue.severity is Severity.ERROR]
     if not errors:
-        return "the source offers no instrument; check its path"
+        return NOTHING_OFFERED
     return f"not one good row in {len(report.failed)} instruments; first: {errors[0].message}"

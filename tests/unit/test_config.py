@@ -203,9 +203,7 @@ def test_a_key_given_twice_beside_a_merge_key_is_an_error(refusal):
     assert refusal(MINIMAL.replace("[{horizon: 21}]", sleeves)).endswith("given twice: horizon")
 
 
-@pytest.mark.parametrize(
-    ("text", "found"), [("- a\n- b\n", "list"), ("", "NoneType"), ("hello\n", "str")]
-)
+@pytest.mark.parametrize(("text", "found"), [("- a\n- b\n", "list"), ("hello\n", "str")])
 def test_a_file_that_is_no_mapping_is_refused(refusal, text, found):
     assert refusal(text) == f"0.yaml: expected a mapping of settings, found {found}"
 
@@ -625,3 +623,17 @@ def test_what_needs_an_engine_does_not_run_without_it(refusal, load, settings, e
 
     assert load(text)
     assert f"needs the {engine} engine" in refusal(f"{text}without: [{engine}]\n")
+
+
+def test_a_date_that_does_not_exist_is_named(refusal, load):
+    assert "not valid YAML" in refusal(MINIMAL.replace("2020-01-02", "2020-13-02"))
+    with pytest.raises(ConfigError, match="2020-13-02"):
+        load(MINIMAL, sets=["sessions.start=2020-13-02"])
+
+
+def test_an_empty_file_says_so(tmp_path):
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+
+    with pytest.raises(ConfigError, match=r"empty\.yaml: is empty"):
+        read_yaml(empty)
