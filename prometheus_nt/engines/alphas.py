@@ -22,6 +22,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics import (
     NEGLIGIBLE,
+    bar_counts,
     beta_floor,
     residual_momentum,
     rolling_beta,
@@ -39,6 +40,10 @@ ROUNDING = 1e-9
 
 MIN_BETA_NAMES = 10
 """Instruments below which a slope on beta would mostly fit noise, so that none is taken out."""
+
+
+MAX_GAP = 5
+"""Sessions without a bar after which an instrument is no part of the cross-section."""
 
 
 class AlphaParams(Params):
@@ -192,11 +197,22 @@ def standardised(panel: MarketPanel, params: AlphaParams, rows: IntArray) -> Flo
     """
     layout = layout_of(panel)
     measured = [measure(panel, params, rows) for measure in families_of(panel, params).measures]
-    raw = np.stack(measured, axis=1).take(layout.order, axis=-1)
+    stacked = np.stack(measured, axis=1)
+    # The index of a name that died stands still, for ever: that is no return of 0.
+    np.copyto(stacked, np.nan, where=_stopped(panel, rows)[:, None])
+    raw = stacked.take(layout.order, axis=-1)
     beta = panel.derived(rolling_beta, params.beta_lookback, beta_floor(params.beta_lookback))[
         rows
     ].take(layout.order, axis=-1)
     return _neutral(raw, beta[:, None], layout, params.min_sector_names)
+
+
+def _stopped(panel: MarketPanel, rows: IntArray) -> BoolArray:
+    """Return which instruments had no bar in the `MAX_GAP` sessions up to each row, (R, N)."""
+    bars = panel.derived(bar_counts)
+    before = np.where((rows >= MAX_GAP)[:, None], bars[np.maximum(rows - MAX_GAP, 0)], 0.0)
+    stopped: BoolArray = bars[rows] == before
+    return stopped
 
 
 def _neutral(raw: FloatArray, beta: FloatArray, layout: Layout, min_names: int) -> FloatArray:

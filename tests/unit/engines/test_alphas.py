@@ -137,6 +137,22 @@ def test_what_is_left_is_the_residual_of_a_regression_on_beta_and_sectors(market
     assert np.allclose(z[3][known], left / left.std(), atol=1e-9)
 
 
+def test_names_that_stopped_trading_are_no_part_of_the_cross_section(panel_of):
+    rng = np.random.default_rng(8)
+    close = 50.0 * np.exp(np.cumsum(rng.normal(0.0, 0.02, (200, 30)), axis=0))
+    close[100:, 20:] = NAN
+    panel = panel_of(close)
+
+    z = _in_layout(panel, LONGER, 199)
+    a_week_later = _in_layout(panel, LONGER, 104)
+
+    # Their index stands still, which is no momentum of 0.
+    assert np.isnan(z[:, 20:]).all()
+    assert z[:, :20].std(axis=1) == pytest.approx(1.0)
+    assert np.isnan(a_week_later[:, 20:]).all()
+    assert np.isfinite(_in_layout(panel, LONGER, 103)[0, 20:]).all()
+
+
 def test_sectors_of_few_names_share_one_mean(panel_of, random_close):
     close = random_close(8, 150, 12)
     alone = panel_of(close, sectors=tuple(f"S{column}" for column in range(12)))
