@@ -9,6 +9,7 @@ from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import BookHistory
 from prometheus_nt.engines.numerics import (
     NEGLIGIBLE,
+    bar_counts,
     rolling_dollar_volume,
     rolling_volatility_per_session,
     total_return_index,
@@ -71,6 +72,7 @@ def _moments(panel: MarketPanel, volume_lookback: int) -> FloatArray:
     index = panel.derived(total_return_index)
     volatility = panel.derived(rolling_volatility_per_session, *VOLATILITY)
     usual = panel.derived(rolling_dollar_volume, volume_lookback)
+    bars = panel.derived(bar_counts)
     lookback, skip = MOMENTUM
     moments = np.empty((len(panel), 2, len(SCORED)))
     moments[:lookback, :, 0] = np.nan
@@ -82,6 +84,8 @@ def _moments(panel: MarketPanel, volume_lookback: int) -> FloatArray:
     for start in range(lookback, len(panel), BLOCK_SESSIONS):
         stop = min(start + BLOCK_SESSIONS, len(panel))
         growth = index[start - skip : stop - skip] / index[start - lookback : stop - lookback]
+        # The index of a name that died stands still: that is no momentum of 0.
+        growth[bars[start:stop] == bars[start - skip : stop - skip]] = np.nan
         moments[start:stop, :, 0] = _mean_and_deviation(growth[:, order])
     return moments
 

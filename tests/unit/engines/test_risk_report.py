@@ -168,6 +168,19 @@ def test_factor_exposures_follow_their_definitions(panel_of, book_of):
     assert list(found) == ["market", "momentum", "volatility", "dollar_volume"]
 
 
+def test_names_that_stopped_trading_do_not_narrow_the_momentum_factor(panel_of, book_of):
+    rng = np.random.default_rng(8)
+    close = 50.0 * np.exp(np.cumsum(rng.normal(0, 0.01, (700, 24)), axis=0))
+    close[300:, 12:] = NAN
+    weights = np.where(np.arange(24) < 5, [0.3, -0.2] * 12, 0.0)
+
+    found = _report(panel_of(close), book_of(panel_of(close), weights)).exposures_by_factor
+
+    values = np.log(close[-22, :12] / close[-253, :12])
+    z = (values - values.mean()) / values.std()
+    assert found["momentum"] == pytest.approx(weights[:12] @ z)
+
+
 def test_rolling_beta_is_the_slope_on_the_known_sessions(panel_of, random_close):
     panel = panel_of(random_close(5, 200, 6))
     returns = total_returns(panel)
