@@ -63,7 +63,9 @@ def assess(
     """Return scores and expected returns over the next `horizon` sessions.
 
     With z the combination of families and penalty, standardised over the cross-section, the score
-    is tanh(z / 2) and the expected return IC * sigma * sqrt(horizon) * z. IC is the claimed
+    is tanh(z / 2) and the expected return IC * sigma * sqrt(1 - rho^2) * sqrt(horizon) * z, where
+    rho is the correlation with the market, 0 if unknown: what the market does to all, no score
+    tells apart, and z is free of beta. IC is the claimed
     information coefficient, moved towards the one that this very combination has had out of
     sample (`combination.combiner`). A family unknown for an instrument says nothing about it.
 
@@ -74,7 +76,8 @@ def assess(
 
     References
     ----------
-    Grinold and Kahn (2000), "Active Portfolio Management": alpha = volatility * IC * score.
+    Grinold and Kahn (2000), "Active Portfolio Management": alpha = residual volatility * IC *
+    score.
     """
     needed = params.longest_lookback + 1
     if len(panel) < needed:
@@ -100,13 +103,20 @@ def assess(
         horizon=params.horizon,
         instruments=panel.instruments,
         score=np.tanh(0.5 * shown),
-        expected_return=coefficient * stability.sigma * sqrt(params.horizon) * z,
+        expected_return=coefficient * _residual_sigma(stability) * sqrt(params.horizon) * z,
         confidence=confidence.take(layout.place),
         signal_label=_labels(shown, params),
         alpha_components=dict(zip((*families.names, FRAGILITY), named, strict=True)),
         family_weights=dict(zip(families.names, weights.tolist(), strict=True)),
         information_coefficient=coefficient,
     )
+
+
+def _residual_sigma(stability: StabilityVectors) -> FloatArray:
+    rho = stability.market_correlation
+    explained = np.where(np.isfinite(rho), rho * rho, 0.0)
+    residual: FloatArray = stability.sigma * np.sqrt(np.maximum(1.0 - explained, 0.0))
+    return residual
 
 
 def _coverage(known: BoolArray, prior: FloatArray) -> FloatArray:

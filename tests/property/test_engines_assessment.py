@@ -98,6 +98,7 @@ def test_the_order_of_instruments_changes_not_a_bit(synthetic_panel, combination
         instruments=moved.instruments,
         overall_score=stability.overall_score[order],
         sigma=stability.sigma[order],
+        market_correlation=stability.market_correlation[order],
     )
 
     before = assess(panel, stability, params)

@@ -99,6 +99,17 @@ def test_the_expected_return_grows_with_the_root_of_the_horizon(panel, stability
     assert np.allclose(year.expected_return, 2.0 * quarter.expected_return)
 
 
+def test_only_the_volatility_that_the_market_does_not_explain_can_be_earned(panel, stability):
+    shared = np.where(np.arange(30) < 10, 0.6, np.nan)
+    explained = assess(panel, replace(stability, market_correlation=shared), PARAMS)
+    unexplained = assess(panel, stability, PARAMS)
+
+    # Of a deviation with a correlation of 0.6, 0.8 is left; an unknown one counts as 0.
+    left = np.where(np.arange(30) < 10, 0.8, 1.0)
+    assert np.allclose(explained.expected_return, left * unexplained.expected_return)
+    assert (explained.score == unexplained.score).all()
+
+
 def test_fragility_costs_score_relative_to_the_others(panel, stability_of):
     calm = np.full(30, 40.0)
     fragile = calm.copy()
