@@ -80,7 +80,8 @@ def _to_be_held(inputs: BookInputs) -> BookTarget | None:
         return None
     if params.solver.two_level and evidence.regime != label:
         return None
-    if _held_name_ended(inputs.universe, previous.weights):
+    # A solver that had nothing to weigh, or failed, is asked again.
+    if not previous.weights.any() or _held_name_ended(inputs.universe, previous.weights):
         return None
     return replace(
         previous,
