@@ -41,7 +41,8 @@ def long_short(inputs: BookInputs) -> Draft:
     """Return the best members held long and the worst candidates sold short.
 
     A candidate has passed every filter, and so has a rank score; being left out for size alone is
-    no obstacle to being sold. Each side is weighed by itself, with its own gross and cap.
+    no obstacle to being sold. Each side is weighed by itself, with its own gross and cap. Where
+    nothing is left to sell, the book is long and its binding names `short:empty`.
     """
     params, universe = inputs.params, inputs.universe
     longs = _best(universe, params.max_names)
@@ -52,7 +53,8 @@ def long_short(inputs: BookInputs) -> Draft:
     )
     long_side = Side(LONG, longs, params.gross_long, params.max_weight, params.gross_long / gross)
     draft = _joined(weigh(inputs, long_side), weigh(inputs, short_side))
-    draft = replace(draft, binding=_selection(inputs, longs) + draft.binding)
+    unsold = raised({"short:empty": len(shorts) == 0})
+    draft = replace(draft, binding=_selection(inputs, longs) + draft.binding + unsold)
     if params.beta_neutral:
         draft = _beta_neutral(inputs, draft)
     return _within_volatility(inputs, _within_cash(inputs, draft))
@@ -129,13 +131,19 @@ def _beta_neutral(inputs: BookInputs, draft: Draft) -> Draft:
 
 
 def _within_cash(inputs: BookInputs, draft: Draft) -> Draft:
-    """Return the draft with its long side scaled down to what equity and short sales pay for."""
+    """Return the draft with its long side scaled down to what equity and short sales pay for.
+
+    Of a book that is beta neutral both sides are: neither can do without the other.
+    """
     bought = float(np.sort(np.maximum(draft.weights, 0.0)).sum())
     sold = float(np.sort(np.maximum(-draft.weights, 0.0)).sum())
     payable = 1.0 - inputs.params.cash_buffer + sold
     if bought <= payable + EXACT:
         return draft
-    weights = np.where(draft.weights > 0.0, draft.weights * (payable / bought), draft.weights)
+    if inputs.params.beta_neutral and "beta_neutral" not in draft.relaxed:
+        weights = draft.weights * ((payable - sold) / (bought - sold))
+    else:
+        weights = np.where(draft.weights > 0.0, draft.weights * (payable / bought), draft.weights)
     return replace(draft, weights=weights, binding=(*draft.binding, "cash_buffer"))
 
 

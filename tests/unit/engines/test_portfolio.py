@@ -357,6 +357,40 @@ def test_a_beta_neutral_book_does_not_move_with_the_market(panel_of, universe_of
     assert reversed_book.evidence.relaxed == ("beta_neutral",)
 
 
+def test_a_book_short_of_cash_stays_beta_neutral(panel_of, universe_of, scores_of):
+    market = np.random.default_rng(11).normal(0.0, 0.01, 150)
+    betas = np.array([2.0, 2.0, 0.5, 0.5])
+    panel = panel_of(100.0 * np.exp(np.cumsum(np.log1p(market[:, None] * betas), axis=0)))
+    params = _long_short(weighting="equal", gross_long=1.6, beta_neutral=True)
+    wide = params.model_copy(update={"max_names": 2, "max_weight": 1.0})
+
+    book = _book(panel, universe_of, scores_of, wide, [0.1, 0.2, 0.3, 0.4])
+
+    # Beta leaves 0.4 of the shorts, and 1.6 long would need 0.21 more than there is.
+    assert book.weights @ betas == pytest.approx(0.0, abs=1e-9)
+    assert book.weights.sum() == pytest.approx(0.99)
+    assert book.binding[-1] == "cash_buffer"
+
+
+def test_a_long_short_book_without_candidates_to_sell_says_so(crowd, universe_of, scores_of):
+    params = _long_short(weighting="equal").model_copy(update={"max_names": 8})
+
+    book = _book(crowd, universe_of, scores_of, params, SCORES)
+
+    assert book.weights.min() > 0.0
+    assert "short:empty" in book.binding
+
+
+def test_a_book_of_cash_is_not_held_until_the_next_solve(crowd, universe_of, scores_of):
+    params = _solved(weighting="risk_budgeting", solver={"resolve_every": 50})
+
+    books = _days(crowd, universe_of, scores_of, params, [np.full(8, NAN), SCORES])
+
+    assert not books[0].weights.any()
+    assert books[1].solved
+    assert books[1].weights.sum() == pytest.approx(1.0)
+
+
 def test_a_long_short_book_is_scaled_to_the_volatility_of_both_sides(crowd, universe_of, scores_of):
     free = _long_short(weighting="hrp", solver=SOLVER)
     target = SOLVER.model_copy(update={"volatility_target": 0.03})
