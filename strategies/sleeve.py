@@ -3,7 +3,8 @@
 After each close, in `on_data`:
 
 1. `MarketPanel` marks the ledger and publishes the `BookState`;
-2. `TargetPortfolio` of the same session, when a rebalance is due, becomes a plan (`planner`);
+2. `TargetPortfolio` of the same session, when a rebalance is due or its drawdown breaker has
+   tripped or let go, becomes a plan (`planner`);
 3. the plan passes the gate (`gate`) whole, or nothing is sent;
 4. approved orders go to the router, which alone decides when the venue sees them.
 """
@@ -130,10 +131,15 @@ class SleeveStrategy(Strategy):
     def _follow(self, panel_item: Published, target_item: Published) -> None:
         target: TargetPortfolio = target_item.record
         current = period(target.as_of, self.parts.rebalance)
-        if current == self._period:
+        if current == self._period and not self._breaker_turned(target):
             return
         self._period, self._target = current, target
         self._trade(panel_item.record, target, None, (panel_item, target_item))
+
+    def _breaker_turned(self, target: TargetPortfolio) -> bool:
+        """Return whether the drawdown breaker tripped or let go: that waits for no schedule."""
+        followed = self._target
+        return followed is not None and followed.breaker_tripped != target.breaker_tripped
 
     def _finish(self, panel: MarketPanel) -> None:
         superseded = period(panel.as_of, self.parts.rebalance) != self._period

@@ -70,3 +70,28 @@ def test_the_breaker_follows_the_sleeves_own_drawdown(run_with):
     assert all(
         target.report.gross_exposure <= 0.2 + 1e-9 for target in targets if target.breaker_tripped
     )
+
+
+def test_a_breaker_does_not_wait_for_the_schedule(configured, run, market):
+    config = configured(
+        engines={**ENGINES, "risk": {"max_abs_weight_per_name": 0.25, **BREAKER}},
+        sleeves=[{"horizon": 5, "capital_usd": 1_000_000, "rebalance": "quarterly"}],
+        persistence={"engine_rows": "all"},
+    )
+
+    node = run(config, market)
+
+    targets = _targets(node)
+    turns = [
+        new.as_of for old, new in pairwise(targets) if new.breaker_tripped ^ old.breaker_tripped
+    ]
+    decided = {item.record.as_of for item in node.mirror.decisions}
+    held = {
+        held.as_of: np.nansum(np.abs(held.shares) * held.marks) / held.equity
+        for held in node.mirror.holdings
+    }
+    sessions = [target.as_of for target in targets]
+    assert turns
+    assert set(turns) <= decided
+    filled = sessions[sessions.index(turns[0]) + 1]
+    assert held[filled] < 0.25 < 0.5 < held[turns[0]]
