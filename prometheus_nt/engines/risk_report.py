@@ -203,18 +203,23 @@ def _tails(
         *tails_of("bootstrap", 1, growth[0] - 1.0),
         *tails_of("historical", LONG_HORIZON, _over_ten_sessions(earned)),
         *_normal_tails(LONG_HORIZON, mean, sigma),
-        *tails_of("bootstrap", LONG_HORIZON, np.multiply.reduce(growth, axis=0) - 1.0),
+        *tails_of("bootstrap", LONG_HORIZON, np.multiply.reduce(_left(growth), axis=0) - 1.0),
     )
 
 
 def _over_ten_sessions(returns: FloatArray) -> FloatArray:
     """Return the compounded returns of every ten sessions in a row, (D - 9,)."""
-    growth = 1.0 + returns
+    growth = _left(1.0 + returns)
     two = growth[1:] * growth[:-1]
     four = two[2:] * two[:-2]
     eight = four[4:] * four[:-4]
     ten: FloatArray = eight[2:] * two[:-8] - 1.0
     return ten
+
+
+def _left(growth: FloatArray) -> FloatArray:
+    """Return what is left of 1: a levered book that lost more than everything has nothing."""
+    return np.maximum(growth, 0.0)
 
 
 def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailRisk]:
@@ -243,7 +248,7 @@ def _normal_tails(sessions: int, mean: float, sigma: float) -> Iterator[TailRisk
 
 
 def _deepest_drawdown(returns: FloatArray) -> float:
-    value = np.multiply.accumulate(1.0 + returns)
+    value = np.multiply.accumulate(_left(1.0 + returns))
     peak = np.maximum(np.maximum.accumulate(value), 1.0)
     return min(float((value / peak).min()) - 1.0, 0.0)
 

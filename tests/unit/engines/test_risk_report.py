@@ -8,6 +8,7 @@ import pytest
 from prometheus_nt.domain.ledger import Ledger
 from prometheus_nt.engines.numerics import rolling_beta, total_returns
 from prometheus_nt.engines.risk import RiskParams, apply_limits
+from prometheus_nt.engines.risk_report import report_risk
 
 NAN = np.nan
 FREE = {"max_abs_weight_per_name": 1.0, "max_gross": 3.0, "long_only": False}
@@ -166,6 +167,23 @@ def test_factor_exposures_follow_their_definitions(panel_of, book_of):
     beta = rolling_beta(panel, 252, 60)[-1]
     assert found["market"] == pytest.approx(weights @ beta)
     assert list(found) == ["market", "momentum", "volatility", "dollar_volume"]
+
+
+def test_a_levered_book_that_lost_everything_does_not_earn_it_back(panel_of, book_of):
+    rng = np.random.default_rng(3)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.001, (120, 2)), axis=0))
+    # Five times 30 % is more than there is; two such losses must not multiply to a gain.
+    close[100:] *= 0.7
+    close[104:] *= 0.7
+    panel = panel_of(close)
+
+    report = report_risk(panel, np.arange(2), np.array([2.5, 2.5]), RiskParams(), None)
+
+    assert report.max_drawdown == -1.0
+    tails = {(tail.method, tail.sessions, tail.level): tail for tail in report.tails}
+    assert tails["historical", 1, 0.99].value_at_risk < -1.0
+    for method in ("historical", "bootstrap"):
+        assert tails[method, 10, 0.95].value_at_risk == -1.0
 
 
 def test_names_that_stopped_trading_do_not_narrow_the_momentum_factor(panel_of, book_of):
