@@ -80,6 +80,15 @@ class EnginesConfig(Params):
     portfolio: PortfolioParams = PortfolioParams()
     risk: RiskParams = RiskParams()
 
+    @model_validator(mode="after")
+    def _shorts_are_allowed(self) -> "EnginesConfig":
+        # Rejected one by one, they would leave a hedge of nothing that looks like a calm book.
+        if self.portfolio.construction != "long_only" and self.risk.long_only:
+            raise ValueError(
+                f"risk.long_only: would reject every short of {self.portfolio.construction}"
+            )
+        return self
+
 
 class ExecutionConfig(Params):
     """How decisions become fills, and what positions cost while they are held.

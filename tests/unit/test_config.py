@@ -417,6 +417,18 @@ def test_a_setting_that_contradicts_the_familys_is_refused_at_once(refusal):
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize("construction", ["long_short, max_names: 10", "short_hedge"])
+def test_a_book_that_sells_short_is_refused_where_risk_would_reject_its_shorts(
+    load, refusal, construction
+):
+    engines = f"engines: {{portfolio: {{construction: {construction}}}, risk: {{long_only: %s}}}}\n"
+
+    message = refusal(MINIMAL + engines % "true")
+
+    assert "risk.long_only: would reject every short of" in message
+    assert load(MINIMAL + engines % "false")
+
+
 def test_a_setting_must_suit_every_sleeve(load, refusal):
     engines = "engines: {assessment: {momentum_skip: 100}}\n"
     both = MINIMAL.replace("{horizon: 21}", "{horizon: 21}, {horizon: 5}")
