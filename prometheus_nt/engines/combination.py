@@ -77,7 +77,8 @@ def combiner(panel: MarketPanel, params: CombinationParams) -> FloatArray:
 
     The weights are not negative and sum to 1, or are all 0 where no family deserves one. The last
     column is the information coefficient to expect of the combination: the claimed one, moved
-    towards the one measured out of sample just as the families' are; not negative.
+    towards the one measured out of sample just as the families' are; not negative, and 0 where
+    all weights are.
     """
     prior = families_of(panel, params).prior
     claimed = params.information_coefficient
@@ -92,7 +93,9 @@ def combiner(panel: MarketPanel, params: CombinationParams) -> FloatArray:
     own, present = _own_coefficients(weights[held], coefficients, gram, count, params)
     own_gram = present[:, None, None]
     skill = _posterior(own[:, None], own_gram, noise * present, np.array([claimed]), refits, params)
-    return np.concatenate((weights, np.maximum(skill, 0.0)), axis=1)[held]
+    # A combination of nothing, of which nothing was measured, would keep the claim for ever.
+    expected = np.where(weights.any(axis=1, keepdims=True), np.maximum(skill, 0.0), 0.0)
+    return np.concatenate((weights, expected), axis=1)[held]
 
 
 def evidence(panel: MarketPanel, params: CombinationParams) -> FloatArray:

@@ -153,6 +153,18 @@ def test_a_planted_alpha_is_found_and_a_useless_family_is_not(reversing_market, 
     assert combiner(reversing_market, _params(combination="fixed"))[-1, -1] == 0.0
 
 
+def test_where_no_family_deserves_a_weight_nothing_is_expected(reversing_market):
+    # Two of one content: each is believed in less than both, so that both are given up sooner.
+    twins = {"short_momentum_lookback": 20, "short_momentum_weight": 0.5}
+    others = {f"{name}_weight": None for name in ("residual_momentum", "reversal")}
+    params = _params(low_volatility_weight=None, **twins, **others)
+
+    fitted = combiner(reversing_market, params)
+
+    assert fitted[0].tolist() == [0.5, 0.5, pytest.approx(0.03)]
+    assert fitted[-1].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_on_random_markets_the_claim_is_mostly_disproved(panel_of):
     found = []
     for seed in range(8):
