@@ -53,8 +53,6 @@ class BookState:
     Attributes
     ----------
     cash, equity : float, USD
-    drawdown : float, <= 0
-        Equity relative to its highest close so far, minus 1.
     shares : (N,) int array
         Signed, in the venue's share unit.
     average_cost, marks : (N,) float arrays, USD per venue share; NaN where flat or never marked
