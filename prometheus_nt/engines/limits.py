@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.book_history import BookHistory
 from prometheus_nt.engines.stress import worst_pnl
+from prometheus_nt.engines.turnover import one_way_turnover
 
 ROUNDING = 1e-9
 """Relative excess over a limit on a sum that is rounding, not a breach."""
@@ -54,7 +55,7 @@ class LimitParams(Params):
         the drawdown has come above the second; None releases at half the breaker. A
         `breaker_gross` of 0 is for good: cash earns no recovery.
     max_turnover
-        Largest sum of absolute changes of weight from the previous target, bought plus sold.
+        Largest one-way turnover from the previous target: the larger of bought and sold.
     """
 
     max_abs_weight_per_name: float = Field(0.10, ge=0, le=1)
@@ -240,12 +241,12 @@ def _turnover_limit(hard: tuple[Limit, ...], previous: FloatArray, most: float) 
     kept = previous
     for limit in hard:
         kept = limit.cut(kept)
-    forced = float(np.abs(kept - previous).sum())
+    forced = one_way_turnover(kept - previous)
 
     def cut(weights: FloatArray) -> FloatArray:
-        if float(np.abs(weights - previous).sum()) <= most * (1.0 + ROUNDING):
+        if one_way_turnover(weights - previous) <= most * (1.0 + ROUNDING):
             return weights
-        wanted = float(np.abs(weights - kept).sum())
+        wanted = one_way_turnover(weights - kept)
         part = max(most - forced, 0.0) / wanted if wanted > 0.0 else 0.0
         mixed = kept + min(part, 1.0) * (weights - kept)
         # Rounding must not carry a weight past the two it lies between: they keep their caps.
@@ -255,7 +256,7 @@ def _turnover_limit(hard: tuple[Limit, ...], previous: FloatArray, most: float) 
     def excess(weights: FloatArray) -> float:
         bought = np.maximum(weights - previous, 0.0).sum()
         sold = np.maximum(previous - weights, 0.0).sum()
-        return float(bought + sold) - max(most, forced)
+        return float(max(bought, sold)) - max(most, forced)
 
     return Limit("max_turnover", most, cut, excess)
 

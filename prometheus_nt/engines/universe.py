@@ -31,6 +31,7 @@ from prometheus_nt.engines.numerics import (
     bar_counts,
     cross_sectional_zscore,
     has_bar,
+    last_known,
     position_in_group,
     rolling_dollar_volume,
     sector_codes,
@@ -57,6 +58,8 @@ class UniverseParams(Params):
     hysteresis_buffer
         Ranks by which a member may fall behind the last place before it has to leave, and a
         newcomer must be ahead of it to take a member's place.
+    max_gap
+        Sessions without a bar after which a member has to leave; nobody enters without one.
     exclude_weak_fragile
         Leave out names of class FRAGILE or worse whose profile is known to be weak. Without
         accounts a profile is judged by prices alone, which the class has judged already.
@@ -82,6 +85,7 @@ class UniverseParams(Params):
     min_dollar_volume: float | None = Field(None, gt=0)
     liquidity_lookback: int = Field(63, ge=1)
     min_history_sessions: int = Field(252, ge=1)
+    max_gap: int = Field(5, ge=1)
     exclude: tuple[str, ...] = ()
     exclude_breakers: bool = True
     exclude_weak_fragile: bool = False
@@ -296,7 +300,9 @@ def _member(inputs: _Inputs) -> BoolArray:
 
 
 def _trading(inputs: _Inputs) -> BoolArray:
-    return has_bar(inputs.panel.close[-1])
+    # A missing bar is not a price, and no reason to sell either: a member may miss a few.
+    recent = has_bar(inputs.panel.close[-inputs.params.max_gap :]).any(axis=0)
+    return has_bar(inputs.panel.close[-1]) | (inputs.incumbents & recent)
 
 
 def _has_history(inputs: _Inputs) -> BoolArray:
@@ -319,7 +325,7 @@ def _liquid(inputs: _Inputs) -> BoolArray:
 def _dear_enough(inputs: _Inputs) -> BoolArray:
     if inputs.params.min_price is None:
         return _all_pass(inputs)
-    close: FloatArray = inputs.panel.close[-1]
+    close: FloatArray = last_known(inputs.panel.close[-inputs.params.max_gap :])[-1]
     return np.greater_equal(close, inputs.params.min_price)
 
 

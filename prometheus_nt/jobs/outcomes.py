@@ -87,6 +87,8 @@ def _day(panel: MarketPanel, as_of: date, stored: list[Row]) -> _Day:
         if instrument in columns:
             values[:, columns[instrument]] = [np.nan if part is None else part for part in known]
     row = int(np.searchsorted(panel.sessions, np.datetime64(as_of, "D")))
+    if row == len(panel) or panel.sessions[row] != np.datetime64(as_of, "D"):
+        raise DataError(f"{as_of}: decided on, but no session of the panel; was it made anew?")
     return _Day(row, families, values)
 
 

@@ -626,7 +626,7 @@ def test_an_anchored_mapping_that_merges_another_may_be_merged_again(tmp_path):
     [
         ("universe: {regime_risk_alpha: 0.5}", "regime"),
         ("universe: {exclude_weak_fragile: true}", "profiles"),
-        ("portfolio: {construction: short_hedge}", "fragility"),
+        ("portfolio: {construction: short_hedge}, risk: {long_only: false}", "fragility"),
         ("portfolio: {solver: {max_fragility: 0.4}}", "fragility"),
     ],
 )

@@ -142,9 +142,9 @@ def test_without_the_books_the_breaker_stays_as_it_was(panel, book_of, books_of)
 
 
 def test_turnover_above_its_limit_goes_part_of_the_way(panel, book_of):
-    first = _target(panel, book_of(panel, [0.5, 0.5, 0.0, 0.0]), max_turnover=0.5)
-    second = _target(panel, book_of(panel, [0.0, 0.5, 0.5, 0.0]), previous=first, max_turnover=0.5)
-    third = _target(panel, book_of(panel, [0.0, 0.5, 0.5, 0.0]), previous=second, max_turnover=0.5)
+    first = _target(panel, book_of(panel, [0.5, 0.5, 0.0, 0.0]), max_turnover=0.25)
+    second = _target(panel, book_of(panel, [0.0, 0.5, 0.5, 0.0]), previous=first, max_turnover=0.25)
+    third = _target(panel, book_of(panel, [0.0, 0.5, 0.5, 0.0]), previous=second, max_turnover=0.25)
 
     assert first.actions == ()
     assert np.allclose(second.weights, [0.25, 0.5, 0.25, 0.0])
@@ -179,7 +179,7 @@ def test_the_previous_target_is_matched_by_name(panel_of, book_of):
     old, new = panel_of(np.full((40, 3), 10.0)), panel_of(np.full((40, 2), 10.0))
     before = _target(old, book_of(old, [0.0, 0.4, 0.4]))
 
-    after = _target(new, book_of(new, [0.4, 0.0]), previous=before, max_turnover=0.4)
+    after = _target(new, book_of(new, [0.4, 0.0]), previous=before, max_turnover=0.2)
 
     assert np.allclose(after.weights, [0.2, 0.2])
 

@@ -393,3 +393,17 @@ def test_a_weak_profile_is_left_out_only_where_it_is_fragile_too(panel_of, stabi
     assert found.included.tolist() == [False, True, True, True]
     assert found.exclusion[0] == int(Exclusion.WEAK_AND_FRAGILE)
     assert _select(panel, stability_of, scores_of, **given).included.all()
+
+
+def test_a_member_may_miss_a_few_bars_and_a_newcomer_none(panel_of, stability_of, scores_of):
+    close = np.full((12, 3), 10.0)
+    before = _select(panel_of(close[:4]), stability_of, scores_of)
+    member_only = replace(before, included=np.array([True, False, True]))
+    close[4:, :2] = NAN
+
+    a_day = _select(panel_of(close[:5]), stability_of, scores_of, previous=member_only)
+    too_long = _select(panel_of(close[:9]), stability_of, scores_of, previous=member_only)
+
+    assert a_day.included.tolist() == [True, False, True]
+    assert too_long.included.tolist() == [False, False, True]
+    assert too_long.exclusion[0] == int(Exclusion.NOT_TRADING)
