@@ -92,7 +92,7 @@ def market_returns(panel: MarketPanel) -> FloatArray:
 
 def bar_counts(panel: MarketPanel) -> FloatArray:
     """Return how many bars each instrument has had up to each session, (T, N)."""
-    return np.cumsum(has_bar(panel.close), axis=0, dtype=np.float64)
+    return _by_blocks(lambda close: _running_sum(has_bar(close).astype(np.float64)), panel.close)
 
 
 def rolling_volatility_per_session(
@@ -137,7 +137,7 @@ def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> Fl
         shared = _rolling_sum(own * common, lookback)
         shared -= _rolling_sum(own, lookback) * moved / divisor
         # A difference of running sums is exact to rounding of the sums, not of the difference.
-        told = scatter > NEGLIGIBLE * np.cumsum(common * common, axis=0)
+        told = scatter > NEGLIGIBLE * _running_sum(common * common)
         estimable = (count >= floor) & told
         return np.where(estimable, shared / np.where(estimable, scatter, 1.0), np.nan)
 
@@ -243,8 +243,8 @@ def dollar_volume_fall(panel: MarketPanel, lookback: int, usual_lookback: int) -
 
     def fall(close: FloatArray, volume: FloatArray) -> FloatArray:
         known = has_bar(close) & np.isfinite(volume) & (volume >= 0.0)
-        traded = np.cumsum(np.where(known, close, 0.0) * np.where(known, volume, 0.0), axis=0)
-        sessions = np.cumsum(known, axis=0, dtype=np.float64)
+        traded = _running_sum(np.where(known, close, 0.0) * np.where(known, volume, 0.0))
+        sessions = _running_sum(known.astype(np.float64))
         count, usual_count = _window(sessions, lookback), _window(sessions, usual_lookback)
         usual = _window(traded, usual_lookback)
         enough = (2.0 * count >= lookback) & (2.0 * usual_count >= usual_lookback) & (usual > 0.0)
@@ -386,7 +386,7 @@ def index_over_mean(panel: MarketPanel, lookback: int) -> FloatArray:
     def ratio(index: FloatArray) -> FloatArray:
         listed = np.isfinite(index)
         total = _rolling_sum(np.where(listed, index, 0.0), lookback)
-        complete = np.cumsum(listed, axis=0) >= lookback
+        complete = _running_sum(listed.astype(np.float64)) >= lookback
         return np.where(complete, lookback * index / np.where(complete, total, 1.0), np.nan)
 
     return _by_blocks(ratio, panel.derived(total_return_index))
@@ -461,20 +461,23 @@ def percentile_rank(x: FloatArray) -> FloatArray:
     Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
     """
     known = np.isfinite(x)
-    keyed = np.where(known, x, np.inf)
-    order = np.argsort(keyed, axis=-1)
-    ordered = np.take_along_axis(keyed, order, axis=-1)
-    differs = ordered[..., 1:] != ordered[..., :-1]
-    position = np.arange(x.shape[-1], dtype=np.float64)
-    shared = np.broadcast_to(position, x.shape).copy()
-    tied = ~differs.all(axis=-1)
-    if tied.any():
-        shared[tied] = _shared(differs[tied], position)
-    ranks = np.empty(x.shape)
-    np.put_along_axis(ranks, order, shared, axis=-1)
     count = known.sum(axis=-1, keepdims=True)
-    scaled = np.where(count > 1, ranks / np.maximum(count - 1, 1), 0.5)
-    return np.where(known, scaled, np.nan)
+    keyed = np.where(known, x, np.inf)
+    order = keyed.argsort(axis=-1)
+    if x.ndim > 1:
+        order += np.arange(0, x.size, x.shape[-1]).reshape(count.shape)
+    ordered = keyed.take(order)
+    position = np.arange(x.shape[-1], dtype=np.float64)
+    ranks = position + 0.5 * (count == 1)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    if not differs.all():
+        differs |= np.isinf(ordered[..., 1:])  # what is unknown is not tied
+        tied = ~differs.all(axis=-1)
+        ranks[tied] = _shared(differs[tied], position)
+    ranks /= np.maximum(count - 1, 1)
+    result = np.empty(x.size)
+    result[order] = np.where(position < count, ranks, np.nan)
+    return result.reshape(x.shape)
 
 
 def waterfill(raw_weights: FloatArray, cap: float, total: float = 1.0) -> FloatArray:
@@ -530,40 +533,54 @@ def _shared(differs: BoolArray, position: FloatArray) -> FloatArray:
 
 
 _Stretch = tuple[FloatArray, ...]
-"""What is known of the stretch of history that ends at each row."""
+"""What is known of the stretch of history that begins at each row."""
 
 
 def _deepest_fall(log_price: FloatArray, lookback: int) -> FloatArray:
     unlisted = np.isnan(log_price)
-    peak, trough = np.where(unlisted, -np.inf, log_price), np.where(unlisted, np.inf, log_price)
-    day = (peak, trough, np.zeros_like(log_price))
-    return _over_window(day, (-np.inf, np.inf, 0.0), _joined_falls, lookback)[2]
+    peak = _after_nothing(np.where(unlisted, -np.inf, log_price), lookback, -np.inf)
+    trough = _after_nothing(np.where(unlisted, np.inf, log_price), lookback, np.inf)
+    return _over_window((peak, trough, np.zeros_like(peak)), _joined_falls, lookback)[2]
 
 
 def _joined_falls(older: _Stretch, newer: _Stretch) -> _Stretch:
-    fall = np.minimum(older[2], newer[2])
-    np.minimum(fall, newer[1] - older[0], out=fall)
+    fall = newer[1] - older[0]
+    np.minimum(fall, older[2], out=fall)
+    np.minimum(fall, newer[2], out=fall)
     return np.maximum(older[0], newer[0]), np.minimum(older[1], newer[1]), fall
 
 
 def _smallest(x: FloatArray, count: int, lookback: int) -> _Stretch:
     """Return the `count` smallest values of the last `lookback` rows, the smallest first."""
     width = 1 << (count - 1).bit_length()
-    nothing = (np.inf,) * width
-    day = (x, *(np.full_like(x, np.inf) for _ in range(width - 1)))
-    return _over_window(day, nothing, _joined_lists, lookback)[:count]
+
+    def joined(older: _Stretch, newer: _Stretch) -> _Stretch:
+        return _inserted(older, newer[0], width) if len(newer) == 1 else _merged(older, newer, width)
+
+    return _over_window((_after_nothing(x, lookback, np.inf),), joined, lookback)[:count]
 
 
-def _joined_lists(older: _Stretch, newer: _Stretch) -> _Stretch:
-    """Return the smaller half of two ascending lists of 2^k values, ascending.
+def _inserted(ascending: _Stretch, value: FloatArray, width: int) -> _Stretch:
+    """Return the `width` smallest of an ascending list and one value more, ascending."""
+    widened = []
+    for place in ascending:
+        widened.append(np.minimum(place, value))
+        value = np.maximum(place, value)
+    return (*widened, value)[:width]
+
+
+def _merged(older: _Stretch, newer: _Stretch, width: int) -> _Stretch:
+    """Return the `width`, a power of 2, smallest of two ascending lists, ascending.
 
     The smaller of one list's i-th and the other's i-th last are the smaller half. They rise and
     then fall, or the other way round, and such a sequence Batcher's bitonic network sorts.
     """
+    nothing = np.full_like(newer[0], np.inf)
+    older, newer = (part + (nothing,) * (width - len(part)) for part in (older, newer))
     half = [np.minimum(one, other) for one, other in zip(older, reversed(newer), strict=True)]
-    distance = len(half) // 2
+    distance = width // 2
     while distance:
-        for low in (place for place in range(len(half)) if not place & distance):
+        for low in (place for place in range(width) if not place & distance):
             one, other = half[low], half[low + distance]
             half[low], half[low + distance] = np.minimum(one, other), np.maximum(one, other)
         distance //= 2
@@ -571,35 +588,30 @@ def _joined_lists(older: _Stretch, newer: _Stretch) -> _Stretch:
 
 
 def _over_window(
-    stretch: _Stretch,
-    nothing: tuple[float, ...],
-    joined: Callable[[_Stretch, _Stretch], _Stretch],
-    lookback: int,
+    days: _Stretch, joined: Callable[[_Stretch, _Stretch], _Stretch], lookback: int
 ) -> _Stretch:
-    """Return what `joined` makes of the last `lookback` rows, given what is known of each.
+    """Return what `joined` makes of each `lookback` rows in a row, given what is known of each.
 
-    Stretches of 1, 2, 4, ... rows are built by doubling, and the binary digits of `lookback` say
-    which of them to join. `nothing` is known of rows before the first.
+    A length that 3 or 2 divides is made of equal parts, any other of one row less and that row.
     """
-    window, covered = stretch, 0
-    for digit in range(lookback.bit_length()):
-        length = 1 << digit
-        if lookback & length:
-            older = _ended_earlier(stretch, nothing, covered)
-            window = joined(older, window) if covered else older
-            covered += length
-        if covered < lookback:
-            stretch = joined(_ended_earlier(stretch, nothing, length), stretch)
-    return window
+    if lookback == 1:
+        return days
+    parts = next((parts for parts in (3, 2) if lookback % parts == 0), 0)
+    length = lookback // parts if parts else lookback - 1
+    older = _over_window(days, joined, length)
+    newer = older if parts else days
+    for start in range(length, lookback, length if parts else 1):
+        later = tuple(part[start:] for part in newer)
+        older = joined(tuple(part[: len(later[0])] for part in older), later)
+    return older
 
 
-def _ended_earlier(stretch: _Stretch, nothing: tuple[float, ...], rows: int) -> _Stretch:
-    kept = max(len(stretch[0]) - rows, 0)
-    before_history = tuple(np.empty_like(part) for part in stretch)
-    for part, source, empty in zip(before_history, stretch, nothing, strict=True):
-        part[:rows] = empty
-        part[rows:] = source[:kept]
-    return before_history
+def _after_nothing(x: FloatArray, lookback: int, nothing: float) -> FloatArray:
+    """Return `x` after so many rows of `nothing` that a window ends at each of its own."""
+    padded = np.empty((lookback - 1 + len(x), *x.shape[1:]))
+    padded[: lookback - 1] = nothing
+    padded[lookback - 1 :] = x
+    return padded
 
 
 def _returns_of_holder(close: FloatArray, split: FloatArray, dividend: FloatArray) -> FloatArray:
@@ -626,7 +638,15 @@ def _previous_row(traded: BoolArray) -> IntArray:
 
 
 def _rolling_sum(x: FloatArray, lookback: int) -> FloatArray:
-    return _window(np.cumsum(x, axis=0), lookback)
+    return _window(_running_sum(x), lookback)
+
+
+def _running_sum(x: FloatArray) -> FloatArray:
+    if x.shape[-1] % 2 or not x.flags.c_contiguous:
+        return np.cumsum(x, axis=0)
+    # Each addition waits for the one before. A complex number is two columns that wait together.
+    pairs: FloatArray = np.cumsum(x.view(np.complex128), axis=0).view(np.float64)
+    return pairs
 
 
 def _window(running: FloatArray, lookback: int) -> FloatArray:
@@ -639,7 +659,7 @@ def _rolling_scatter(
     x: FloatArray, rolling_sum: FloatArray | float, divisor: FloatArray | float, lookback: int
 ) -> FloatArray:
     """Return the squared deviations from the mean of `lookback` rows, 0 where it is rounding."""
-    running = np.cumsum(x * x, axis=0)
+    running = _running_sum(x * x)
     scatter = _window(running, lookback) - rolling_sum * rolling_sum / divisor
     return np.where(scatter > NEGLIGIBLE * running, scatter, 0.0)
 
