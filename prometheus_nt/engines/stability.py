@@ -8,6 +8,8 @@
 4. `_outlook` counts how the classes of that score have followed each other, and looks ahead.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +35,7 @@ from prometheus_nt.engines.numerics import (
     total_return_index,
 )
 
-BLOCK_SESSIONS = 64
+BLOCK_SESSIONS = 16
 """Sessions scored at a time: their temporaries then fit the processor's cache."""
 
 COMPONENTS = ("vol", "dd", "trend", "liquidity", "downside_beta", "tail", "contagion")
@@ -205,41 +207,60 @@ def _tail(panel: MarketPanel, params: StabilityParams) -> FloatArray:
 
 def _evidence(panel: MarketPanel, params: StabilityParams) -> FloatArray:
     """Return `EVIDENCE` of every session, (T, 7, N), in single precision."""
-    sigma = panel.derived(_price_risk, params)[:, 0]
-    observed = (params.lookback - 1, params.min_observations)
-    correlation = rolling_market_correlation(panel, *observed)
-    illiquidity = rolling_illiquidity(panel, *observed)
-    fall = dollar_volume_fall(panel, params.lookback, params.volume_lookback)
-    beta = rolling_downside_beta(panel, params.beta_lookback, params.min_falls)
-    trend, dear = _trends(panel, params.lookback), index_over_mean(panel, params.richness_lookback)
-    past = [_own_percentile(x, params) for x in (illiquidity, correlation, sigma, dear)]
     shape = (len(panel), len(EVIDENCE), len(panel.instruments))
     evidence: npt.NDArray[Any] = np.empty(shape, dtype=np.float32)
-    for start in range(0, len(panel), BLOCK_SESSIONS):
-        rows = slice(start, start + BLOCK_SESSIONS)
-        block = evidence[rows].swapaxes(0, 1)
-        block[:4] = trend[rows], beta[rows], correlation[rows], illiquidity[rows]
-        block[4] = _liquidity_score(illiquidity[rows], past[0][rows], fall[rows], params)
-        block[5] = _contagion_score(correlation[rows], past[1][rows])
-        block[6] = _complacent_pricing(past[2][rows], past[3][rows])
-        block[:, np.isnan(sigma[rows])] = np.nan
+    # One after the other, so that few arrays of the whole history are in memory at a time.
+    _fill_trends(evidence[:, 0], panel, params.lookback)
+    evidence[:, 1] = rolling_downside_beta(panel, params.beta_lookback, params.min_falls)
+    _fill_contagion(evidence[:, 2], evidence[:, 5], panel, params)
+    _fill_liquidity(evidence[:, 3], evidence[:, 4], panel, params)
+    sigma = panel.derived(_price_risk, params)[:, 0]
+    calm, dear = sigma, index_over_mean(panel, params.richness_lookback)
+    past = (_own_percentile(calm, params), _own_percentile(dear, params))
+    _by_rows(evidence[:, 6], _complacent_pricing, *past)
+    np.copyto(evidence, np.nan, where=np.isnan(sigma)[:, None])
     return evidence
 
 
-def _trends(panel: MarketPanel, lookback: int) -> FloatArray:
+def _fill_trends(trends: FloatArray, panel: MarketPanel, lookback: int) -> None:
     index = panel.derived(total_return_index)
-    trends = np.full(index.shape, np.nan)
-    before = index[: len(index) - lookback + 1]
-    # The index is 1 at the first bar, so 1 is where an instrument listed within the lookback began.
-    trends[lookback - 1 :] = index[lookback - 1 :] / np.where(np.isnan(before), 1.0, before) - 1.0
-    return trends
+
+    def trend(now: FloatArray, before: FloatArray) -> FloatArray:
+        # The index is 1 at the first bar: there an instrument listed within the lookback began.
+        return now / np.where(np.isnan(before), 1.0, before) - 1.0
+
+    trends[: lookback - 1] = np.nan
+    _by_rows(trends[lookback - 1 :], trend, index[lookback - 1 :], index)
+
+
+def _fill_contagion(
+    correlations: FloatArray, scores: FloatArray, panel: MarketPanel, params: StabilityParams
+) -> None:
+    observed = (params.lookback - 1, params.min_observations)
+    correlation = rolling_market_correlation(panel, *observed)
+    correlations[:] = correlation
+    _by_rows(scores, _contagion_score, correlation, _own_percentile(correlation, params))
+
+
+def _fill_liquidity(
+    illiquidities: FloatArray, scores: FloatArray, panel: MarketPanel, params: StabilityParams
+) -> None:
+    illiquidity = rolling_illiquidity(panel, params.lookback - 1, params.min_observations)
+    illiquidities[:] = illiquidity
+    past = _own_percentile(illiquidity, params)
+    fall = dollar_volume_fall(panel, params.lookback, params.volume_lookback)
+    scale = 0.5 / params.volume_reference
+    _by_rows(scores, partial(_liquidity_score, scale=scale), illiquidity, past, fall)
+
+
+def _by_rows(filled: FloatArray, of: Callable[..., FloatArray], *arrays: FloatArray) -> None:
+    for start in range(0, len(filled), BLOCK_SESSIONS):
+        rows = slice(start, min(start + BLOCK_SESSIONS, len(filled)))
+        filled[rows] = of(*(array[rows] for array in arrays))
 
 
 def _liquidity_score(
-    illiquidity: FloatArray,
-    past_percentile: FloatArray,
-    volume_fall: FloatArray,
-    params: StabilityParams,
+    illiquidity: FloatArray, past_percentile: FloatArray, volume_fall: FloatArray, scale: float
 ) -> FloatArray:
     """Return 100 times the mean of what is known of three figures, (..., N).
 
@@ -248,7 +269,7 @@ def _liquidity_score(
     """
     among = percentile_rank(illiquidity)
     among[np.isfinite(illiquidity).sum(axis=-1) < 2] = np.nan
-    fallen = np.clip(volume_fall * (0.5 / params.volume_reference), 0.0, 1.0)
+    fallen = np.clip(volume_fall * scale, 0.0, 1.0)
     return 100.0 * _mean_of_known(among, past_percentile, fallen)
 
 
