@@ -197,7 +197,7 @@ def standardised(panel: MarketPanel, params: AlphaParams, rows: IntArray) -> Flo
     """
     layout = layout_of(panel)
     measured = [measure(panel, params, rows) for measure in families_of(panel, params).measures]
-    stacked = np.stack(measured, axis=1)
+    stacked = np.array(measured).swapaxes(0, 1)
     # The index of a name that died stands still, for ever: that is no return of 0.
     np.copyto(stacked, np.nan, where=_stopped(panel, rows)[:, None])
     raw = stacked.take(layout.order, axis=-1)
@@ -218,10 +218,9 @@ def _stopped(panel: MarketPanel, rows: IntArray) -> BoolArray:
 def _neutral(raw: FloatArray, beta: FloatArray, layout: Layout, min_names: int) -> FloatArray:
     known = np.isfinite(raw)
     # A name of unknown beta counts as average: nothing is taken out of it.
-    measurable = known & np.isfinite(beta)
+    masks = np.array((known, known & np.isfinite(beta)))
     values, size = _winsorised(raw, known)
-    both = np.stack((values, np.where(measurable, beta, 0.0)))
-    masks = np.stack((known, measurable))
+    both = np.array((values, np.where(masks[1], beta, 0.0)))
     count = masks.sum(axis=-1, keepdims=True)
     if len(layout.starts) == 1:
         z, exposure = (both - both.sum(axis=-1, keepdims=True) / np.maximum(count, 1)) * masks
@@ -230,7 +229,7 @@ def _neutral(raw: FloatArray, beta: FloatArray, layout: Layout, min_names: int) 
     square = (exposure * exposure).sum(axis=-1, keepdims=True)
     fitted = (count[1] >= MIN_BETA_NAMES) & (square > NEGLIGIBLE)
     slope = (z * exposure).sum(axis=-1, keepdims=True) / np.where(fitted, square, np.inf)
-    z = z - slope * exposure
+    z -= slope * exposure
     spread = np.sqrt((z * z).sum(axis=-1, keepdims=True) / np.maximum(count[0], 1))
     # Nothing is left where the values do not vary, or sector and beta explain all of them.
     z /= np.where(spread > ROUNDING * size, spread, np.inf)

@@ -41,7 +41,7 @@ WORST_OF_HISTORY = "HISTORICAL_WORST"
 SCORE_BINS = 20
 """Steps of the score that calibration tells apart."""
 
-BLOCK_SESSIONS = 64
+BLOCK_SESSIONS = 16
 """Sessions ranked at a time: their temporaries then fit the processor's cache."""
 
 
@@ -305,17 +305,19 @@ def _combined(components: FloatArray, weights: FloatArray) -> FloatArray:
     known = np.isfinite(components)
     shares = known * weights
     total = shares.sum(axis=-2)
-    logs = (shares * np.log(np.where(known, components, 1.0))).sum(axis=-2)
-    return np.where(total > 0.0, np.exp(logs / np.where(total > 0.0, total, 1.0)), np.nan)
+    logs = np.log(np.where(known, components, 1.0))
+    logs *= shares
+    informed = total > 0.0
+    mean = logs.sum(axis=-2) / np.where(informed, total, 1.0)
+    return np.where(informed, np.exp(mean), np.nan)
 
 
 def _with_others(ranked: FloatArray, others: _Others, params: FragilityParams) -> FloatArray:
     """Return the score of all components, (N,); NaN where stability is."""
     own = (np.isfinite(ranked[:3]) * params.own_weights[:, None]).sum(axis=0)
     scores = np.concatenate((np.where(own > 0.0, ranked[3], np.nan)[None], others.scales))
-    weights = np.concatenate(
-        (own[None], np.broadcast_to(others.weights[:, None], others.scales.shape))
-    )
+    weights = np.empty(scores.shape)
+    weights[0], weights[1:] = own, others.weights[:, None]
     return np.where(np.isnan(others.scales[0]), np.nan, _combined(scores, weights))
 
 
@@ -407,21 +409,31 @@ def _templates(
 ) -> tuple[PositionTemplate, ...]:
     """Return a short of each of the most fragile, by name among equals."""
     fragile = np.flatnonzero(score >= params.class_thresholds[1])
+    scores = score[fragile]
     if len(fragile) > params.max_templates:
-        fragile = fragile[score[fragile] >= -np.sort(-score[fragile])[: params.max_templates][-1]]
-    named = [instruments[column] for column in fragile]
-    listed = sorted(zip((-score[fragile]).tolist(), named, fragile.tolist(), strict=True))
+        first = scores >= np.sort(scores)[-params.max_templates]
+        fragile, scores = fragile[first], scores[first]
     names = tuple(components)
     percentiles = np.array([components[name][fragile] for name in names])
     weakest = np.where(np.isnan(percentiles), -np.inf, percentiles).argmax(axis=0)
-    reasons = {column: names[row] for column, row in zip(fragile.tolist(), weakest, strict=True)}
-    return tuple(
-        PositionTemplate(
-            instrument_id=name,
-            direction="SHORT",
-            notional_hint=min(max(-0.05 * negative, 0.01), 0.05),
-            horizon=params.horizon,
-            rationale=f"fragility {-negative:.2f}, ranks worst by {reasons[column]}",
+    listed = sorted(
+        zip(
+            (-scores).tolist(),
+            map(instruments.__getitem__, fragile.tolist()),
+            np.minimum(np.maximum(0.05 * scores, 0.01), 0.05).tolist(),
+            map(names.__getitem__, weakest.tolist()),
+            strict=True,
         )
-        for negative, name, column in listed[: params.max_templates]
+    )
+    return tuple(
+        [
+            PositionTemplate(
+                instrument_id=name,
+                direction="SHORT",
+                notional_hint=hint,
+                horizon=params.horizon,
+                rationale=f"fragility {-negative:.2f}, ranks worst by {reason}",
+            )
+            for negative, name, hint, reason in listed[: params.max_templates]
+        ]
     )

@@ -229,7 +229,7 @@ def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailR
     shortfall.
     """
     counts = [-(-percent * len(outcomes) // 100) for percent in TAIL_PERCENTS]
-    lowest = np.sort(outcomes)[: max(counts)].tolist()
+    lowest = _lowest(outcomes, max(counts))
     for percent, count in zip(TAIL_PERCENTS, counts, strict=True):
         tail = lowest[:count]
         if not tail:
@@ -237,6 +237,15 @@ def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailR
         # The mean of equal numbers may round above them.
         shortfall = min(fsum(tail) / len(tail), tail[-1])
         yield TailRisk(method, sessions, 1.0 - percent / 100.0, tail[-1], shortfall)
+
+
+def _lowest(outcomes: FloatArray, count: int) -> list[float]:
+    if not count:
+        return []
+    lowest = np.partition(outcomes, count - 1)[:count]
+    lowest.sort()
+    values: list[float] = lowest.tolist()
+    return values
 
 
 def _normal_tails(sessions: int, mean: float, sigma: float) -> Iterator[TailRisk]:

@@ -57,7 +57,7 @@ def _crises(history: BookHistory, weights: FloatArray, share: FloatArray) -> Ite
     if not len(seen):
         return
     index = panel.derived(total_return_index)
-    own = index[last][:, history.rows] / index[before][:, history.rows] - 1.0
+    own = index[last[:, None], history.rows] / index[before[:, None], history.rows] - 1.0
     known = np.isfinite(own)
     if not known.all():
         level = panel.derived(market_level)
