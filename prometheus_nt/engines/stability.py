@@ -315,18 +315,15 @@ def _points(
 ) -> FloatArray:
     """Return points for `COMPONENTS`, (7, ..., N), not yet limited to 100."""
     trend, beta = evidence[..., 0, :], evidence[..., 1, :]
-    points = np.array(
-        (
-            sigma * (50.0 / params.vol_reference),
-            drawdown * (-50.0 / params.drawdown_reference),
-            trend * (-50.0 / params.trend_reference),
-            evidence[..., EVIDENCE.index("liquidity_score"), :],
-            beta * (50.0 / params.beta_reference),
-            shortfall * (50.0 / params.tail_reference),
-            evidence[..., EVIDENCE.index("contagion_score"), :],
-        )
-    )
-    return np.maximum(points, 0.0)
+    points = np.empty((len(COMPONENTS), *sigma.shape))
+    np.multiply(sigma, 50.0 / params.vol_reference, out=points[0])
+    np.multiply(drawdown, -50.0 / params.drawdown_reference, out=points[1])
+    np.multiply(trend, -50.0 / params.trend_reference, out=points[2])
+    points[3] = evidence[..., EVIDENCE.index("liquidity_score"), :]
+    np.multiply(beta, 50.0 / params.beta_reference, out=points[4])
+    np.multiply(shortfall, 50.0 / params.tail_reference, out=points[5])
+    points[6] = evidence[..., EVIDENCE.index("contagion_score"), :]
+    return np.maximum(points, 0.0, out=points)
 
 
 def _overall(panel: MarketPanel, params: StabilityParams) -> FloatArray:
@@ -343,21 +340,23 @@ def _overall(panel: MarketPanel, params: StabilityParams) -> FloatArray:
         rows = slice(start, start + BLOCK_SESSIONS)
         shown = evidence[rows].astype(np.float64)
         points = _points(risk[rows, 0], risk[rows, 1], tail[rows], shown, params)
-        points[:, np.isnan(risk[rows, 0])] = np.nan
+        unknown = np.isnan(points) | np.isnan(risk[rows, 0])
+        shares = np.where(unknown, 0.0, params.weights)
+        np.copyto(points, 0.0, where=unknown)
         # Ranked before the limit: in a crash many reach it, and would tie.
-        size[rows] = _weighted(points, params.weights)
-        blended[rows] = of_points * _weighted(np.minimum(points, 100.0), params.weights)
+        size[rows] = _mean_by(shares, points)
+        blended[rows] = of_points * _mean_by(shares, np.minimum(points, 100.0, out=points))
         blended[rows] += params.relative_blend * 100.0 * percentile_rank(size[rows])
     own = params.history_blend * 100.0 * _own_percentile(size, params)
     return np.where(np.isnan(own), blended / (1.0 - params.history_blend), blended + own)
 
 
-def _weighted(points: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return the mean of the known points by weight, (..., N); NaN where none has weight."""
-    shares = np.where(np.isnan(points), 0.0, weights)
+def _mean_by(shares: FloatArray, points: FloatArray) -> FloatArray:
+    """Return the mean of points by their shares, (..., N); NaN where there is no share."""
     total = shares.sum(axis=0)
-    mean = (shares * np.where(np.isnan(points), 0.0, points)).sum(axis=0)
-    return np.where(total > 0.0, mean / np.where(total > 0.0, total, 1.0), np.nan)
+    mean = (shares * points).sum(axis=0)
+    mean /= np.where(total > 0.0, total, np.nan)
+    return mean
 
 
 def _classes(panel: MarketPanel, params: StabilityParams) -> FloatArray:
