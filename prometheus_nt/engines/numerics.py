@@ -555,7 +555,9 @@ def _smallest(x: FloatArray, count: int, lookback: int) -> _Stretch:
     width = 1 << (count - 1).bit_length()
 
     def joined(older: _Stretch, newer: _Stretch) -> _Stretch:
-        return _inserted(older, newer[0], width) if len(newer) == 1 else _merged(older, newer, width)
+        if len(newer) == 1:
+            return _inserted(older, newer[0], width)
+        return _merged(older, newer, width)
 
     return _over_window((_after_nothing(x, lookback, np.inf),), joined, lookback)[:count]
 
@@ -642,7 +644,7 @@ def _rolling_sum(x: FloatArray, lookback: int) -> FloatArray:
 
 
 def _running_sum(x: FloatArray) -> FloatArray:
-    if x.shape[-1] % 2 or not x.flags.c_contiguous:
+    if x.ndim == 1 or x.shape[-1] % 2 or not x.flags.c_contiguous:
         return np.cumsum(x, axis=0)
     # Each addition waits for the one before. A complex number is two columns that wait together.
     pairs: FloatArray = np.cumsum(x.view(np.complex128), axis=0).view(np.float64)

@@ -323,7 +323,8 @@ def _points(
     np.multiply(beta, 50.0 / params.beta_reference, out=points[4])
     np.multiply(shortfall, 50.0 / params.tail_reference, out=points[5])
     points[6] = evidence[..., EVIDENCE.index("contagion_score"), :]
-    return np.maximum(points, 0.0, out=points)
+    np.maximum(points, 0.0, out=points)
+    return points
 
 
 def _overall(panel: MarketPanel, params: StabilityParams) -> FloatArray:
@@ -354,7 +355,7 @@ def _overall(panel: MarketPanel, params: StabilityParams) -> FloatArray:
 def _mean_by(shares: FloatArray, points: FloatArray) -> FloatArray:
     """Return the mean of points by their shares, (..., N); NaN where there is no share."""
     total = shares.sum(axis=0)
-    mean = (shares * points).sum(axis=0)
+    mean: FloatArray = (shares * points).sum(axis=0)
     mean /= np.where(total > 0.0, total, np.nan)
     return mean
 

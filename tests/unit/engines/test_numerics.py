@@ -16,6 +16,7 @@ from prometheus_nt.engines.numerics import (
     rolling_expected_shortfall,
     rolling_market_correlation,
     rolling_max_drawdown,
+    rolling_mean,
     rolling_volatility_per_session,
     total_return_index,
     total_returns,
@@ -287,3 +288,13 @@ def test_how_a_panel_lies_in_memory_changes_no_sum_over_its_names(panel_of, rand
     same = equal_weighted_returns(replace(panel, _wall=None, **by_column))
 
     assert np.array_equal(same, equal_weighted_returns(panel), equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 2), (6, 3), (6, 2, 2)])
+def test_a_rolling_mean_looks_back_in_time_alone(shape):
+    x = np.random.default_rng(8).standard_normal(shape)
+
+    mean = rolling_mean(x, 3, 1)
+
+    for row in range(6):
+        assert np.allclose(mean[row], x[max(row - 2, 0) : row + 1].mean(axis=0))
