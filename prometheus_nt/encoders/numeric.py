@@ -25,7 +25,8 @@ from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, Params, content_hash
 from prometheus_nt.encoders.scaling import unit_rows
-from prometheus_nt.engines.numerics import NEGLIGIBLE, has_bar, log_total_returns
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.returns import has_bar, log_total_returns
 
 CHANNELS = ("returns", "volume", "range", "drawdown")
 RETURNS, VOLUME, RANGE, DRAWDOWN = range(len(CHANNELS))

@@ -6,7 +6,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.encoders.joint import Block, JointSpace, JointVectors, join
 from prometheus_nt.encoders.scaling import anchored, robust_zscores
-from prometheus_nt.engines.numerics import equal_weighted_returns
+from prometheus_nt.engines.numerics.returns import equal_weighted_returns
 from prometheus_nt.engines.regime import FEATURES, RegimeParams, regime_features
 
 REGIME_SPACE = JointSpace("REGIME_CONTEXT_V0", (Block("market", (*FEATURES, "anchor")),))

@@ -20,15 +20,14 @@ from pydantic import Field, model_validator
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    bar_counts,
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.market_relations import (
     beta_floor,
     residual_momentum,
     rolling_beta,
-    rolling_volatility_per_session,
-    total_return_index,
 )
+from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
 from prometheus_nt.engines.ratios import QUALITY, VALUE, fundamental_ratios
 from prometheus_nt.engines.technicals import MOVING_AVERAGES, OSCILLATORS, technical_ratings
 

@@ -13,12 +13,9 @@ from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import AntifragilityStats
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    SESSIONS_PER_YEAR,
-    percentile_rank,
-    total_returns,
-)
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE, SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.returns import total_returns
 
 TAIL = 0.05
 

@@ -21,7 +21,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.alphas import families_of, layout_of, standardised
 from prometheus_nt.engines.combination import CombinationParams, combiner
-from prometheus_nt.engines.numerics import NEGLIGIBLE
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
 FRAGILITY = "fragility"
 NORMAL = NormalDist()

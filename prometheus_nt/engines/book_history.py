@@ -6,9 +6,9 @@ import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
-from prometheus_nt.engines.numerics import (
+from prometheus_nt.engines.numerics.market_relations import rolling_beta
+from prometheus_nt.engines.numerics.returns import (
     equal_weighted_returns,
-    rolling_beta,
     total_return_index,
     total_returns,
 )

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, ward
 from scipy.spatial.distance import squareform
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import NEGLIGIBLE
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
 UNCLUSTERED = -1
 

@@ -37,7 +37,7 @@ from prometheus_nt.engines.alphas import (
     standardised,
     tails,
 )
-from prometheus_nt.engines.numerics import total_return_index
+from prometheus_nt.engines.numerics.returns import total_return_index
 
 BLOCK_SESSIONS = 32
 """Sessions measured at a time: their temporaries then fit the processor's cache."""

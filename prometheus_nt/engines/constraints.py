@@ -12,7 +12,8 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from prometheus_nt.domain.record import FloatArray, IntArray
-from prometheus_nt.engines.numerics import NEGLIGIBLE, waterfill
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.weights import waterfill
 
 NO_WEIGHT = 1e-6
 """Weights below this are what an interior-point method leaves of zero."""

@@ -14,7 +14,7 @@ from prometheus_nt.domain.market import PositionTemplate
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.allocation import from_long_space, market_betas
 from prometheus_nt.engines.constraints import EXACT
-from prometheus_nt.engines.numerics import equal_weighted_returns
+from prometheus_nt.engines.numerics.returns import equal_weighted_returns
 from prometheus_nt.engines.sides import LONG, SHORT, BookInputs, Draft, Side, raised, weigh
 from prometheus_nt.engines.solver import annualised_volatility_of
 

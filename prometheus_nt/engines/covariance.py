@@ -6,7 +6,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
-from prometheus_nt.engines.numerics import NEGLIGIBLE
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
 MAX_CONDITION = 5000.0
 """Condition number of the correlations above which a ridge is added to them."""

@@ -7,12 +7,11 @@ import numpy as np
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import BookHistory
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    bar_counts,
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.rolling import (
     rolling_dollar_volume,
     rolling_volatility_per_session,
-    total_return_index,
 )
 
 BLOCK_SESSIONS = 64

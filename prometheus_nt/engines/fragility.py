@@ -24,13 +24,9 @@ from prometheus_nt.domain.market import (
 )
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    bar_counts,
-    percentile_rank,
-    rolling_expected_shortfall,
-    rolling_max_drawdown,
-    total_return_index,
-)
+from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.rolling import rolling_expected_shortfall, rolling_max_drawdown
 
 COMPONENTS = ("tail", "trend_weakness", "scenario_loss", "instability")
 SIMULATED_LOSS = "simulated_loss"

@@ -32,15 +32,10 @@ from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.clusters import UNCLUSTERED, ClusterParams, correlation_clusters
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    SESSIONS_PER_YEAR,
-    percentile_rank,
-    position_in_group,
-    rolling_dollar_volume,
-    total_returns,
-    trailing_return,
-)
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE, SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.cross_section import percentile_rank, position_in_group
+from prometheus_nt.engines.numerics.returns import total_returns, trailing_return
+from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
 
 ENTROPY_RELAXATION, EFFICIENCY_RELAXATION = 1.2, 0.8
 """What S2 multiplies the limits by."""

@@ -21,16 +21,10 @@ from pydantic import Field, model_validator
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    has_bar,
-    percentile_rank,
-    rolling_mean,
-    sector_codes,
-    shifted,
-    total_return_index,
-    total_returns,
-)
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.cross_section import percentile_rank, sector_codes
+from prometheus_nt.engines.numerics.returns import has_bar, total_return_index, total_returns
+from prometheus_nt.engines.numerics.series import rolling_mean, shifted
 
 
 class OpportunityParams(Params):

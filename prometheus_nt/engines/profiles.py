@@ -27,11 +27,10 @@ from prometheus_nt.domain.profiles import (
     Profiles,
 )
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    bar_counts,
+from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.rolling import (
     rolling_max_drawdown,
     rolling_volatility_per_session,
-    total_return_index,
 )
 
 LOOKBACK = 63

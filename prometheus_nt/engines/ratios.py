@@ -19,7 +19,8 @@ import numpy as np
 from prometheus_nt.domain.facts import Facts
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
-from prometheus_nt.engines.numerics import cross_sectional_zscore, has_bar
+from prometheus_nt.engines.numerics.cross_section import cross_sectional_zscore
+from prometheus_nt.engines.numerics.returns import has_bar
 
 FLOWS = ("revenue", "net_income", "gross_profit")
 STOCKS = ("equity", "total_assets", "total_liabilities", "shares_outstanding")

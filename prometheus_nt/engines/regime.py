@@ -20,16 +20,15 @@ from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import RegimeLabel, RegimeState
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    NEGLIGIBLE,
-    SESSIONS_PER_YEAR,
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE, SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.returns import (
     equal_weighted_returns,
     has_bar,
-    last_known,
-    rolling_volatility_per_session,
     total_return_index,
     total_returns,
 )
+from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
+from prometheus_nt.engines.numerics.series import last_known
 
 LABELS = tuple(RegimeLabel)
 BLOCK_SESSIONS = 512

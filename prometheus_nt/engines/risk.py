@@ -21,7 +21,7 @@ from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import BookHistory, book_history
 from prometheus_nt.engines.factors import by_id
 from prometheus_nt.engines.limits import Limit, LimitInputs, LimitParams, limit_table
-from prometheus_nt.engines.numerics import rolling_dollar_volume
+from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
 from prometheus_nt.engines.risk_report import ReportParams, report_risk, sectors_of
 
 

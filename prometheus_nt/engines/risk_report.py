@@ -22,7 +22,8 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.book_history import BookHistory, book_history
 from prometheus_nt.engines.factors import factor_exposures
-from prometheus_nt.engines.numerics import SESSIONS_PER_YEAR, rolling_dollar_volume
+from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
 from prometheus_nt.engines.scenarios import bootstrap_rows
 from prometheus_nt.engines.stress import stress_table
 

@@ -28,7 +28,7 @@ from prometheus_nt.domain.record import (
     SessionArray,
     content_hash,
 )
-from prometheus_nt.engines.numerics import equal_weighted_returns, total_returns
+from prometheus_nt.engines.numerics.returns import equal_weighted_returns, total_returns
 
 CRISES = {
     "dot_com": (date(2000, 3, 1), date(2002, 10, 31)),

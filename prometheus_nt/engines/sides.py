@@ -12,12 +12,10 @@ from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.allocation import fragility_limit, sector_limits, to_long_space
 from prometheus_nt.engines.clusters import correlation_clusters
 from prometheus_nt.engines.constraints import EXACT, MARGIN, LinearLimit
-from prometheus_nt.engines.numerics import (
-    percentile_rank,
-    rolling_volatility_per_session,
-    total_returns,
-    waterfill,
-)
+from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.returns import total_returns
+from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
+from prometheus_nt.engines.numerics.weights import waterfill
 from prometheus_nt.engines.portfolio_params import PortfolioParams
 from prometheus_nt.engines.solver import SolveResult, SolverSpec, solve
 from prometheus_nt.engines.weighting import Method

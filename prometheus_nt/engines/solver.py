@@ -20,7 +20,7 @@ from prometheus_nt.domain.errors import NoWeights
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.constraints import EXACT, NO_WEIGHT, Bounds
 from prometheus_nt.engines.covariance import estimate_moments, varies
-from prometheus_nt.engines.numerics import SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
 from prometheus_nt.engines.solver_case import Case, SolverSpec, value_order
 from prometheus_nt.engines.weighting import WITHOUT_RISK, Method, Problem, raw_weights
 

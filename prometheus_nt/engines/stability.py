@@ -20,20 +20,21 @@ from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import SoftTargetClass, StabilityVectors
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics import (
-    dollar_volume_fall,
-    has_bar,
-    index_over_mean,
-    own_history_percentile,
-    percentile_rank,
+from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.market_relations import (
     rolling_downside_beta,
+    rolling_market_correlation,
+)
+from prometheus_nt.engines.numerics.returns import has_bar, total_return_index
+from prometheus_nt.engines.numerics.rolling import (
+    dollar_volume_fall,
+    index_over_mean,
     rolling_expected_shortfall,
     rolling_illiquidity,
-    rolling_market_correlation,
     rolling_max_drawdown,
     rolling_volatility_per_session,
-    total_return_index,
 )
+from prometheus_nt.engines.numerics.series import own_history_percentile
 
 BLOCK_SESSIONS = 16
 """Sessions scored at a time: their temporaries then fit the processor's cache."""

@@ -12,7 +12,7 @@ from prometheus_nt.domain.books import StressLoss
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import LEAST_RETURN, BookHistory
-from prometheus_nt.engines.numerics import equal_weighted_returns, total_return_index
+from prometheus_nt.engines.numerics.returns import equal_weighted_returns, total_return_index
 from prometheus_nt.engines.scenarios import CRISES
 
 SHOCKS = {"market_down_10": -0.10, "market_down_20": -0.20}

@@ -22,7 +22,8 @@ import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
-from prometheus_nt.engines.numerics import has_bar, shifted, total_return_index
+from prometheus_nt.engines.numerics.returns import has_bar, total_return_index
+from prometheus_nt.engines.numerics.series import shifted
 
 MOVING_AVERAGES, OSCILLATORS = 0, 1
 

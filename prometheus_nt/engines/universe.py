@@ -27,15 +27,14 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.natural_selection import NaturalParams, Selection, select_naturally
-from prometheus_nt.engines.numerics import (
-    bar_counts,
+from prometheus_nt.engines.numerics.cross_section import (
     cross_sectional_zscore,
-    has_bar,
-    last_known,
     position_in_group,
-    rolling_dollar_volume,
     sector_codes,
 )
+from prometheus_nt.engines.numerics.returns import bar_counts, has_bar
+from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
+from prometheus_nt.engines.numerics.series import last_known
 from prometheus_nt.engines.opportunity import OpportunityParams, opportunity_multiplier
 
 STABILITY_RISK = "p_to_targetable_or_breaker"

@@ -14,7 +14,7 @@ from prometheus_nt.domain.errors import NoWeights
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.constraints import EXACT, Bounds, placed
 from prometheus_nt.engines.covariance import Moments, estimate_moments
-from prometheus_nt.engines.numerics import NEGLIGIBLE
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
 Method = Literal[
     "given",

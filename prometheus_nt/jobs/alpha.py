@@ -25,7 +25,7 @@ from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.assessment import assess
-from prometheus_nt.engines.numerics import total_return_index
+from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.engines.stability import measure_stability
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores

@@ -28,7 +28,7 @@ from persistence.run_rows import OUTCOME_HORIZONS
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
-from prometheus_nt.engines.numerics import total_return_index
+from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import rank_ic

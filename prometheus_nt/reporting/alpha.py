@@ -6,7 +6,7 @@ from math import sqrt
 import numpy as np
 
 from prometheus_nt.domain.record import FloatArray
-from prometheus_nt.engines.numerics import percentile_rank
+from prometheus_nt.engines.numerics.cross_section import percentile_rank
 
 MIN_NAMES = 5
 """Instruments below which a rank correlation of one session says nothing."""

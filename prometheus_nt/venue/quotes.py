@@ -8,11 +8,11 @@ from pydantic import Field
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, Params
-from prometheus_nt.engines.numerics import (
-    last_known,
+from prometheus_nt.engines.numerics.rolling import (
     rolling_dollar_volume,
     rolling_volatility_per_session,
 )
+from prometheus_nt.engines.numerics.series import last_known
 
 VOLATILITY_SESSIONS = 21
 VOLUME_SESSIONS = 21

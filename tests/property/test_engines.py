@@ -13,7 +13,7 @@ from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.engines.assessment import AssessmentParams, assess
 from prometheus_nt.engines.clusters import ClusterParams
 from prometheus_nt.engines.natural_selection import NaturalParams
-from prometheus_nt.engines.numerics import waterfill
+from prometheus_nt.engines.numerics.weights import waterfill
 from prometheus_nt.engines.opportunity import OpportunityParams
 from prometheus_nt.engines.portfolio import PortfolioParams, SolverParams, build_book
 from prometheus_nt.engines.risk import RiskParams, apply_limits

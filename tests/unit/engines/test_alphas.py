@@ -13,7 +13,7 @@ from prometheus_nt.engines.alphas import (
     layout_of,
     standardised,
 )
-from prometheus_nt.engines.numerics import residual_momentum, rolling_beta
+from prometheus_nt.engines.numerics.market_relations import residual_momentum, rolling_beta
 
 NAN = np.nan
 SHORT = AlphaParams(

@@ -8,7 +8,7 @@ from prometheus_nt.engines.constraints import (
     placed,
     projected,
 )
-from prometheus_nt.engines.numerics import waterfill
+from prometheus_nt.engines.numerics.weights import waterfill
 from prometheus_nt.engines.turnover import one_way_turnover
 
 

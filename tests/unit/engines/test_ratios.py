@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.facts import Facts
-from prometheus_nt.engines.numerics import cross_sectional_zscore
+from prometheus_nt.engines.numerics.cross_section import cross_sectional_zscore
 from prometheus_nt.engines.ratios import QUALITY, VALUE, fundamental_ratios
 
 NAN = np.nan

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.engines.numerics import total_returns
+from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.regime import FEATURES, LABELS, RegimeParams, classify_regime
 
 NAN = np.nan

@@ -6,7 +6,7 @@ import pytest
 
 import prometheus_nt.engines
 from prometheus_nt.domain.books import RiskAction, RiskActionType
-from prometheus_nt.engines.numerics import total_returns
+from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.risk import RiskParams, apply_limits
 
 NAN = np.nan

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.ledger import Ledger
-from prometheus_nt.engines.numerics import rolling_beta, total_returns
+from prometheus_nt.engines.numerics.market_relations import rolling_beta
+from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.risk import RiskParams, apply_limits
 from prometheus_nt.engines.risk_report import report_risk
 

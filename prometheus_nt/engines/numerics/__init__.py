@@ -1,0 +1,1 @@
+"""Definitions that several engines share, each written once."""

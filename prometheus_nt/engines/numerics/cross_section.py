@@ -1,0 +1,106 @@
+"""Comparisons among the instruments of one session: scores, ranks, groups."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+
+
+def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> FloatArray:
+    """Return z-scores along the last axis, after pulling each tail in to its first inner value.
+
+    Parameters
+    ----------
+    x : (..., N) array
+        NaN (or infinite) where unknown; the result is NaN there.
+    tail_fraction : float
+        Fraction of the known values in each tail that is winsorised.
+
+    Returns
+    -------
+    (..., N) array
+        Mean 0 and standard deviation 1 over the known values; all 0 where they do not vary.
+    """
+    known = np.where(np.isfinite(x), x, np.nan)
+    # Sums over sorted values do not depend on the order of the instruments; NaN sorts last.
+    ordered = np.sort(known, axis=-1)
+    count = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    if tail_fraction > 0.0:
+        tail = (tail_fraction * count).astype(np.int64)
+        low = np.take_along_axis(ordered, tail, axis=-1)
+        high = np.take_along_axis(ordered, np.maximum(count - 1 - tail, 0), axis=-1)
+        known, ordered = np.clip(known, low, high), np.clip(ordered, low, high)
+    divisor = np.maximum(count, 1)
+    unknown = np.isnan(ordered)
+    ordered[unknown] = 0.0
+    size = np.maximum(-ordered.min(axis=-1, keepdims=True), ordered.max(axis=-1, keepdims=True))
+    centre = ordered.sum(axis=-1, keepdims=True) / divisor
+    deviation = ordered - centre
+    deviation[unknown] = 0.0
+    spread = np.sqrt((deviation * deviation).sum(axis=-1, keepdims=True) / divisor)
+    flat = spread <= NEGLIGIBLE * size
+    z: FloatArray = (known - centre) / np.where(flat, np.inf, spread)
+    return z
+
+
+def percentile_rank(x: FloatArray) -> FloatArray:
+    """Return each value's rank among the known ones of its row, 0 lowest to 1 highest, (..., N).
+
+    Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
+    """
+    known = np.isfinite(x)
+    count = known.sum(axis=-1, keepdims=True)
+    keyed = np.where(known, x, np.inf)
+    order = keyed.argsort(axis=-1)
+    if x.ndim > 1:
+        order += np.arange(0, x.size, x.shape[-1]).reshape(count.shape)
+    ordered = keyed.take(order)
+    position = np.arange(x.shape[-1], dtype=np.float64)
+    ranks = position + 0.5 * (count == 1)
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    if not differs.all():
+        differs |= np.isinf(ordered[..., 1:])  # what is unknown is not tied
+        tied = ~differs.all(axis=-1)
+        ranks[tied] = _shared(differs[tied], position)
+    ranks /= np.maximum(count - 1, 1)
+    result = np.empty(x.size)
+    result[order] = np.where(position < count, ranks, np.nan)
+    return result.reshape(x.shape)
+
+
+def position_in_group(groups: IntArray) -> IntArray:
+    """Return how many earlier elements belong to the same group, (n,)."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    position = np.empty(len(groups), dtype=np.int64)
+    position[order] = np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return position
+
+
+def sector_codes(panel: MarketPanel) -> IntArray:
+    """Return the number of each instrument's sector in alphabetical order, (N,); -1 if unknown."""
+    return _codes_of(panel.sectors or (None,) * len(panel.instruments))
+
+
+@lru_cache(maxsize=16)
+def _codes_of(sectors: tuple[str | None, ...]) -> IntArray:
+    names = sorted({sector for sector in sectors if sector})
+    number = {name: code for code, name in enumerate(names)}
+    codes = np.array([number[name] if name else -1 for name in sectors], dtype=np.int64)
+    codes.flags.writeable = False
+    return codes
+
+
+def _shared(differs: BoolArray, position: FloatArray) -> FloatArray:
+    """Return the mean position of each run of equal neighbours, (..., N)."""
+    edge = np.ones((*differs.shape[:-1], 1), dtype=bool)
+    first = np.where(np.concatenate((edge, differs), axis=-1), position, -np.inf)
+    last = np.where(np.concatenate((differs, edge), axis=-1), position, np.inf)
+    np.maximum.accumulate(first, axis=-1, out=first)
+    backwards = last[..., ::-1]
+    np.minimum.accumulate(backwards, axis=-1, out=backwards)
+    mean: FloatArray = 0.5 * (first + last)
+    return mean

@@ -1,0 +1,106 @@
+"""Bars and returns of the instruments, and of the market that they make up.
+
+Hand functions of a panel to `MarketPanel.derived`, which computes the whole history once and cuts
+the rows a view may see. They are causal, row by row and bit by bit.
+"""
+
+import numpy as np
+
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.numerics.running import by_blocks, running_sum
+
+
+def has_bar(close: FloatArray) -> BoolArray:
+    """Return where `close` is a price: finite and positive."""
+    return np.isfinite(close) & (close > 0.0)
+
+
+def bar_counts(panel: MarketPanel) -> FloatArray:
+    """Return how many bars each instrument has had up to each session, (T, N)."""
+    return by_blocks(lambda close: running_sum(has_bar(close).astype(np.float64)), panel.close)
+
+
+def total_returns(panel: MarketPanel) -> FloatArray:
+    """Return simple total returns per session, (T, N).
+
+    NaN where there is no bar, or none before it. Between the last earlier bar s and t a holder of
+    one share comes to own the product of the splits, and is paid the dividends on it. With C the
+    running product of splits:
+
+        r_t = (C_t close_t + sum_{s < u <= t} C_u dividend_u) / (C_s close_s) - 1
+
+    which for consecutive bars is split_t (close_t + dividend_t) / close_s - 1. Splits and
+    dividends on sessions without a bar are therefore not lost.
+    """
+    return by_blocks(_returns_of_holder, panel.close, panel.split, panel.dividend)
+
+
+def log_total_returns(panel: MarketPanel) -> FloatArray:
+    """Return ln(1 + total return) per session, (T, N); NaN where `total_returns` is."""
+    return np.log1p(panel.derived(total_returns))
+
+
+def total_return_index(panel: MarketPanel) -> FloatArray:
+    """Return the value of 1 invested at each instrument's first close, (T, N).
+
+    Carried forward through missing bars; NaN before the first bar.
+    """
+    returns = panel.derived(total_returns)
+    index = np.cumprod(np.where(np.isnan(returns), 1.0, 1.0 + returns), axis=0)
+    listed = np.logical_or.accumulate(has_bar(panel.close), axis=0)
+    return np.where(listed, index, np.nan)
+
+
+def trailing_return(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatArray:
+    """Return the simple total return from `lookback` to `skip` sessions before `as_of`, (N,).
+
+    NaN where the instrument has no bar that old.
+    """
+    index = panel.derived(total_return_index)
+    if len(panel) <= lookback:
+        return np.full(len(panel.instruments), np.nan)
+    change: FloatArray = index[-1 - skip] / index[-1 - lookback] - 1.0
+    return change
+
+
+def equal_weighted_returns(panel: MarketPanel) -> FloatArray:
+    """Return the mean total return of the instruments with one, (T,); NaN if there is none."""
+    returns = panel.derived(total_returns)
+    known = np.isfinite(returns)
+    count = known.sum(axis=1)
+    # Sorted first, so that the sum does not depend on the order of the instruments.
+    mean = np.sort(np.where(known, returns, 0.0), axis=1).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)
+
+
+def market_returns(panel: MarketPanel) -> FloatArray:
+    """Return `equal_weighted_returns` where two instruments or more have one, (T,), else NaN.
+
+    A market of one says nothing about how that one moves with the others.
+    """
+    members = np.isfinite(panel.derived(total_returns)).sum(axis=1)
+    return np.where(members > 1, panel.derived(equal_weighted_returns), np.nan)
+
+
+def _returns_of_holder(close: FloatArray, split: FloatArray, dividend: FloatArray) -> FloatArray:
+    traded = has_bar(close)
+    shares = np.cumprod(split, axis=0)
+    value = shares * close
+    income = np.cumsum(shares * dividend, axis=0)
+    previous = _previous_row(traded)
+    rows = np.maximum(previous, 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # The bracket is exactly zero when nothing was paid, whatever was paid before.
+        worth = value + (income - np.take_along_axis(income, rows, axis=0))
+        returns = worth / np.take_along_axis(value, rows, axis=0) - 1.0
+    known = traded & (previous >= 0) & (returns > -1.0) & np.isfinite(returns)
+    return np.where(known, returns, np.nan)
+
+
+def _previous_row(traded: BoolArray) -> IntArray:
+    newest = np.where(traded, np.arange(len(traded))[:, None], -1)
+    np.maximum.accumulate(newest, axis=0, out=newest)
+    previous = np.full_like(newest, -1)
+    previous[1:] = newest[:-1]
+    return previous

@@ -1,0 +1,50 @@
+import numpy as np
+
+from prometheus_nt.engines.numerics.cross_section import cross_sectional_zscore, percentile_rank
+
+NAN = np.nan
+
+
+def test_zscores_have_mean_zero_and_deviation_one():
+    z = cross_sectional_zscore(np.array([1.0, NAN, 2.0, 3.0, np.inf]))
+
+    half = np.sqrt(1.5)
+    assert np.allclose(z, [-half, NAN, 0.0, half, NAN], equal_nan=True)
+
+
+def test_an_outlier_is_pulled_in_to_its_neighbour():
+    x = np.arange(40.0)
+    x[-1] = 1e9
+
+    z = cross_sectional_zscore(x)
+
+    assert z[-1] == z[-2]
+    assert z[0] == z[1]
+    assert np.allclose(z, cross_sectional_zscore(np.clip(np.arange(40.0), 1.0, 38.0), 0.0))
+
+
+def test_values_that_do_not_vary_score_zero():
+    z = cross_sectional_zscore(np.array([[0.1] * 3, [0.0] * 3, [NAN, 7.0, NAN], [NAN] * 3]))
+
+    expected = [[0.0] * 3, [0.0] * 3, [NAN, 0.0, NAN], [NAN] * 3]
+    assert np.array_equal(z, expected, equal_nan=True)
+
+
+def test_each_row_is_a_cross_section_of_its_own():
+    x = np.random.default_rng(0).normal(size=(3, 100))
+    x[1, ::3] = NAN
+
+    rows = [cross_sectional_zscore(row) for row in x]
+
+    assert np.array_equal(cross_sectional_zscore(x), rows, equal_nan=True)
+
+
+def test_ties_share_the_average_of_their_ranks():
+    rank = percentile_rank(np.array([3.0, 1.0, NAN, 1.0, 0.0, 9.0]))
+
+    assert np.array_equal(rank, [0.75, 0.375, NAN, 0.375, 0.0, 1.0], equal_nan=True)
+
+
+def test_a_single_value_ranks_in_the_middle():
+    assert np.array_equal(percentile_rank(np.array([NAN, 2.0])), [NAN, 0.5], equal_nan=True)
+    assert np.isnan(percentile_rank(np.array([NAN, NAN]))).all()
