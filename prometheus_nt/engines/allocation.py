@@ -43,6 +43,15 @@ def sector_limits(sectors: tuple[str | None, ...], cap: float) -> tuple[LinearLi
     )
 
 
+def beta_limit(beta: FloatArray, limit: float) -> LinearLimit:
+    """Return the limit on the sum of weight times market beta.
+
+    An unknown beta counts as 1, a negative one as 0: what it takes off may be gone in a crash.
+    """
+    known = np.where(np.isfinite(beta), beta, 1.0)
+    return LinearLimit("beta", np.maximum(known, 0.0), limit)
+
+
 def fragility_limit(score: FloatArray, limit: float) -> LinearLimit:
     """Return the limit on the sum of weight times fragility; an unknown score counts as 1."""
     return LinearLimit("fragility", np.where(np.isfinite(score), score, 1.0), limit)

@@ -67,6 +67,8 @@ class SolverParams(Params):
         Sessions without which risk is unknown; largest fraction of them without a return.
     max_sector_weight
         Largest weight of a sector; instruments of unknown sector count as one.
+    max_beta
+        Largest sum of weight times beta to the equal-weighted market.
     max_fragility
         Largest sum of weight times fragility score of the long side; an unknown score counts as 1.
     max_turnover
@@ -88,6 +90,7 @@ class SolverParams(Params):
     max_missing: float = Field(0.1, ge=0, lt=1)
     resolve_every: int = Field(5, ge=1)
     max_sector_weight: float | None = Field(None, gt=0)
+    max_beta: float | None = Field(None, ge=0)
     max_fragility: float | None = Field(None, ge=0)
     max_turnover: float | None = Field(None, gt=0)
     volatility_target: float | None = Field(None, gt=0)
@@ -105,6 +108,7 @@ class SolverParams(Params):
         """Whether a limit is set that a simple weighting does not satisfy by itself."""
         limits = (
             self.max_sector_weight,
+            self.max_beta,
             self.max_fragility,
             self.max_turnover,
             self.volatility_target,

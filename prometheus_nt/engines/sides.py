@@ -9,10 +9,16 @@ from prometheus_nt.domain.books import BookTarget, Fallback, Universe
 from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, RegimeState
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
-from prometheus_nt.engines.allocation import fragility_limit, sector_limits, to_long_space
+from prometheus_nt.engines.allocation import (
+    beta_limit,
+    fragility_limit,
+    sector_limits,
+    to_long_space,
+)
 from prometheus_nt.engines.clusters import correlation_clusters
 from prometheus_nt.engines.constraints import EXACT, MARGIN, LinearLimit
 from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.market_relations import beta_floor, rolling_beta
 from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
 from prometheus_nt.engines.numerics.weights import waterfill
@@ -173,6 +179,9 @@ def _limits(inputs: BookInputs, side: Side) -> tuple[tuple[LinearLimit, ...], tu
     if solver.max_sector_weight is not None:
         sectors = panel.sectors or (None,) * len(panel.instruments)
         limits += sector_limits(tuple(sectors[row] for row in side.rows), solver.max_sector_weight)
+    if solver.max_beta is not None:
+        beta = panel.derived(rolling_beta, solver.lookback, beta_floor(solver.lookback))[-1]
+        limits += (beta_limit(beta[side.rows], solver.max_beta),)
     if solver.max_fragility is None or side.direction == SHORT:
         return limits, ()
     if inputs.fragility is None:

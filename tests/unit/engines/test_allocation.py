@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.engines.allocation import (
+    beta_limit,
     fragility_limit,
     from_long_space,
     market_betas,
@@ -55,6 +56,7 @@ def test_names_of_unknown_sector_share_one_limit():
 
 
 def test_a_name_of_unknown_fragility_counts_as_the_most_fragile():
+    assert beta_limit(np.array([0.5, NAN, -0.3]), 0.5).coefficients.tolist() == [0.5, 1.0, 0.0]
     assert fragility_limit(np.array([0.2, NAN]), 0.5).coefficients.tolist() == [0.2, 1.0]
 
 

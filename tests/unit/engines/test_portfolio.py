@@ -10,6 +10,7 @@ from prometheus_nt.domain.market import (
     RegimeLabel,
     RegimeState,
 )
+from prometheus_nt.engines.numerics.market_relations import rolling_beta
 from prometheus_nt.engines.portfolio import PortfolioParams, SolverParams, build_book
 
 NAN = np.nan
@@ -170,6 +171,18 @@ def test_a_limit_on_fragility_that_nobody_measures_is_named(crowd, universe_of, 
     assert known.evidence.relaxed == ()
     assert known.weights @ fragility.fragility_score <= 0.2
     assert known.binding == ("fragility",)
+
+
+def test_a_limit_on_market_beta_is_kept_and_named(crowd, universe_of, scores_of):
+    free = _book(crowd, universe_of, scores_of, _solved(), SCORES)
+    beta = np.maximum(rolling_beta(crowd, len(crowd), 3)[-1], 0.0)
+    most = 0.9 * float(free.weights @ beta)
+
+    params = _solved(solver={"max_beta": most, "lookback": len(crowd)})
+    bound = _book(crowd, universe_of, scores_of, params, SCORES)
+
+    assert bound.weights @ beta <= most + 1e-6
+    assert "beta" in bound.binding
 
 
 def test_a_volatility_target_leaves_cash(crowd, universe_of, scores_of):
