@@ -129,7 +129,13 @@ def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketP
             f"not of {config.market}"
         )
     for sleeve in config.sleeves:
-        universe = config.engines_of(sleeve).universe
+        engines = config.engines_of(sleeve)
+        universe = engines.universe
+        if engines.risk.max_sector_weight is not None and not any(panel.sectors):
+            raise ConfigError(
+                f"engines.risk.max_sector_weight: dataset {name!r} knows no sector, so the cap "
+                "would hold for the whole book; set it to null"
+            )
         unknown = sorted(set(universe.exclude) - set(panel.instruments))
         if unknown:
             raise ConfigError(

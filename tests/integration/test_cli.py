@@ -320,3 +320,19 @@ def test_a_scenario_set_is_generated_once_listed_and_shown(prometheus, tmp_path)
     assert json.loads(shown)["worst"] == 0.0
     assert code == 1
     assert "prometheus scenarios list" in errors
+
+
+def test_a_sector_cap_on_data_without_sectors_is_refused(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "AAA.csv").write_text(GOOD)
+    assert prometheus("data", "ingest", "csv", folder, "--dataset", "mine")[0] == 0
+
+    settings = ("data.dataset=mine", "data.benchmark=null", "engines.risk.max_sector_weight=0.4")
+    flags = [word for setting in settings for word in ("--set", setting)]
+    days = ("--start", "2012-03-02", "--end", "2012-03-08")
+    code, _, errors = prometheus("backtest", "configs/us_core_long_eq_ohlcv.yaml", *days, *flags)
+
+    assert code == 1
+    assert "max_sector_weight: dataset 'mine' knows no sector" in errors
+    assert "set it to null" in errors
