@@ -7,8 +7,8 @@
 3. `_ratios` makes three ratios of quality and three of value of them; `_composite` averages the
    z-scores of the known ones, of which there must be two.
 
-Figures are expected by quarter: a flow that is reported by year only has no trailing sum. Shares
-are those of the quarter's end, to which the panel's later splits are added.
+Facts have the names that `domain.profiles` gives them: a flow reported by year only has no trailing
+sum. Shares are those of the quarter's end, to which the panel's later splits are added.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,12 @@ import numpy as np
 
 from prometheus_nt.domain.facts import Facts
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.profiles import QUARTERLY
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.engines.numerics.cross_section import cross_sectional_zscore
 from prometheus_nt.engines.numerics.returns import has_bar
 
-FLOWS = ("revenue", "net_income", "gross_profit")
+FLOWS = tuple(flow + QUARTERLY for flow in ("revenue", "net_income", "gross_profit"))
 STOCKS = ("equity", "total_assets", "total_liabilities", "shares_outstanding")
 ITEMS = FLOWS + STOCKS
 

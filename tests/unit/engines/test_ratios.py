@@ -28,7 +28,11 @@ def _facts(rows):
 
 def _company(column, income, equity, *, known="2020-01-05"):
     """A year of quarters that all became known on one day."""
-    flows = (("revenue", 100.0), ("net_income", income), ("gross_profit", 40.0))
+    flows = (
+        ("revenue_quarterly", 100.0),
+        ("net_income_quarterly", income),
+        ("gross_profit_quarterly", 40.0),
+    )
     stocks = {"equity": equity, "total_assets": 800.0, "total_liabilities": 800.0 - equity}
     rows = [(name, column, end, known, value) for name, value in flows for end in QUARTERS]
     rows += [(name, column, QUARTERS[-1], known, value) for name, value in stocks.items()]
@@ -63,8 +67,8 @@ def test_quality_and_value_are_mean_zscores_of_three_ratios(ratios):
 
 def test_a_figure_counts_from_the_session_on_which_it_was_known(ratios):
     both = [*_company(0, 10.0, 300.0), *_company(1, 20.0, 500.0)]
-    restated = ("net_income", 0, QUARTERS[2], "2020-01-08", 90.0)
-    older = ("net_income", 0, "2018-12-31", "2020-01-07", 1e6)
+    restated = ("net_income_quarterly", 0, QUARTERS[2], "2020-01-08", 90.0)
+    older = ("net_income_quarterly", 0, "2018-12-31", "2020-01-07", 1e6)
 
     found = ratios([*both, restated, older])
 
