@@ -44,7 +44,7 @@ def _with_facts(panel, seed):
     known_at = panel.sessions[0] + known
     quarter = np.datetime64("2018-03-31") + 91 * rng.integers(0, 5, count)
     facts = Facts(
-        items=(*ITEMS, "goodwill"),
+        items=(*(name for name, _ in ITEMS), "goodwill"),
         column=rng.integers(0, len(panel.instruments), count),
         item=rng.integers(0, len(ITEMS) + 1, count),
         period_end=quarter,
