@@ -74,7 +74,7 @@ def _figures(panel: MarketPanel, rows: slice) -> FloatArray:
 
 def _shares_after_splits(panel: MarketPanel) -> FloatArray:
     """Return what one share of before the panel has become by splits, (T, N)."""
-    shares: FloatArray = np.cumprod(panel.split, axis=0)
+    shares: FloatArray = np.cumprod(panel.split, axis=0, dtype=np.float64)
     return shares
 
 
