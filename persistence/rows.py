@@ -313,6 +313,8 @@ def construction(record: BookTarget) -> dict[str, Any]:
         "turnover": evidence.turnover,
         "expected_volatility": evidence.expected_volatility,
         "condition_number": evidence.condition_number,
+        "antifragility": evidence.antifragility,
+        "cvar_95": evidence.cvar_95,
     }
 
 

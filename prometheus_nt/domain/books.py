@@ -120,6 +120,9 @@ class BookEvidence:
         it was not asked, or there was too little history.
     condition_number : float or None
         Of the shrunk correlations; of the larger one where two sides were solved.
+    antifragility, cvar_95 : float or None
+        Means over the names by absolute weight, when a solver made the weights; None where a name
+        is unknown, or no solver was asked.
     """
 
     method: str
@@ -130,6 +133,8 @@ class BookEvidence:
     turnover: float | None = None
     expected_volatility: float | None = None
     condition_number: float | None = None
+    antifragility: float | None = None
+    cvar_95: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

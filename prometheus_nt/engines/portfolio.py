@@ -15,6 +15,7 @@ from prometheus_nt.domain.books import BookEvidence, BookTarget, Universe
 from prometheus_nt.domain.market import FragilityMeasures, InstrumentScores, RegimeState
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.engines.antifragility import AntifragilityParams, antifragility
 from prometheus_nt.engines.constructions import CONSTRUCTIONS
 from prometheus_nt.engines.portfolio_params import HedgeScale, PortfolioParams, SolverParams
 from prometheus_nt.engines.sides import BookInputs
@@ -48,6 +49,7 @@ def build_book(  # noqa: PLR0913 - one for each record the stage hears
     if held is not None:
         return held
     draft = CONSTRUCTIONS[params.construction](inputs)
+    antifragile, tail = _disorder(inputs, draft.weights)
     return BookTarget(
         as_of=panel.as_of,
         book_id=params.book_id,
@@ -64,6 +66,8 @@ def build_book(  # noqa: PLR0913 - one for each record the stage hears
             turnover=_turnover(inputs, draft.weights),
             expected_volatility=draft.volatility,
             condition_number=draft.condition_number,
+            antifragility=antifragile,
+            cvar_95=tail,
         ),
     )
 
@@ -102,6 +106,19 @@ def _held_name_ended(universe: Universe, weights: FloatArray) -> bool:
     ended = (weights > 0.0) & ~universe.included
     ended |= (weights < 0.0) & ~np.isfinite(universe.score)
     return bool(ended.any())
+
+
+def _disorder(inputs: BookInputs, weights: FloatArray) -> tuple[float | None, float | None]:
+    """Return what disorder does to the names on average: antifragility score and CVaR 95."""
+    params, panel = AntifragilityParams(), inputs.panel
+    # It costs milliseconds, as a solver does: asked only where one was.
+    if not inputs.params.solved or not weights.any() or len(panel) <= params.min_observations:
+        return None, None
+    stats, held = antifragility(panel, params), np.flatnonzero(weights)
+    shares = np.abs(weights[held]) / np.abs(weights[held]).sum()
+    means = (float(shares @ of[held]) for of in (stats.antifragility_score, stats.cvar_95))
+    score, tail = (mean if np.isfinite(mean) else None for mean in means)
+    return score, tail
 
 
 def _turnover(inputs: BookInputs, weights: FloatArray) -> float | None:

@@ -20,6 +20,7 @@ from pydantic import Field
 from prometheus_nt.domain.books import RiskContributions, RiskReport, TailRisk
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
+from prometheus_nt.engines.allocation import UNKNOWN_SECTOR
 from prometheus_nt.engines.book_history import BookHistory, book_history
 from prometheus_nt.engines.factors import factor_exposures
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
@@ -42,8 +43,6 @@ LONG_HORIZON = 10
 
 LIQUIDATED = 0.95
 """Share of gross that counts as liquidated: the last shares of one name may take for ever."""
-
-UNKNOWN_SECTOR = "UNKNOWN"
 
 
 class ReportParams(Params):

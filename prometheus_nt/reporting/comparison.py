@@ -77,7 +77,7 @@ def render_comparison(
             "Costs and cash flows",
             "Whole run in dollars, and all of it as a share of equity a year; what is received is "
             "positive in the columns of cash flows.",
-            (_costs(runs),),
+            (_costs(runs, figures),),
         ),
         Section(
             "regimes",
@@ -174,15 +174,15 @@ def _equity(runs: Sequence[RunSeries]) -> Chart:
     return Figure("equity", label, traces, {"yaxis": DOLLARS}, can_be_logarithmic=positive)
 
 
-def _costs(runs: Sequence[RunSeries]) -> Table:
+def _costs(runs: Sequence[RunSeries], figures: Sequence[Metrics]) -> Table:
     costs = list(dict.fromkeys(kind for run in runs for kind in run.costs))
     flows = list(dict.fromkeys(kind for run in runs for kind in run.other_cash_flows))
     rows = []
-    for run in runs:
+    for run, found in zip(runs, figures, strict=True):
         nothing = np.zeros(len(run))
         paid = [usd(float(run.costs.get(kind, nothing).sum())) for kind in costs]
         received = [usd(float(run.other_cash_flows.get(kind, nothing).sum())) for kind in flows]
-        drag = percent(compute_metrics(run)["cost_drag_annual"])
+        drag = percent(found["cost_drag_annual"])
         dividends = usd(float(run.dividends.sum()))
         rows.append((escape(run.sleeve_id), *paid, drag, dividends, *received))
     kinds = (*map(_named, costs), "All costs a year", "Dividends", *map(_named, flows))

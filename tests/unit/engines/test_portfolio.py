@@ -10,6 +10,7 @@ from prometheus_nt.domain.market import (
     RegimeLabel,
     RegimeState,
 )
+from prometheus_nt.engines.antifragility import AntifragilityParams, antifragility
 from prometheus_nt.engines.numerics.market_relations import rolling_beta
 from prometheus_nt.engines.portfolio import PortfolioParams, SolverParams, build_book
 
@@ -183,6 +184,17 @@ def test_a_limit_on_market_beta_is_kept_and_named(crowd, universe_of, scores_of)
 
     assert bound.weights @ beta <= most + 1e-6
     assert "beta" in bound.binding
+
+
+def test_a_solved_book_says_what_disorder_does_to_its_names(crowd, universe_of, scores_of):
+    solved = _book(crowd, universe_of, scores_of, _solved(weighting="hrp"), SCORES)
+    simple = _book(crowd, universe_of, scores_of, PortfolioParams(), SCORES)
+
+    stats = antifragility(crowd, AntifragilityParams())
+    shares = solved.weights / solved.weights.sum()
+    assert solved.evidence.cvar_95 == pytest.approx(shares @ stats.cvar_95)
+    assert solved.evidence.antifragility == pytest.approx(shares @ stats.antifragility_score)
+    assert simple.evidence.cvar_95 is simple.evidence.antifragility is None
 
 
 def test_a_volatility_target_leaves_cash(crowd, universe_of, scores_of):
