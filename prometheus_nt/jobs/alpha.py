@@ -11,7 +11,7 @@ what nobody can count here is how many other families were tried before these.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
@@ -89,10 +89,7 @@ def stored_alpha(stores: Stores, filters: Filters) -> list[tuple[Any, ...]]:
         If not one of the runs has evaluated scores.
     """
     runs = newest_runs(stores.runtime, filters)
-    found: list[tuple[Any, ...]] = []
-    for run in runs:
-        rows = evaluations(stores.runtime.database, run["run_id"])
-        found.extend((run["sleeve_id"], run["run_id"], *figures) for figures in _summaries(rows))
+    found = [line for run in runs for line in followed_scores(stores, run)]
     if not found:
         names = ", ".join(run["run_id"] for run in runs) or "no completed run"
         raise DataError(
@@ -100,6 +97,12 @@ def stored_alpha(stores: Stores, filters: Filters) -> list[tuple[Any, ...]]:
             "`prometheus backtest CONFIG --force --set persistence.engine_rows=rebalance`"
         )
     return found
+
+
+def followed_scores(stores: Stores, run: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of `STORED` of one run; none if it stored no scores."""
+    rows = evaluations(stores.runtime.database, run["run_id"])
+    return [(run["sleeve_id"], run["run_id"], *figures) for figures in _summaries(rows)]
 
 
 def _summaries(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from persistence.artifacts import RunFolder
-from persistence.runtime import Filters
 from prometheus_nt.config import load_config
-from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
-from prometheus_nt.jobs.alpha import STORED, stored_alpha
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.jobs.alpha import STORED, followed_scores
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.comparison import FamilyQuality, render_comparison
@@ -49,7 +48,7 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     runs = [load_run_series(folder) for folder in folders]
     notes = [folder.read_json("manifest.json")["notes"] for folder in folders]
     title = ", ".join(dict.fromkeys(run.strategy_id for run in runs))
-    alpha = [line for run in runs for line in _alpha(stores, run.run_id)]
+    alpha = [line for row in unique for line in _alpha(stores, row)]
     page = render_comparison(
         runs, alpha, title, list(dict.fromkeys(note for each in notes for note in each))
     )
@@ -61,12 +60,8 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     return Path(folder.write_text("comparison.html", page, "html").path)
 
 
-def _alpha(stores: Stores, run_id: str) -> Iterator[FamilyQuality]:
-    try:
-        rows = stored_alpha(stores, Filters(run_id=run_id))
-    except DataError:
-        return  # a run without stored scores has no families to show; the page says so
-    for row in rows:
+def _alpha(stores: Stores, run: dict[str, Any]) -> Iterator[FamilyQuality]:
+    for row in followed_scores(stores, run):
         found = dict(zip(STORED, row, strict=True))
         yield FamilyQuality(
             sleeve_id=found["sleeve"],
