@@ -7,11 +7,12 @@ after each; `returns` are (T,).
 """
 
 from collections.abc import Callable
-from math import ceil, erfc, sqrt
+from math import ceil, sqrt
 
 import numpy as np
 
 from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.meta.sharpe import normal_cdf, sharpe_error_from_moments
 from prometheus_nt.reporting.periods import drawdowns, stretches_below_zero
 
 SESSIONS_PER_YEAR = 252
@@ -166,21 +167,6 @@ def probabilistic_sharpe_ratio(returns: FloatArray) -> float | None:
     """
     ratio, error = _sharpe_per_session(returns), _sharpe_error_per_session(returns)
     return normal_cdf(ratio / error) if ratio is not None and error else None
-
-
-def sharpe_error_from_moments(sharpe: float, skew: float, kurtosis: float, count: int) -> float:
-    """Return the standard error of a Sharpe ratio per period from `count` > 1 returns.
-
-    `sharpe` is per period too, `kurtosis` is raw (3 for a normal).
-    """
-    # Negative skew and fat tails widen the error. kurtosis >= skew**2 + 1 keeps this >= 0.
-    variance = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
-    return sqrt(max(variance, 0.0) / (count - 1))
-
-
-def normal_cdf(x: float) -> float:
-    """Return the probability that a standard normal variable is at most `x`."""
-    return 0.5 * erfc(-x / sqrt(2.0))
 
 
 def beta(returns: FloatArray, benchmark: FloatArray) -> float | None:

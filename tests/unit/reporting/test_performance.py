@@ -98,16 +98,6 @@ def test_kurtosis_is_raw_and_skew_has_the_sign_of_the_long_tail():
     assert formulas.kurtosis(np.array(normal)) == pytest.approx(3.0, abs=0.05)
 
 
-def test_the_published_hedge_fund_example_of_the_probabilistic_sharpe_ratio():
-    sharpe = 1.585 / sqrt(12)
-
-    fat = formulas.sharpe_error_from_moments(sharpe, -2.448, 10.164, 24)
-    normal = formulas.sharpe_error_from_moments(sharpe, 0.0, 3.0, 24)
-
-    assert formulas.normal_cdf(sharpe / fat) == pytest.approx(0.913234307, abs=1e-6)
-    assert formulas.normal_cdf(sharpe / normal) == pytest.approx(0.981591236, abs=1e-6)
-
-
 def test_a_fund_that_is_twice_the_benchmark_plus_a_constant():
     benchmark = sample(1)
     returns = 2.0 * benchmark + 0.001

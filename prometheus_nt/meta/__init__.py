@@ -1,0 +1,1 @@
+"""Selection that counts its luck: statistics of many trials, pure arrays in, figures out."""
