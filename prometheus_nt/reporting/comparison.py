@@ -17,6 +17,7 @@ from prometheus_nt.reporting.formats import (
     usd,
     whole,
 )
+from prometheus_nt.reporting.luck import Luck, luck_of
 from prometheus_nt.reporting.metrics import Metrics, compute_metrics, regime_figures
 from prometheus_nt.reporting.overlap import book_overlap, require_same_sessions, return_correlation
 from prometheus_nt.reporting.sections import Section, render_sections
@@ -63,6 +64,7 @@ def render_comparison(
     """
     require_same_sessions(runs)
     figures = [compute_metrics(run) for run in runs]
+    luck = luck_of(np.column_stack([run.returns for run in runs]))
     sections = [
         Section(
             "sleeves",
@@ -71,6 +73,7 @@ def render_comparison(
             "interval, as if each sleeve had been the only one tried.",
             (_sleeves(runs, figures),),
         ),
+        Section("luck", "Luck", _on_luck(luck), (_luck(runs, luck),)),
         Section("equity", "Equity", "After each close.", (_equity(runs),)),
         Section(
             "costs",
@@ -154,7 +157,41 @@ def _interval(figures: Metrics) -> str:
     sharpe, error = figures["annualised_sharpe"], figures["sharpe_standard_error"]
     if sharpe is None or error is None:
         return ratio(None)
-    return f"{ratio(sharpe - NORMAL_95 * error)} to {ratio(sharpe + NORMAL_95 * error)}"
+    return _between(sharpe - NORMAL_95 * error, sharpe + NORMAL_95 * error)
+
+
+def _on_luck(luck: Luck) -> str:
+    return (
+        f"{whole(luck.trials)} records were tried for this page, {whole(luck.distinct)} of them "
+        "different; what else was tried is not counted here and would weigh on them as well. The "
+        f"best of as many is expected to show a Sharpe ratio of {ratio(luck.hurdle)} by luck "
+        "alone; the deflated ratio is the probability that the true one exceeds that (formula of "
+        f"2014). That the best in one half of the sessions is below the middle in the other: "
+        f"{brief_percent(luck.overfitting)}. That the best of all earns nothing in truth: p = "
+        f"{ratio(luck.best_is_luck)}. A survivor earns more than nothing with 5% chance of one "
+        "mistake among all; the interval and the drawdown are those of resampled records."
+    )
+
+
+def _luck(runs: Sequence[RunSeries], luck: Luck) -> Table:
+    rows = [
+        (
+            escape(run.sleeve_id),
+            ratio(None) if one.sharpe is None else _between(one.sharpe.low, one.sharpe.high),
+            brief_percent(one.above_zero),
+            brief_percent(one.above_luck),
+            ratio(one.years_needed),
+            {True: "yes", False: "no", None: ratio(None)}[one.survives],
+            brief_percent(one.deepest_drawdown),
+        )
+        for run, one in zip(runs, luck.records, strict=True)
+    ]
+    head = ("Sleeve", "Sharpe ratio, resampled", "Above zero", "Deflated", "Years needed")
+    return html_table((*head, "Survivor", "Drawdown in one of forty"), rows)
+
+
+def _between(low: float, high: float) -> str:
+    return f"{ratio(low)} to {ratio(high)}"
 
 
 def _equity(runs: Sequence[RunSeries]) -> Chart:
