@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from persistence.database import Database, upsert
 from persistence.rows import Row
+from persistence.tables import operations
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.runs import RunIdentity
@@ -120,6 +121,22 @@ LISTINGS = {
         ),
         ("as_of_date", "decision_id"),
         "as_of_date",
+    ),
+    "trials": Listing(
+        operations.trials,
+        (
+            "recorded_at",
+            "family",
+            "sleeve_id",
+            "start_date",
+            "end_date",
+            "status",
+            "sharpe_per_session",
+            "observations",
+            "run_id",
+            "reason",
+        ),
+        ("recorded_at", "trial_id"),
     ),
     "risk-actions": Listing(
         tables.risk_actions,
@@ -295,10 +312,11 @@ class RuntimeStore:
 
 def _conditions(spec: Listing, filters: Filters) -> list[sa.ColumnElement[bool]]:
     columns = spec.table.c
+    family = "family" if "family" in columns else "strategy_id"
     found = [
         columns[name] == value
         for name, value in (
-            ("strategy_id", filters.strategy_id),
+            (family, filters.strategy_id),
             ("run_id", filters.run_id),
             ("mode", filters.mode),
         )
@@ -312,7 +330,7 @@ def _conditions(spec: Listing, filters: Filters) -> list[sa.ColumnElement[bool]]
 
 
 def _matches_portfolio(columns: Any, portfolio_id: str) -> sa.ColumnElement[bool]:
-    choices = [columns["strategy_id"] == portfolio_id]
+    choices = [columns["family" if "family" in columns else "strategy_id"] == portfolio_id]
     if "portfolio_id" in columns:
         ids = (portfolio_id, f"{portfolio_id}_PORTFOLIO")
         choices.append(columns["portfolio_id"].in_(ids))

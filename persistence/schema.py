@@ -20,7 +20,10 @@ from persistence.database import Database
 from persistence.tables.types import UtcDateTime
 from prometheus_nt.domain.errors import ConfigError, StoreError
 
-BRANCHES = ("historical", "runtime")
+TABLES = {"historical": ("historical",), "runtime": ("runtime", "operations")}
+"""The modules of `persistence.tables` that belong to each branch; the first holds its metadata."""
+
+BRANCHES = tuple(TABLES)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -100,8 +103,8 @@ def _metadata(branch: str) -> MetaData:
     if branch not in BRANCHES:
         known = ", ".join(BRANCHES)
         raise ConfigError(f"branch: unknown schema {branch!r}; known schemas: {known}")
-    tables = import_module(f"persistence.tables.{branch}")
-    metadata: MetaData = getattr(tables, branch.upper())
+    first, *_ = [import_module(f"persistence.tables.{name}") for name in TABLES[branch]]
+    metadata: MetaData = getattr(first, branch.upper())
     return metadata
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from prometheus_nt.jobs.check.user_strategy import UserStrategy
     from prometheus_nt.jobs.stores import Stores
 
-app = typer.Typer(no_args_is_help=True, help="Proofs: does anything read the future?")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Proofs: does anything read the future, was anything recorded changed?",
+)
 
 StrategyReference = Annotated[
     str | None,
@@ -137,6 +140,25 @@ def check_alpha(config: ConfigPaths, assign: Assignments = None, as_json: JsonFl
         known = (getattr(item.ic, figure) for figure in figures)
         rows.append((item.sleeve_id, item.family, item.horizon, *known, item.turnover))
     print_rows(columns, rows, as_json)
+
+
+@app.command("ledger")
+def check_ledger(as_json: JsonFlag = False) -> None:
+    """Require that nothing recorded for ever was changed since; exit code 1 and where, if it was.
+
+    Every entry of a sealed stream is hashed over itself and the one before; every trial that the
+    stream tells of must still be in the table of trials.
+
+    Example: [cyan]prometheus check ledger[/]
+    """
+    from prometheus_nt.jobs.check.ledger import COLUMNS, check_streams
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(read_settings()) as stores:
+        rows, whole = check_streams(stores)
+    print_rows(COLUMNS, rows, as_json)
+    if not whole:
+        raise typer.Exit(1)
 
 
 def _required(config: list[Path] | None, dataset: str | None) -> list[Path]:

@@ -102,7 +102,10 @@ def compare(
 
 def show(
     what: Annotated[
-        str, typer.Argument(help="runs, orders, fills, positions, decisions, risk-actions, alpha")
+        str,
+        typer.Argument(
+            help="runs, orders, fills, positions, decisions, trials, risk-actions, alpha"
+        ),
     ],
     portfolio_id: Annotated[
         str | None,

@@ -12,6 +12,7 @@
     |   `-- SourceError          a file or vendor answer cannot be read at all
     |-- StrategyError            a user's strategy failed, or broke its contract
     |-- NoWeights                a method of weighting found none; the next one is tried
+    |-- PhaseError               a day was asked to move where it cannot go
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- LimitBreach              weights left the risk stage above a limit: our bug as well
@@ -77,6 +78,10 @@ class StrategyError(PrometheusError):
 
 class NoWeights(PrometheusError):
     """A method of weighting found no weights that satisfy the limits."""
+
+
+class PhaseError(PrometheusError):
+    """A day's run was asked for a phase that it cannot move to, or that somebody else works on."""
 
 
 class StoreError(PrometheusError):

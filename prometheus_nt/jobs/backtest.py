@@ -29,7 +29,12 @@ from persistence.run_rows import (
 )
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.errors import ConfigError, DataError, DeterminismError
+from prometheus_nt.domain.errors import (
+    ConfigError,
+    DataError,
+    DeterminismError,
+    PrometheusError,
+)
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
@@ -208,6 +213,7 @@ def _run_sleeve(
         return _summary(stores, identity.run_id, cached=True)
     facts = _facts(config, sleeve, market)
     stores.runtime.begin_run(identity, facts)
+    stores.trials.begin(identity, facts)
     completed = False
     try:
         node = wire_backtest(config, sleeve, market.panel, identity)
@@ -216,10 +222,14 @@ def _run_sleeve(
                 _drive(node, market, sleeve.sleeve_id, progress)
                 found_hash = _order_list_hash(node.mirror)
                 _require_same_orders(identity.run_id, known_hash, found_hash)
-                _record(node, market, stores, _manifest(identity, facts, stores, found_hash))
+                manifest = _manifest(identity, facts, stores, found_hash)
+                _record(node, market, stores, identity, manifest)
             completed = True
         finally:
             node.close()
+    except PrometheusError as failure:
+        stores.trials.fail(identity, f"{type(failure).__name__}: {failure}")
+        raise
     finally:
         if not completed:
             stores.runtime.end_run(identity.run_id, "FAILED")
@@ -293,6 +303,7 @@ def _record(
     node: BacktestNode,
     market: _Market,
     stores: Stores,
+    identity: RunIdentity,
     manifest: dict[str, Any],
 ) -> None:
     mirror, runtime = node.mirror, stores.runtime
@@ -312,6 +323,7 @@ def _record(
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])
     runtime.write([artifact_rows(mirror.run, folder.written.values())])
+    stores.trials.complete(identity, series.returns)
     runtime.end_run(
         run_id, "COMPLETED", metrics=metrics, order_list_hash=manifest["order_list_hash"]
     )

@@ -50,7 +50,11 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     title = ", ".join(dict.fromkeys(run.strategy_id for run in runs))
     alpha = [line for row in unique for line in _alpha(stores, row)]
     page = render_comparison(
-        runs, alpha, title, list(dict.fromkeys(note for each in notes for note in each))
+        runs,
+        alpha,
+        title,
+        list(dict.fromkeys(note for each in notes for note in each)),
+        _tried(stores, unique),
     )
     if to is not None:
         return _written(to, page)
@@ -58,6 +62,14 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
         stores.settings.home / COMPARISONS, "-".join(run.run_id[-6:] for run in runs)
     )
     return Path(folder.write_text("comparison.html", page, "html").path)
+
+
+def _tried(stores: Stores, runs: Sequence[dict[str, Any]]) -> int:
+    """Return how many trials the families of these runs made on their sessions."""
+    start = min(run["start_date"] for run in runs)
+    end = max(run["end_date"] for run in runs)
+    families = {run["strategy_id"] for run in runs}
+    return sum(stores.trials.attempts(family, start, end) for family in families)
 
 
 def _alpha(stores: Stores, run: dict[str, Any]) -> Iterator[FamilyQuality]:

@@ -8,6 +8,7 @@ from persistence import schema
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
+from persistence.trials import TrialLedger
 from prometheus_nt.config import Settings
 
 
@@ -18,6 +19,11 @@ class Stores:
     settings: Settings
     historical: HistoricalStore
     runtime: RuntimeStore
+
+    @property
+    def trials(self) -> TrialLedger:
+        """The ledger of everything that was tried, in the runtime database."""
+        return TrialLedger(self.runtime.database)
 
 
 @contextmanager

@@ -47,7 +47,11 @@ class FamilyQuality:
 
 
 def render_comparison(
-    runs: Sequence[RunSeries], alpha: Sequence[FamilyQuality], title: str, notes: Sequence[str]
+    runs: Sequence[RunSeries],
+    alpha: Sequence[FamilyQuality],
+    title: str,
+    notes: Sequence[str],
+    tried: int = 0,
 ) -> str:
     """Return one self-contained HTML page.
 
@@ -56,6 +60,8 @@ def render_comparison(
     runs : sequence of RunSeries over the same sessions, in the order to be shown
     alpha : sequence of FamilyQuality
         Empty if no run stored its scores.
+    tried : int
+        What the families of these runs tried on these sessions, as the ledger counts it.
 
     Raises
     ------
@@ -64,7 +70,7 @@ def render_comparison(
     """
     require_same_sessions(runs)
     figures = [compute_metrics(run) for run in runs]
-    luck = luck_of(np.column_stack([run.returns for run in runs]))
+    luck = luck_of(np.column_stack([run.returns for run in runs]), tried)
     sections = [
         Section(
             "sleeves",
@@ -162,8 +168,9 @@ def _interval(figures: Metrics) -> str:
 
 def _on_luck(luck: Luck) -> str:
     return (
-        f"{whole(luck.trials)} records were tried for this page, {whole(luck.distinct)} of them "
-        "different; what else was tried is not counted here and would weigh on them as well. The "
+        f"{whole(len(luck.records))} records, {whole(luck.distinct)} of them different; their "
+        f"families made {whole(luck.trials)} trials on these sessions, as the ledger counts them "
+        "from the first day on. The "
         f"best of as many is expected to show a Sharpe ratio of {ratio(luck.hurdle)} by luck "
         "alone; the deflated ratio is the probability that the true one exceeds that (formula of "
         f"2014). That the best in one half of the sessions is below the middle in the other: "

@@ -63,8 +63,10 @@ class Luck:
 
     Attributes
     ----------
-    trials, distinct : int or None
-        Records, and how many of them are not nearly the same.
+    trials : int
+        Everything that was tried, these records among it.
+    distinct : int or None
+        Records that are not nearly the same.
     hurdle : float or None
         Annual Sharpe ratio that the best of them is expected to reach by luck.
     overfitting : float or None
@@ -81,22 +83,25 @@ class Luck:
     records: tuple[RecordLuck, ...]
 
 
-def luck_of(returns: FloatArray) -> Luck:
+def luck_of(returns: FloatArray, tried: int = 0) -> Luck:
     """Return how much of the records luck explains.
 
     Parameters
     ----------
     returns : (T, N) array
         Simple returns per session, after all costs.
+    tried : int
+        What was tried on these sessions in all; never less than the N records at hand.
     """
-    trials = returns.shape[1]
+    records_at_hand = returns.shape[1]
+    trials = max(tried, records_at_hand)
     distinct = _if_possible(lambda: distinct_trials(returns))
     moving = np.flatnonzero(np.ptp(returns, axis=0) > 0.0)
     block = _if_possible(lambda: max(block_length(returns[:, each]) for each in moving))
     survives = None if block is None else _survivors(returns, moving, block)
     records = [
         _record(returns[:, each], distinct, trials, None if survives is None else survives[each])
-        for each in range(trials)
+        for each in range(records_at_hand)
     ]
     best = None
     if block is not None:

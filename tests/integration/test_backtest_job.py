@@ -23,8 +23,9 @@ pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
-MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"}
-WALL_CLOCK = {"created_at", "completed_at"}
+DAILY = {"engine_runs", "engine_run_attempts"}
+MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"} | DAILY
+WALL_CLOCK = {"created_at", "completed_at", "recorded_at"}
 
 
 def _stores(database, home):

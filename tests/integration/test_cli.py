@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from datetime import date
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from persistence.database import Database
+from persistence.trials import TrialLedger
 from prometheus_nt.cli import app, main
 from prometheus_nt.console import print_rows
+from prometheus_nt.domain.runs import Mode, RunIdentity
 
 pytestmark = pytest.mark.integration
 
@@ -160,7 +164,7 @@ def test_an_unknown_listing_names_those_that_exist(prometheus):
     code, _, errors = prometheus("show", "trades")
 
     assert code == 1
-    assert "known: runs, orders, fills, positions, decisions, risk-actions" in errors
+    assert "known: runs, orders, fills, positions, decisions, trials, risk-actions" in errors
 
 
 def test_alpha_before_any_run_says_what_to_run(prometheus):
@@ -336,3 +340,22 @@ def test_a_sector_cap_on_data_without_sectors_is_refused(prometheus, tmp_path):
     assert code == 1
     assert "max_sector_weight: dataset 'mine' knows no sector" in errors
     assert "set it to null" in errors
+
+
+def test_a_trial_that_was_removed_or_rewritten_is_found(prometheus, tmp_path):
+    database = Database.open(f"sqlite:///{tmp_path / 'home' / 'runtime.db'}")
+    prometheus("db", "upgrade")
+    identity = RunIdentity("F", "S", Mode.BACKTEST, "code", "config", "data", 0)
+    window = {"market_id": "US_EQ", "start_date": date(2010, 1, 4), "end_date": date(2011, 1, 3)}
+    TrialLedger(database).begin(identity, window)
+    assert prometheus("check", "ledger")[0] == 0
+
+    with database.writer() as connection:
+        connection.exec_driver_sql("DELETE FROM trials")
+        connection.exec_driver_sql("UPDATE events SET payload = replace(payload, '\"F\"', '\"G\"')")
+    code, output, _ = prometheus("check", "ledger", "--json")
+
+    assert code == 1
+    assert "BROKEN" in output and "content is not what was sealed" in output
+    assert "REMOVED" in output
+    database.close()

@@ -32,6 +32,19 @@ def test_every_attempt_raises_the_hurdle_and_copies_do_not_lower_the_spread():
     assert padded.hurdle / alone.hurdle == pytest.approx(expected_maximum(9) / expected_maximum(6))
 
 
+def test_what_was_tried_elsewhere_raises_the_hurdle_of_these():
+    returns = records(3)
+
+    alone, after_many = luck_of(returns), luck_of(returns, tried=200)
+
+    assert after_many.trials == 200
+    assert after_many.hurdle > 2 * alone.hurdle
+    assert all(
+        before.above_luck > after.above_luck
+        for before, after in zip(alone.records, after_many.records, strict=True)
+    )
+
+
 def test_the_resampled_interval_is_annual():
     returns = records(5, trials=1)
 

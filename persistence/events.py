@@ -1,0 +1,106 @@
+"""Append-only streams of events, each entry sealed by a hash over itself and the one before.
+
+Rules of a stream:
+
+- Entries are numbered from 1 without a gap; nothing is changed or removed.
+- The hash covers content alone, no clock: two histories with the same content have one hash.
+- A changed, missing or reordered entry breaks the chain from there on, and `verify` says where.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from persistence.database import upsert
+from persistence.tables.operations import events
+
+GENESIS = "0" * 64
+"""What the first entry of a stream follows."""
+
+COLUMNS = ("stream", "sequence", "kind", "payload", "recorded_at", "previous_hash", "hash")
+
+
+@dataclass(frozen=True)
+class Breach:
+    """The first entry at which a stream is not what was written, and why."""
+
+    stream: str
+    sequence: int
+    reason: str
+
+
+def append(
+    connection: Connection, stream: str, entries: Sequence[tuple[str, Mapping[str, Any]]]
+) -> str:
+    """Add `(kind, payload)` entries in the caller's transaction; return the stream's new hash."""
+    _lock(connection, stream)
+    sequence, seal = _last(connection, stream)
+    now, rows = datetime.now(UTC), []
+    for kind, payload in entries:
+        text = _canonical(payload)
+        sequence, before = sequence + 1, seal
+        seal = _seal(stream, sequence, kind, text, before)
+        rows.append((stream, sequence, kind, text, now, before, seal))
+    upsert(connection, events, COLUMNS, rows, update=False)
+    return seal
+
+
+def verify(connection: Connection, stream: str) -> Breach | None:
+    """Return where a stream was tampered with, or None if every entry is as it was written."""
+    query = sa.select(*(events.c[name] for name in COLUMNS)).where(events.c.stream == stream)
+    expected, seal = 1, GENESIS
+    for row in connection.execute(query.order_by(events.c.sequence)).mappings():
+        if row["sequence"] != expected:
+            return Breach(stream, expected, f"entry {expected} is missing")
+        if row["previous_hash"] != seal:
+            return Breach(stream, expected, "it does not follow the entry before it")
+        if row["hash"] != _seal(stream, expected, row["kind"], row["payload"], seal):
+            return Breach(stream, expected, "its content is not what was sealed")
+        expected, seal = expected + 1, row["hash"]
+    return None
+
+
+def payloads(connection: Connection, stream: str, kind: str) -> list[dict[str, Any]]:
+    """Return what entries of one kind say, oldest first."""
+    query = sa.select(events.c.payload).where(events.c.stream == stream, events.c.kind == kind)
+    texts = connection.execute(query.order_by(events.c.sequence)).scalars()
+    return [json.loads(text) for text in texts]
+
+
+def streams(connection: Connection) -> list[str]:
+    """Return the names of the streams, sorted."""
+    return list(
+        connection.execute(sa.select(events.c.stream).distinct().order_by("stream")).scalars()
+    )
+
+
+def _lock(connection: Connection, stream: str) -> None:
+    # SQLite's writer holds the whole database already.
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(stream))))
+
+
+def _last(connection: Connection, stream: str) -> tuple[int, str]:
+    query = (
+        sa.select(events.c.sequence, events.c.hash)
+        .where(events.c.stream == stream)
+        .order_by(events.c.sequence.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return (0, GENESIS) if row is None else (row[0], row[1])
+
+
+def _seal(stream: str, sequence: int, kind: str, payload: str, previous_hash: str) -> str:
+    content = json.dumps([stream, sequence, kind, payload, previous_hash])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _canonical(payload: Mapping[str, Any]) -> str:
+    return json.dumps(payload, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)

@@ -1,0 +1,100 @@
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from persistence.events import verify
+from persistence.tables.operations import trials
+from persistence.trials import STREAM, TrialLedger
+from prometheus_nt.domain.runs import Mode, RunIdentity
+
+WINDOW = {"market_id": "US_EQ", "start_date": date(2010, 1, 4), "end_date": date(2012, 12, 31)}
+LATER = {"market_id": "US_EQ", "start_date": date(2013, 1, 2), "end_date": date(2014, 12, 31)}
+
+
+@pytest.fixture
+def ledger(database):
+    return TrialLedger(database)
+
+
+def identity(number=0, **changed):
+    one = RunIdentity("FAMILY", "SLEEVE", Mode.BACKTEST, "code", f"config{number}", "data", 7)
+    return replace(one, **changed)
+
+
+def returns(seed=0, count=300):
+    return np.random.default_rng(seed).normal(0.001, 0.01, count)
+
+
+def attempts(ledger, window=WINDOW):
+    return ledger.attempts("FAMILY", window["start_date"], window["end_date"])
+
+
+def test_a_trial_counts_from_its_first_moment_to_for_ever(ledger):
+    ledger.begin(identity(1), WINDOW)
+    assert attempts(ledger) == 1
+
+    ledger.begin(identity(2), WINDOW)
+    ledger.fail(identity(2), "DataError: no prices")
+    ledger.begin(identity(3), WINDOW)
+    ledger.complete(identity(3), returns())
+
+    assert attempts(ledger) == 3
+
+
+def test_only_trials_on_data_that_overlap_count(ledger):
+    ledger.begin(identity(1), WINDOW)
+    ledger.begin(identity(2), LATER)
+
+    assert attempts(ledger) == attempts(ledger, LATER) == 1
+    assert ledger.attempts("FAMILY", date(2012, 1, 1), date(2013, 6, 1)) == 2
+    assert ledger.attempts("ANOTHER", date(2012, 1, 1), date(2013, 6, 1)) == 0
+
+
+def test_the_same_result_under_new_code_is_no_new_trial_and_another_result_is(ledger):
+    for code, seed in (("code", 0), ("newer", 0), ("newest", 1)):
+        this = identity(1, code_hash=code)
+        ledger.begin(this, WINDOW)
+        ledger.complete(this, returns(seed))
+
+    assert attempts(ledger) == 2
+
+
+def test_writing_a_trial_again_writes_nothing(ledger):
+    for _ in range(2):
+        ledger.begin(identity(1), WINDOW)
+        ledger.complete(identity(1), returns())
+
+    with ledger.database.reader() as connection:
+        count = connection.exec_driver_sql("SELECT count(*) FROM events").scalar_one()
+    assert count == 2
+
+
+def test_the_moments_of_a_trial_are_kept_and_those_it_lacks_are_unknown(ledger):
+    ledger.begin(identity(1), WINDOW)
+    ledger.complete(identity(1), returns())
+    ledger.begin(identity(2), WINDOW)
+    ledger.complete(identity(2), np.zeros(300))
+
+    with ledger.database.reader() as connection:
+        rows = connection.execute(sa.select(trials).order_by(trials.c.params_hash)).mappings()
+        good, idle = list(rows)
+    sample = returns()
+    assert good["sharpe_per_session"] == pytest.approx(sample.mean() / sample.std(ddof=1))
+    assert (good["status"], good["observations"], good["reason"]) == ("OK", 300, None)
+    assert idle["sharpe_per_session"] is None
+    assert "do not vary" in idle["reason"]
+
+
+def test_a_trial_that_was_removed_is_missed(ledger):
+    ledger.begin(identity(1), WINDOW)
+    ledger.begin(identity(2), WINDOW)
+    with ledger.database.writer() as connection:
+        gone = connection.execute(sa.select(trials.c.trial_id)).scalars().first()
+        connection.execute(sa.delete(trials).where(trials.c.trial_id == gone))
+
+    assert ledger.missing() == [gone]
+    with ledger.database.reader() as connection:
+        assert verify(connection, STREAM) is None
