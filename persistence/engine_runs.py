@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from persistence.database import Database, upsert
 from persistence.tables.operations import engine_run_attempts as attempts
 from persistence.tables.operations import engine_runs as runs
-from prometheus_nt.domain.errors import PhaseError, StoreError
+from prometheus_nt.domain.errors import ConfigError, PhaseError, StoreError
 from prometheus_nt.domain.phases import TERMINAL, RunPhase, require_move
 
 LEASE = timedelta(minutes=15)
@@ -41,6 +41,17 @@ class EngineRun:
     next_attempt_at: datetime | None
     owner: str | None
     lease_until: datetime | None
+
+
+@dataclass(frozen=True)
+class RunFilters:
+    """What a listing of days may ask for; None is no restriction."""
+
+    as_of: date | None = None
+    region: str | None = None
+    phase: str | None = None
+    active: bool = False
+    limit: int = 100
 
 
 class EngineRunStore:
@@ -73,14 +84,18 @@ class EngineRunStore:
         with self.database.reader() as connection:
             return _read(connection, run_id)
 
-    def active(self, region: str | None = None) -> list[EngineRun]:
-        """Return the runs that are neither completed nor failed, oldest day first."""
-        query = sa.select(runs).where(runs.c.phase.not_in([phase.value for phase in TERMINAL]))
-        if region is not None:
-            query = query.where(runs.c.region == region)
+    def listing(self, filters: RunFilters) -> list[EngineRun]:
+        """Return the runs asked for, the newest day first.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such phase.
+        """
+        query = sa.select(runs).where(*_conditions(filters))
+        query = query.order_by(runs.c.as_of_date.desc(), runs.c.run_id).limit(filters.limit)
         with self.database.reader() as connection:
-            rows = connection.execute(query.order_by(runs.c.as_of_date, runs.c.run_id)).mappings()
-            return [_record(row) for row in rows]
+            return [_record(row) for row in connection.execute(query).mappings()]
 
     def claim(self, run_id: str, owner: str, *, now: datetime | None = None) -> EngineRun | None:
         """Take the lease of a run for its present phase; None if somebody else holds it.
@@ -183,6 +198,23 @@ class EngineRunStore:
         )
         with self.database.reader() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
+
+
+def _conditions(filters: RunFilters) -> list[sa.ColumnElement[bool]]:
+    if filters.phase is not None and filters.phase not in list(RunPhase):
+        raise ConfigError(f"--phase: unknown phase {filters.phase!r}; known: {', '.join(RunPhase)}")
+    found = [
+        runs.c[name] == value
+        for name, value in (
+            ("as_of_date", filters.as_of),
+            ("region", filters.region),
+            ("phase", filters.phase),
+        )
+        if value is not None
+    ]
+    if filters.active:
+        found.append(runs.c.phase.not_in([phase.value for phase in TERMINAL]))
+    return found
 
 
 def _read(connection: Connection, run_id: str, *, lock: bool = False) -> EngineRun:

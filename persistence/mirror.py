@@ -180,6 +180,24 @@ class Mirror:
         """Return the newest record of a stage, or None if it never made one."""
         return self._current.get(stage_type)
 
+    def on_session(self, as_of: date, stage_type: type) -> Published | None:
+        """Return the record that a stage made of a session, or None if none was kept."""
+        item = self.stages.get(as_of, {}).get(stage_type)
+        return item if item is not None and item.record.as_of == as_of else None
+
+    def of_last_session(self, run: RunContext) -> "Mirror":
+        """Return what was said of the newest session alone, as rows of `run`."""
+        as_of = self.holdings[-1].as_of
+        return Mirror(
+            run=run,
+            ledger=self.ledger,
+            holdings=self.holdings[-1:],
+            decisions=[item for item in self.decisions if item.record.as_of == as_of],
+            refusals=[item for item in self.refusals if item.record.as_of == as_of],
+            regimes=[item for item in self.regimes[-1:] if item.record.as_of == as_of],
+            stages={as_of: dict(self._current)},
+        )
+
     def _on_stage(self, item: Published) -> None:
         record = item.record
         self._current[type(record)] = item

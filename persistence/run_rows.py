@@ -23,6 +23,14 @@ Batch = tuple[sa.Table, Sequence[Row]]
 
 def run_rows(mirror: Mirror) -> Iterator[Batch]:
     """Yield the rows of one finished run, one table at a time."""
+    yield from _trading_rows(mirror)
+    yield from signal_rows(mirror)
+    yield from universe_rows(mirror)
+    yield from book_rows(mirror)
+    yield from stage_decisions(mirror)
+
+
+def _trading_rows(mirror: Mirror) -> Iterator[Batch]:
     run = mirror.run
     yield tables.engine_decisions, [_decision_row(mirror, item) for item in mirror.decisions]
     yield tables.orders, [_order_row(mirror, trace) for trace in mirror.orders.values()]
@@ -35,14 +43,82 @@ def run_rows(mirror: Mirror) -> Iterator[Batch]:
     )
     flows = mirror.ledger.cash_flows
     yield tables.cash_flows, [to_rows.cash_flow_row(run, flow) for flow in flows]
-    for record_type, table, explode in EXPLODED:
-        rows: list[Row] = []
-        for item in _published(mirror, record_type):
-            rows.extend(explode(run, item.record, _model_id(item)))
-        yield table, rows
+
+
+def signal_rows(mirror: Mirror) -> Iterator[Batch]:
+    """Yield what the engines measured of the market and its instruments."""
+    yield tables.profiles, _exploded(mirror, Profiles, to_rows.profile_rows)
+    yield tables.stability_vectors, _exploded(mirror, StabilityVectors, to_rows.stability_rows)
+    yield tables.instrument_scores, _exploded(mirror, InstrumentScores, to_rows.score_rows)
+    yield tables.fragility_measures, _exploded(mirror, FragilityMeasures, to_rows.fragility_rows)
     yield tables.soft_target_classes, _soft_target_rows(mirror)
     yield from _regime_rows(mirror)
+
+
+def universe_rows(mirror: Mirror) -> Iterator[Batch]:
+    """Yield who may be held."""
+    yield tables.universe_members, _exploded(mirror, Universe, to_rows.universe_rows)
+
+
+def book_rows(mirror: Mirror) -> Iterator[Batch]:
+    """Yield the books: as the portfolio engine built them, and as risk let them pass."""
+    yield tables.book_targets, _exploded(mirror, BookTarget, to_rows.book_target_rows)
     yield from _target_rows(mirror)
+
+
+def stage_decisions(mirror: Mirror) -> Iterator[Batch]:
+    """Yield one decision per stage and session: what it saw, and of how many names it knew."""
+    rows = [
+        _stage_decision(mirror.run, item, known)
+        for record_type, known in KNOWN.items()
+        for item in _published(mirror, record_type)
+    ]
+    kept = set(mirror.stages)
+    states = (item for item in mirror.regimes if item.record.as_of in kept)
+    rows.extend(_stage_decision(mirror.run, item, None) for item in states)
+    yield tables.engine_decisions, rows
+
+
+KNOWN: dict[type, Callable[[Any], Any]] = {
+    Profiles: lambda record: record.weak_profile >= 0,
+    StabilityVectors: lambda record: np.isfinite(record.overall_score),
+    FragilityMeasures: lambda record: np.isfinite(record.fragility_score),
+    InstrumentScores: lambda record: np.isfinite(record.score),
+    Universe: lambda record: record.included,
+    BookTarget: lambda record: record.weights != 0,
+    TargetPortfolio: lambda record: record.weights != 0,
+}
+"""Of which instruments a record says something, (N,) bool."""
+
+
+def _stage_decision(run: RunContext, item: Published, known: Callable[[Any], Any] | None) -> Row:
+    outputs: dict[str, Any] = {"record_hash": item.record_hash}
+    if known is not None:
+        said = known(item.record)
+        outputs |= {"instruments": len(said), "known": int(said.sum())}
+    return (
+        f"{run.decision_id(item.record.as_of)}:{item.engine}",
+        item.engine.upper(),
+        run.run_id,
+        run.mode,
+        run.strategy_id,
+        run.market_id,
+        item.record.as_of,
+        item.params_hash,
+        _lineage(item),
+        outputs,
+        None,
+    )
+
+
+def _exploded(
+    mirror: Mirror, record_type: type, explode: Callable[..., Iterator[Row]]
+) -> list[Row]:
+    """Return the rows of the records of one type, one per instrument."""
+    rows: list[Row] = []
+    for item in _published(mirror, record_type):
+        rows.extend(explode(mirror.run, item.record, _model_id(item)))
+    return rows
 
 
 def _snapshots(mirror: Mirror) -> list[Holdings]:
@@ -50,17 +126,6 @@ def _snapshots(mirror: Mirror) -> list[Holdings]:
         return mirror.holdings
     traded = {instant(fill.ts_ns).date() for fill in mirror.fills}
     return [held for held in mirror.holdings[:-1] if held.as_of in traded] + mirror.holdings[-1:]
-
-
-EXPLODED: tuple[tuple[type, sa.Table, Callable[..., Iterator[Row]]], ...] = (
-    (Profiles, tables.profiles, to_rows.profile_rows),
-    (StabilityVectors, tables.stability_vectors, to_rows.stability_rows),
-    (InstrumentScores, tables.instrument_scores, to_rows.score_rows),
-    (FragilityMeasures, tables.fragility_measures, to_rows.fragility_rows),
-    (Universe, tables.universe_members, to_rows.universe_rows),
-    (BookTarget, tables.book_targets, to_rows.book_target_rows),
-)
-"""Which record becomes rows of which table, one row per instrument."""
 
 
 def _soft_target_rows(mirror: Mirror) -> list[Row]:
@@ -102,11 +167,8 @@ def _target_rows(mirror: Mirror) -> Iterator[Batch]:
 
 
 def _published(mirror: Mirror, record_type: type) -> list[Published]:
-    return [
-        stages[record_type]
-        for as_of, stages in mirror.stages.items()
-        if record_type in stages and stages[record_type].record.as_of == as_of
-    ]
+    found = (mirror.on_session(as_of, record_type) for as_of in mirror.stages)
+    return [item for item in found if item is not None]
 
 
 def _model_id(item: Published) -> str:

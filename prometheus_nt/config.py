@@ -118,6 +118,19 @@ class PersistenceConfig(Params):
     positions: Literal["all", "trades"] = "all"
 
 
+class DayConfig(Params):
+    """What a day must reach before its phases count as done; shares of instruments.
+
+    min_data_coverage : of the instruments with a recent bar, those with one of the day.
+    min_signal_coverage : of the instruments with a bar of the day, those with a score.
+    max_attempts : times that a failing phase is tried before somebody has to look.
+    """
+
+    min_data_coverage: float = Field(0.95, gt=0, le=1)
+    min_signal_coverage: float = Field(0.5, gt=0, le=1)
+    max_attempts: int = Field(5, ge=1)
+
+
 class NodeConfig(Params):
     """One node: the same file for every venue but for the word after `mode`."""
 
@@ -139,6 +152,7 @@ class NodeConfig(Params):
         GateParams(), description="what is not set follows each sleeve's family"
     )
     persistence: PersistenceConfig = PersistenceConfig()
+    day: DayConfig = DayConfig()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -195,7 +209,7 @@ class NodeConfig(Params):
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
-        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence"})
+        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence", "day"})
         plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
         plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
         plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")

@@ -4,9 +4,9 @@ from threading import Barrier, Thread
 import pytest
 import sqlalchemy as sa
 
-from persistence.engine_runs import LEASE, EngineRunStore
+from persistence.engine_runs import LEASE, EngineRunStore, RunFilters
 from persistence.tables.operations import engine_run_attempts
-from prometheus_nt.domain.errors import PhaseError, StoreError
+from prometheus_nt.domain.errors import ConfigError, PhaseError, StoreError
 from prometheus_nt.domain.phases import CHAIN, RunPhase
 
 DAY = date(2013, 2, 28)
@@ -34,7 +34,7 @@ def test_a_day_has_one_run_however_often_it_is_asked_for(store, run):
 
     assert again == run
     assert run.phase is RunPhase.WAITING_FOR_DATA
-    assert store.active() == [run]
+    assert store.listing(RunFilters(active=True)) == [run]
 
 
 def test_a_run_goes_through_its_phases_under_a_lease_each(store, run):
@@ -43,7 +43,7 @@ def test_a_run_goes_through_its_phases_under_a_lease_each(store, run):
         moved = store.complete_phase(held, after, coverage={"names": 5})
         assert (moved.phase, moved.owner, moved.attempt) == (after, None, 0)
 
-    assert store.active() == []
+    assert store.listing(RunFilters(active=True)) == []
     assert [status for _, _, status in attempts(store)] == ["COMPLETED"] * 5
     with pytest.raises(PhaseError, match="nothing to claim"):
         store.claim(run.run_id, "one")
@@ -120,6 +120,25 @@ def test_a_phase_that_waits_gives_its_lease_back(store, run):
     found = store.run(run.run_id)
     assert (found.phase, found.owner, found.attempt) == (RunPhase.WAITING_FOR_DATA, None, 0)
     assert attempts(store) == [("WAITING_FOR_DATA", 1, "WAITING")]
+
+
+def test_days_are_listed_newest_first_by_what_was_asked_for(store, run):
+    later = store.ensure(date(2013, 3, 1), "US", "US_CORE_LONG_EQ", "BACKTEST")
+    abroad = store.ensure(DAY, "EU", "EU_CORE_LONG_EQ", "BACKTEST")
+    store.fail(store.claim(later.run_id, "one"), {"message": "no"})
+
+    assert [each.run_id for each in store.listing(RunFilters(region="US"))] == [
+        later.run_id,
+        run.run_id,
+    ]
+    assert store.listing(RunFilters(phase="FAILED"))[0].run_id == later.run_id
+    assert {each.run_id for each in store.listing(RunFilters(active=True))} == {
+        run.run_id,
+        abroad.run_id,
+    }
+    assert len(store.listing(RunFilters(as_of=DAY, limit=1))) == 1
+    with pytest.raises(ConfigError, match="unknown phase 'DONE'"):
+        store.listing(RunFilters(phase="DONE"))
 
 
 def test_a_phase_cannot_be_skipped(store, run):

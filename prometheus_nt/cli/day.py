@@ -1,0 +1,133 @@
+"""`prometheus day ...`: run trading days, and see how far they have come."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
+from prometheus_nt.console import err, print_rows, say
+
+if TYPE_CHECKING:
+    from persistence.engine_runs import EngineRun
+
+app = typer.Typer(no_args_is_help=True, help="Trading days: from their data to their books.")
+
+AsOf = Annotated[datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="The session.")]
+RollBack = Annotated[
+    bool, typer.Option(help="If the market is closed that day, take the session before it.")
+]
+
+STATUS = (
+    *("run_id", "as_of", "region", "strategy_id", "phase", "attempt", "failed_phase"),
+    *("next_attempt_at", "owner", "error"),
+)
+
+
+@app.command("run")
+def day_run(
+    config: ConfigPaths,
+    as_of: AsOf,
+    roll_back: RollBack = False,
+    assign: Assignments = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take one session through all its phases; exit code 1 unless it is completed.
+
+    It waits for its data, measures, selects, builds the books, and may be stopped and run again at
+    any time: a phase that was cut off is done again, one that was finished is not.
+
+    Example: [cyan]prometheus day run configs/us_core_long_eq_ohlcv.yaml --as-of 2013-02-28[/]
+    """
+    from prometheus_nt.domain.phases import RunPhase
+    from prometheus_nt.jobs.day import DayRunner, ensure_day, session_of, worker_name
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = node_of(config, assign)
+    session = session_of(node, as_of.date(), roll_back=roll_back)
+    with open_stores(read_settings(), upgrade=True) as stores:
+        run = ensure_day(node, session, stores)
+        tell = None if as_json else lambda each: say(f"{each.as_of} {each.phase}")
+        run = DayRunner(node, stores, worker_name()).run_to_end(run, tell)
+    _print([run], as_json)
+    if run.phase is not RunPhase.COMPLETED:
+        raise typer.Exit(1)
+
+
+@app.command("advance")
+def day_advance(
+    config: ConfigPaths,
+    assign: Assignments = None,
+    retry: Annotated[bool, typer.Option(help="Also retry failed days that are due.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move every unfinished day of a node's region one phase on; exit code 1 if one failed.
+
+    Example: [cyan]prometheus day advance configs/us_core_long_eq_ohlcv.yaml[/]
+    """
+    from prometheus_nt.domain.phases import RunPhase
+    from prometheus_nt.jobs.day import DayRunner, worker_name
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = node_of(config, assign)
+    with open_stores(read_settings(), upgrade=True) as stores:
+        moved = DayRunner(node, stores, worker_name()).advance_all(retry=retry)
+    _print(moved, as_json)
+    if any(run.phase is RunPhase.FAILED for run in moved):
+        raise typer.Exit(1)
+
+
+@app.command("retry")
+def day_retry(
+    config: ConfigPaths,
+    as_of: AsOf,
+    assign: Assignments = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a failed day back to the phase it failed in, and go on from there.
+
+    Example: [cyan]prometheus day retry configs/us_core_long_eq_ohlcv.yaml --as-of 2013-02-28[/]
+    """
+    from prometheus_nt.domain.phases import RunPhase
+    from prometheus_nt.jobs.day import DayRunner, ensure_day, worker_name
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = node_of(config, assign)
+    with open_stores(read_settings(), upgrade=True) as stores:
+        run = DayRunner(node, stores, worker_name()).retry(ensure_day(node, as_of.date(), stores))
+    _print([run], as_json)
+    if run.phase is not RunPhase.COMPLETED:
+        raise typer.Exit(1)
+
+
+@app.command("status")
+def day_status(
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    region: Annotated[str | None, typer.Option(help="US, EU or ASIA")] = None,
+    phase: Annotated[str | None, typer.Option(help="Only days in this phase.")] = None,
+    active: Annotated[bool, typer.Option(help="Only days that are not done.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 100,
+    as_json: JsonFlag = False,
+) -> None:
+    """List days and how far they have come, newest first.
+
+    Example: [cyan]prometheus day status --active[/]
+    """
+    from prometheus_nt.jobs.day import RunFilters, list_days
+
+    filters = RunFilters(
+        as_of=None if as_of is None else as_of.date(),
+        region=region,
+        phase=None if phase is None else phase.upper(),
+        active=active,
+        limit=limit,
+    )
+    _print(list_days(read_settings(), filters), as_json)
+
+
+def _print(runs: "list[EngineRun]", as_json: bool) -> None:
+    rows = [tuple(getattr(run, name) for name in STATUS) for run in runs]
+    print_rows(STATUS, rows, as_json)
+    for run in runs:
+        if run.error is not None and not as_json:
+            err.print(f"{run.as_of}: {run.error['message']}", highlight=False, markup=False)

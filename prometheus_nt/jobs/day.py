@@ -1,0 +1,310 @@
+"""One trading day of a node, from waiting for its data to its books, phase by phase.
+
+1. `ensure_day` makes the run of a session that waits for its data;
+2. `DayRunner.advance` claims it, does the work of its present phase and moves it on: `_await_data`
+   asks whether enough prices have arrived, `_signals`, `_universes` and `_books` write what the
+   engines made of the day;
+3. a phase that fails leaves the run FAILED, with what went wrong and when to try again.
+
+The engines run as they do in a backtest, over the node's sessions up to the day, so that a day
+decides what a backtest would have decided; the records of its last session are what is written.
+Every write is an upsert: a phase that was cut off is simply done again.
+"""
+
+import gc
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from persistence.engine_runs import EngineRun, EngineRunStore, RunFilters
+from persistence.mirror import Mirror
+from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
+from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.domain.books import BookTarget, Universe
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
+from prometheus_nt.domain.market import InstrumentScores
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.phases import TERMINAL, RunPhase, next_phase
+from prometheus_nt.domain.record import content_hash
+from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.jobs.wiring import wire_backtest
+from strategies.catalog import SleeveParams, family
+
+__all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
+
+ALIVE_WITHIN = 10
+"""Sessions within which an instrument must have had a bar to be expected on the day."""
+
+Coverage = dict[str, Any]
+"""What a phase achieved; None where it has to wait."""
+
+
+def session_of(config: NodeConfig, day: date, *, roll_back: bool = False) -> date:
+    """Return the session a day is run for.
+
+    Parameters
+    ----------
+    roll_back : bool
+        Take the session before a day on which the market is closed, instead of refusing it.
+
+    Raises
+    ------
+    NonSession
+        If the market is closed on `day`; the message names the sessions around it.
+    """
+    calendar = MarketCalendar.of(config.market)
+    return calendar.roll_back(day) if roll_back else calendar.require_session(day)
+
+
+def worker_name() -> str:
+    """Return a name that no other worker has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+def list_days(settings: Settings, filters: RunFilters) -> list[EngineRun]:
+    """Return the days asked for, newest first."""
+    with open_stores(settings) as stores:
+        return EngineRunStore(stores.runtime.database).listing(filters)
+
+
+def ensure_day(config: NodeConfig, as_of: date, stores: Stores) -> EngineRun:
+    """Return the run of a session, making one that waits for its data if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If the node does not trade on that session, or its sleeves are of several strategies.
+    """
+    end = config.sessions.end
+    if as_of < config.sessions.start or (end is not None and as_of > end):
+        raise ConfigError(
+            f"--as-of: {as_of} is not between {config.sessions.start} and {end or 'today'}, the "
+            "node's sessions; use another day, or change sessions.start and sessions.end"
+        )
+    strategies = sorted({family(sleeve).strategy_id for sleeve in config.sleeves})
+    if len(strategies) > 1:
+        raise ConfigError(
+            f"sleeves: a day is run for one strategy, found {', '.join(strategies)}; "
+            "keep those of one in the file"
+        )
+    runs = EngineRunStore(stores.runtime.database)
+    return runs.ensure(as_of, config.region, strategies[0], config.mode.upper())
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """What one sleeve's node said of the day."""
+
+    sleeve: SleeveParams
+    mirror: Mirror
+
+    def record(self, as_of: date, record_type: type) -> Any:
+        item = self.mirror.on_session(as_of, record_type)
+        return None if item is None else item.record
+
+
+class DayRunner:
+    """Moves the days of one node on.
+
+    Parameters
+    ----------
+    owner : str
+        Who claims the runs: a name that no other worker has.
+    """
+
+    def __init__(self, config: NodeConfig, stores: Stores, owner: str) -> None:
+        self._config, self._stores, self._owner = config, stores, owner
+        self._runs = EngineRunStore(stores.runtime.database)
+        self._replayed: dict[tuple[str, str], list[_Replayed]] = {}
+
+    def advance(self, run: EngineRun) -> EngineRun:
+        """Do the work of the run's phase, if nobody else does; return the run as it is then.
+
+        A phase that cannot begin yet leaves the run where it is.
+        """
+        held = self._runs.claim(run.run_id, self._owner)
+        if held is None:
+            return self._runs.run(run.run_id)
+        try:
+            coverage = PHASES[held.phase](self, held)
+        except PrometheusError as failure:
+            return self._runs.fail(held, _told(held, failure))
+        if coverage is None:
+            self._runs.release(held)
+            return self._runs.run(run.run_id)
+        return self._runs.complete_phase(held, next_phase(held.phase), coverage)
+
+    def run_to_end(
+        self, run: EngineRun, tell: Callable[[EngineRun], None] | None = None
+    ) -> EngineRun:
+        """Advance until the run is completed, has failed, or has to wait."""
+        while run.phase not in TERMINAL:
+            moved = self.advance(run)
+            if tell is not None:
+                tell(moved)
+            if moved.phase is run.phase:
+                return moved
+            run = moved
+        return run
+
+    def advance_all(self, *, retry: bool = False) -> list[EngineRun]:
+        """Move every unfinished day of the node's strategy one phase on, oldest first.
+
+        Parameters
+        ----------
+        retry : bool
+            Also put failed days whose wait is over back to work, until their attempts run out.
+        """
+        strategies = {family(sleeve).strategy_id for sleeve in self._config.sleeves}
+        if retry:
+            for failed in self._runs.due(datetime.now(UTC), self._config.day.max_attempts):
+                if failed.strategy_id in strategies:
+                    self._runs.retry(failed.run_id)
+        waiting = self._runs.listing(RunFilters(region=self._config.region, active=True))
+        return [self.advance(run) for run in reversed(waiting) if run.strategy_id in strategies]
+
+    def retry(self, run: EngineRun) -> EngineRun:
+        """Put a failed day back to the phase it failed in, and go on from there."""
+        return self.run_to_end(self._runs.retry(run.run_id))
+
+    def await_data(self, run: EngineRun) -> Coverage | None:
+        """Return how many of the expected prices there are, or None while they are too few."""
+        panel = self._panel()
+        if panel.as_of < run.as_of:
+            return None
+        closes = panel.until(run.as_of).last(ALIVE_WITHIN).close
+        expected = int((closes > 0).any(axis=0).sum())
+        received = int((closes[-1] > 0).sum())
+        share = received / expected if expected else 0.0
+        if share < self._config.day.min_data_coverage:
+            return None
+        return {"received": received, "expected": expected, "share": share}
+
+    def signals(self, run: EngineRun) -> Coverage:
+        """Write what the engines measured; return how many instruments have a score."""
+        coverage: Coverage = {}
+        for replayed in self._replay(run):
+            scores: InstrumentScores | None = replayed.record(run.as_of, InstrumentScores)
+            if scores is None:
+                raise DataError(f"{run.as_of}: {_name(replayed)} has too little history to score")
+            known = float(np.isfinite(scores.score).sum())
+            live = float((self._panel().until(run.as_of).close[-1] > 0).sum())
+            share = known / live
+            minimum = self._config.day.min_signal_coverage
+            if share < minimum:
+                raise DataError(
+                    f"{run.as_of}: {_name(replayed)} scores {known:.0f} of {live:.0f} instruments, "
+                    f"{share:.0%}; day.min_signal_coverage is {minimum:.0%}"
+                )
+            self._write(replayed, signal_rows)
+            coverage[_name(replayed)] = {"scored": known, "live": live}
+        return coverage
+
+    def universes(self, run: EngineRun) -> Coverage:
+        """Write who may be held; return how many."""
+        coverage: Coverage = {}
+        for replayed in self._replay(run):
+            universe: Universe | None = replayed.record(run.as_of, Universe)
+            if universe is None:
+                raise DataError(f"{run.as_of}: {_name(replayed)} selected no universe")
+            self._write(replayed, universe_rows)
+            coverage[_name(replayed)] = {"included": int(universe.included.sum())}
+        return coverage
+
+    def books(self, run: EngineRun) -> Coverage:
+        """Write the books and every stage's decision; return what they hold."""
+        coverage: Coverage = {}
+        for replayed in self._replay(run):
+            book: BookTarget | None = replayed.record(run.as_of, BookTarget)
+            if book is None:
+                raise DataError(f"{run.as_of}: {_name(replayed)} built no book")
+            self._write(replayed, book_rows)
+            self._write(replayed, stage_decisions)
+            weights = np.abs(book.weights)
+            coverage[_name(replayed)] = {
+                "names": int((weights > 0).sum()),
+                "gross": float(weights.sum()),
+            }
+        return coverage
+
+    def finish(self, _run: EngineRun) -> Coverage:
+        """Return nothing: the books were the last thing to write."""
+        return {}
+
+    def _panel(self) -> MarketPanel:
+        panel = panel_of(self._stores, self._config.data.dataset)
+        if self._config.instruments != "all":
+            panel = panel.select(self._config.instruments)
+        return panel
+
+    def _replay(self, run: EngineRun) -> list[_Replayed]:
+        """Return what every sleeve's engines say of the day, from its data alone."""
+        panel = self._panel().until(run.as_of)
+        key = (run.run_id, panel.fingerprint)
+        if key not in self._replayed:
+            self._replayed = {
+                key: [self._replay_sleeve(run, panel, sleeve) for sleeve in self._config.sleeves]
+            }
+        return self._replayed[key]
+
+    def _replay_sleeve(self, run: EngineRun, panel: MarketPanel, sleeve: SleeveParams) -> _Replayed:
+        calendar = MarketCalendar.of(self._config.market)
+        start = self._config.sessions.start
+        first = start if calendar.is_session(start) else calendar.next_session(start)
+        row = int(np.searchsorted(panel.sessions, np.datetime64(first, "D")))
+        identity = RunIdentity(
+            strategy_id=run.strategy_id,
+            sleeve_id=sleeve.sleeve_id,
+            mode=Mode(self._config.mode.upper()),
+            code_hash=code_hash(),
+            config_hash=self._config.config_hash(sleeve),
+            data_fingerprint=content_hash([panel.fingerprint, run.as_of]),
+            seed=self._config.seed,
+        )
+        node = wire_backtest(self._config, sleeve, panel, identity)
+        try:
+            node.mirror.attach(node.engine.kernel.msgbus)
+            node.feed.run(row, len(panel) - 1)
+            node.mirror.require_same_books()
+        finally:
+            node.close()
+        gc.collect()
+        context = replace(node.mirror.run, run_id=f"{run.run_id}:{sleeve.horizon}")
+        return _Replayed(sleeve, node.mirror.of_last_session(context))
+
+    def _write(self, replayed: _Replayed, of: Callable[[Mirror], Any]) -> None:
+        batches: list[Batch] = list(of(replayed.mirror))
+        self._stores.runtime.write(batches)
+
+
+PHASES: Mapping[RunPhase, Callable[[DayRunner, EngineRun], Coverage | None]] = {
+    RunPhase.WAITING_FOR_DATA: DayRunner.await_data,
+    RunPhase.DATA_READY: DayRunner.signals,
+    RunPhase.SIGNALS_DONE: DayRunner.universes,
+    RunPhase.UNIVERSES_DONE: DayRunner.books,
+    RunPhase.BOOKS_DONE: DayRunner.finish,
+}
+"""What is done in each phase before the run moves to the next."""
+
+
+def _name(replayed: _Replayed) -> str:
+    return replayed.sleeve.sleeve_id
+
+
+def _told(run: EngineRun, failure: PrometheusError) -> dict[str, Any]:
+    return {
+        "phase": run.phase.value,
+        "type": type(failure).__name__,
+        "message": str(failure),
+        "attempt": run.attempt,
+    }

@@ -1,0 +1,180 @@
+"""A day, phase by phase: it decides what a backtest decides, and no crash makes it do so twice."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from persistence.engine_runs import EngineRunStore
+from persistence.historical import HistoricalStore
+from persistence.runtime import RuntimeStore
+from persistence.tables import operations, runtime
+from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.errors import ConfigError, NonSession
+from prometheus_nt.domain.phases import RunPhase
+from prometheus_nt.jobs.backtest import run_backtest
+from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, session_of
+from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.stores import Stores
+
+pytestmark = pytest.mark.integration
+
+CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
+WINDOW = ["sessions.start=2005-01-03", "sessions.end=2005-12-30"]
+# The first session of a month, so a rebalance; after the last split, so that shares count the same.
+DAY = date(2005, 11, 1)
+ENGINE_TABLES = (
+    runtime.profiles,
+    runtime.regimes,
+    runtime.stability_vectors,
+    runtime.soft_target_classes,
+    runtime.fragility_measures,
+    runtime.instrument_scores,
+    runtime.universe_members,
+    runtime.book_targets,
+    runtime.target_portfolios,
+    runtime.portfolio_risk_reports,
+    runtime.risk_actions,
+)
+
+
+@pytest.fixture
+def stores(sqlite_database, tmp_path):
+    from adapters.sample import sample_ohlcv
+
+    settings = Settings(tmp_path / "home", "unused", "unused")
+    ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
+    ingest(sample_ohlcv(), ready.historical)
+    return ready
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config([CONFIG], WINDOW)
+
+
+def rows(stores, table, as_of, prefix):
+    """Return the rows of runs that begin with `prefix` on a session, without the run's name."""
+    kept = [column for column in table.columns if column.name not in ("run_id", "action_id")]
+    query = sa.select(*kept).where(table.c.as_of_date == as_of, table.c.run_id.startswith(prefix))
+    with stores.runtime.database.reader() as connection:
+        return sorted(map(tuple, connection.execute(query).all()), key=str)
+
+
+def test_a_day_decides_exactly_what_a_backtest_decides(stores, config):
+    run = ensure_day(config, DAY, stores)
+
+    done = DayRunner(config, stores, "me").run_to_end(run)
+    run_backtest(config, stores)
+
+    assert done.phase is RunPhase.COMPLETED
+    for table in ENGINE_TABLES:
+        ours = rows(stores, table, DAY, "US_CORE_LONG_EQ-US-")
+        theirs = rows(stores, table, DAY, "US_CORE_LONG_EQ_H21-")
+        assert ours == theirs, table.name
+        assert ours or table.name == "risk_actions", table.name
+
+
+def test_every_stage_writes_one_decision_with_what_it_saw(stores, config):
+    DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
+
+    query = sa.select(runtime.engine_decisions).where(runtime.engine_decisions.c.as_of_date == DAY)
+    with stores.runtime.database.reader() as connection:
+        found = {row["engine_name"]: row for row in connection.execute(query).mappings()}
+    stages = [
+        "PROFILES",
+        "REGIME",
+        "STABILITY",
+        "FRAGILITY",
+        "ASSESSMENT",
+        "UNIVERSE",
+        "PORTFOLIO",
+        "RISK",
+    ]
+    assert sorted(found) == sorted(stages)
+    assert all(row["input_refs"]["input_hashes"] for row in found.values())
+    assert found["ASSESSMENT"]["output_refs"]["known"] > 0
+    # The books can be traced to what they were made from.
+    made = found["PORTFOLIO"]["output_refs"]["record_hash"]
+    assert made in found["RISK"]["input_refs"]["input_hashes"]
+
+
+def test_doing_a_day_again_changes_nothing(stores, config):
+    runner = DayRunner(config, stores, "me")
+    runner.run_to_end(ensure_day(config, DAY, stores))
+    before = [rows(stores, table, DAY, "") for table in ENGINE_TABLES]
+
+    again = ensure_day(config, DAY, stores)
+    assert again.phase is RunPhase.COMPLETED
+    assert runner.run_to_end(again) == again
+    assert [rows(stores, table, DAY, "") for table in ENGINE_TABLES] == before
+
+
+@pytest.mark.parametrize("crashed_in", ["signals", "universes", "books", "finish"])
+def test_a_worker_that_dies_in_a_phase_leaves_the_day_to_the_next(
+    stores, config, crashed_in, monkeypatch
+):
+    class Killed(BaseException):
+        """Stands for a process that is gone: nothing catches it."""
+
+    def written_and_gone(runner, run):
+        work[crashed_in](runner, run)
+        raise Killed
+
+    work = {name: getattr(DayRunner, name) for name in ("signals", "universes", "books", "finish")}
+    phases = {
+        phase: written_and_gone if done is work[crashed_in] else done
+        for phase, done in PHASES.items()
+    }
+    run = ensure_day(config, DAY, stores)
+    with monkeypatch.context() as patched:
+        patched.setattr("prometheus_nt.jobs.day.PHASES", phases)
+        with pytest.raises(Killed):
+            DayRunner(config, stores, "dead").run_to_end(run)
+    stuck = EngineRunStore(stores.runtime.database).run(run.run_id)
+    assert stuck.owner == "dead"
+
+    assert DayRunner(config, stores, "eager").run_to_end(stuck).phase is stuck.phase
+    with stores.runtime.database.writer() as connection:
+        table = operations.engine_runs
+        connection.execute(sa.update(table).values(lease_until=table.c.created_at))
+    done = DayRunner(config, stores, "alive").run_to_end(stuck)
+
+    assert done.phase is RunPhase.COMPLETED
+    assert len(rows(stores, runtime.target_portfolios, DAY, "")) == 1
+
+
+def test_a_day_waits_until_enough_prices_have_arrived(stores, config):
+    late = date(2013, 3, 4)
+    beyond = load_config([CONFIG], ["sessions.start=2012-01-03", "sessions.end=2013-03-08"])
+    run = ensure_day(beyond, late, stores)
+
+    waiting = DayRunner(beyond, stores, "me").run_to_end(run)
+
+    assert waiting.phase is RunPhase.WAITING_FOR_DATA
+    assert waiting.owner is None
+
+
+def test_a_phase_below_its_minimum_fails_the_day_and_says_why(stores):
+    strict = load_config([CONFIG], ["sessions.start=2001-03-01", "day.min_signal_coverage=1.0"])
+    early = date(2004, 8, 31)  # one of the five was listed days before
+    run = ensure_day(strict, early, stores)
+
+    failed = DayRunner(strict, stores, "me").run_to_end(run)
+
+    assert (failed.phase, failed.failed_phase) == (RunPhase.FAILED, RunPhase.DATA_READY)
+    assert "day.min_signal_coverage is 100%" in failed.error["message"]
+    assert failed.next_attempt_at is not None
+
+
+def test_good_friday_is_refused_or_rolled_back_as_asked(config):
+    with pytest.raises(NonSession, match="use the previous session 2024-03-28"):
+        session_of(config, date(2024, 3, 29))
+
+    assert session_of(config, date(2024, 3, 29), roll_back=True) == date(2024, 3, 28)
+
+
+def test_a_day_outside_the_nodes_sessions_is_refused(stores, config):
+    with pytest.raises(ConfigError, match="--as-of: 2007-01-03 is not between 2005-01-03"):
+        ensure_day(config, date(2007, 1, 3), stores)
