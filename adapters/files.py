@@ -322,7 +322,7 @@ def _with_actions(
 ) -> tuple[PriceTable, Sequence[Action]]:
     if options.split_adjusted:
         table, extra = restore_as_traded(table, extra)
-    listed = _listed_actions(table, extra)
+    listed = listed_actions(table, extra)
     if listed or options.infer is None:
         return table, listed
     usable = (table.close > 0) & (table.adjusted_close > 0) & np.isfinite(table.close)
@@ -356,7 +356,8 @@ def restore_as_traded(
     )
 
 
-def _listed_actions(table: PriceTable, extra: Mapping[str, FloatArray]) -> list[Action]:
+def listed_actions(table: PriceTable, extra: Mapping[str, FloatArray]) -> list[Action]:
+    """Return the splits and dividends of `extra`, as they stand beside the bars, by ex-date."""
     is_action = {
         ActionType.SPLIT: (extra["split"] > 0) & (extra["split"] != 1),
         ActionType.DIVIDEND: extra["dividend"] > 0,

@@ -223,6 +223,26 @@ class MarketDataSource(Protocol):
         ...
 
 
+class RecentSource(MarketDataSource, Protocol):
+    """A source that can be asked for a part of the history, so that a store can be continued.
+
+    Attributes
+    ----------
+    first, last : date or None
+        Days outside of which nothing was asked for; None: no bound.
+    """
+
+    @property
+    def first(self) -> date | None: ...
+
+    @property
+    def last(self) -> date | None: ...
+
+    def read_part(self, instrument_id: str, first: date | None, last: date | None) -> PriceTable:
+        """Return the bars from `first` to `last`, both included; the table may be empty."""
+        ...
+
+
 def as_issue(error: DataError, dataset_id: str, instrument_id: str | None) -> Issue:
     """Return the error that stopped one instrument as a finding."""
     problem = error.problem if isinstance(error, SourceError) else type(error).__name__

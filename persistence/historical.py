@@ -224,6 +224,11 @@ class HistoricalStore:
         names = ("instrument_id", "first_date", "last_date", "row_count", "ingested_at")
         return [{name: row[name] for name in names} for row in self.instruments(dataset_id)]
 
+    def bars(self, dataset_id: str, instrument_id: str) -> tuple[SessionArray, np.ndarray]:
+        """Return the sessions of one instrument and its (sessions, `PRICE_COLUMNS`) values."""
+        with self.database.reader() as connection:
+            return _stored_prices(connection, (dataset_id, instrument_id))
+
     def actions(self, dataset_id: str, instrument_id: str | None = None) -> list[dict[str, Any]]:
         """Return splits and dividends, by instrument and ex-date."""
         table = tables.corporate_actions.c

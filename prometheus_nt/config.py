@@ -224,15 +224,25 @@ class NodeConfig(Params):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are kept; database URLs may hold passwords and are never shown."""
+    """Where things are kept, and the key of a data vendor.
+
+    Database URLs may hold passwords; they and the key are never shown.
+    """
 
     home: Path
     historical_url: str = field(repr=False)
     runtime_url: str = field(repr=False)
+    eodhd_key: str | None = field(default=None, repr=False)
+    eodhd_url: str | None = field(default=None, repr=False)
+    eodhd_per_minute: int = 600
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL."""
+        """Read the variables named below.
+
+        PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL say where things are;
+        EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked.
+        """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
             home=home,
@@ -242,6 +252,9 @@ class Settings:
             runtime_url=environment.get(
                 "PROMETHEUS_RUNTIME_URL", f"sqlite:///{home / 'runtime.db'}"
             ),
+            eodhd_key=environment.get("EODHD_API_KEY"),
+            eodhd_url=environment.get("PROMETHEUS_EODHD_URL"),
+            eodhd_per_minute=_whole_number(environment, "PROMETHEUS_EODHD_PER_MINUTE", 600),
         )
 
     @property
@@ -251,6 +264,13 @@ class Settings:
     @property
     def cache_dir(self) -> Path:
         return self.home / "cache"
+
+
+def _whole_number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{name}: expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 def load_config(

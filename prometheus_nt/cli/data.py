@@ -1,6 +1,7 @@
 """`prometheus data ...`: ingest, list and check market data."""
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +12,46 @@ from prometheus_nt.cli.arguments import JsonFlag, read_settings
 from prometheus_nt.console import err, print_issues, print_json, print_rows, progress_bars, say
 from prometheus_nt.domain.errors import ConfigError
 
+VendorStart = Annotated[
+    datetime | None,
+    typer.Option("--start", "--from", formats=["%Y-%m-%d"], help="First day to ask a vendor for."),
+]
+VendorEnd = Annotated[
+    datetime | None,
+    typer.Option("--end", "--to", formats=["%Y-%m-%d"], help="Last day to ask a vendor for."),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
 
 
 @app.command("ingest")
 def data_ingest(
-    source: Annotated[str, typer.Argument(help="sample, csv or parquet")],
+    source: Annotated[str, typer.Argument(help="sample, csv, parquet, eodhd or yahoo")],
     path: Annotated[
         Path | None, typer.Argument(help="For csv and parquet: a folder, or one long file.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset to fill.")] = None,
     market: Annotated[str, typer.Option(help="Market whose sessions the data keep.")] = "US_EQ",
     symbols: Annotated[str | None, typer.Option(help="Comma-separated; default all.")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(help="eodhd: every past and present member of an index, e.g. GSPC."),
+    ] = None,
+    exchange: Annotated[
+        str | None, typer.Option(help="eodhd: every common stock of an exchange, e.g. US.")
+    ] = None,
+    delisted: Annotated[
+        bool, typer.Option(help="With --exchange: those that no longer trade as well.")
+    ] = True,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --exchange: at most so many.")
+    ] = None,
+    offset: Annotated[int, typer.Option(min=0, help="With --exchange: leave out the first.")] = 0,
+    start: VendorStart = None,
+    end: VendorEnd = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="eodhd: read the whole history, not just what is new.")
+    ] = False,
     split_adjusted: Annotated[
         bool, typer.Option(help="The files divide prices by later splits, as Yahoo's do.")
     ] = False,
@@ -40,12 +69,32 @@ def data_ingest(
 
     Bad rows are quarantined with file, row, column and remedy; good ones are kept.
 
+    EODHD needs its key in EODHD_API_KEY; it is asked for new days only, and for everything where
+    its past has changed. Yahoo needs the extra `yahoo`.
+
     Example: [cyan]prometheus data ingest csv my_prices/ --dataset mine[/]
+
+    Example: [cyan]prometheus data ingest eodhd --dataset sp500 --index GSPC --start 2005-01-01[/]
     """
     from prometheus_nt.jobs.data import SourceSpec, ingest_named
 
-    chosen = None if symbols is None else _names(symbols)
-    spec = SourceSpec(source, path, dataset, market, chosen, split_adjusted, infer_actions)
+    spec = SourceSpec(
+        source,
+        path,
+        dataset,
+        market,
+        None if symbols is None else _names(symbols),
+        split_adjusted,
+        infer_actions,
+        index=index,
+        exchange=exchange,
+        delisted=delisted,
+        limit=limit,
+        offset=offset,
+        start=None if start is None else start.date(),
+        end=None if end is None else end.date(),
+        whole=full,
+    )
     with progress_bars() as progress:
         reports = ingest_named(read_settings(), spec, progress)
     if as_json:

@@ -16,6 +16,7 @@
     |-- StoreError               a database or an artifact cannot be read or written
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- LimitBreach              weights left the risk stage above a limit: our bug as well
+    |-- VendorRefusal            a vendor serves no request any more: key, plan, budget, outage
     |-- VenueError               the simulated or real venue did something that voids the run
     |-- GateRefusal              an order was refused before it reached a venue
     `-- DeterminismError         the same inputs gave different bytes
@@ -66,6 +67,17 @@ class LookAheadError(DataError):
 
 class SourceError(DataError):
     """A file or a vendor's answer cannot be read; the message names it and the remedy."""
+
+    def __init__(self, where: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{where}: {problem}; {remedy}")
+        self.where, self.problem, self.remedy = where, problem, remedy
+
+
+class VendorRefusal(PrometheusError):
+    """A vendor serves none of our requests any more; going on would only fail for every name.
+
+    It is no `DataError`: a job that outlives the failure of one instrument must stop here.
+    """
 
     def __init__(self, where: str, problem: str, remedy: str) -> None:
         super().__init__(f"{where}: {problem}; {remedy}")

@@ -1,13 +1,22 @@
 """Datasets by name: fill them, list them, look at what is wrong with them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adapters.continued import ContinuedSource
+from adapters.eodhd import EodhdSource, Selection, eodhd
 from adapters.files import FileOptions, FileSource
+from adapters.http import Limits, VendorClient
 from adapters.inference import DividendBasis
 from adapters.sample import SAMPLES
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource, Severity
+from adapters.yahoo import YahooSource
+from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
@@ -16,17 +25,26 @@ from prometheus_nt.jobs.ingest import IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 FILE_KINDS = ("csv", "parquet")
+VENDOR_KINDS = ("eodhd", "yahoo")
+
+MOST_FINDINGS = 10_000_000
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """What to ingest: `kind` is `sample`, `csv` or `parquet`; files need a path and a dataset.
+    """What to ingest: `kind` is `sample`, `csv`, `parquet`, `eodhd` or `yahoo`.
+
+    Files need a path and a dataset, vendors a dataset and a choice of instruments.
 
     split_adjusted : the files divide prices by later splits, as Yahoo's do.
     infer_actions : how the adjusted close relates to dividends, to infer actions from it; None
         takes only the actions that the files list.
+    index, exchange : instead of symbols, every past and present member of an index, or every
+        common stock of an exchange (`delisted` ones as well, from `offset` on, at most `limit`).
+    start, end : days to ask a vendor for, both included.
+    whole : read a vendor's whole history again, not just what is new.
     """
 
     kind: str
@@ -36,6 +54,14 @@ class SourceSpec:
     symbols: tuple[str, ...] | None = None
     split_adjusted: bool = False
     infer_actions: DividendBasis | None = None
+    index: str | None = None
+    exchange: str | None = None
+    delisted: bool = True
+    limit: int | None = None
+    offset: int = 0
+    start: date | None = None
+    end: date | None = None
+    whole: bool = False
 
 
 def ingest_named(
@@ -46,14 +72,20 @@ def ingest_named(
     Raises
     ------
     ConfigError
-        If the kind is unknown, or a path or a dataset name is missing.
+        If the kind is unknown, or a path, a dataset name, a key or a package is missing.
     DataError
         If not one good row came out.
+    VendorRefusal
+        If a vendor answers no more; what was finished is stored.
     """
-    sources = _sources(spec)
-    with open_stores(settings, upgrade=True) as stores:
+    with _sources(settings, spec) as sources, open_stores(settings, upgrade=True) as stores:
         return [
-            ingest(source, stores.historical, symbols=spec.symbols, progress=progress)
+            ingest(
+                _continued(source, stores.historical, spec),
+                stores.historical,
+                symbols=spec.symbols,
+                progress=progress,
+            )
             for source in sources
         ]
 
@@ -96,20 +128,33 @@ def panel_of(stores: Stores, dataset_id: str) -> MarketPanel:
     return load_panel(stores.historical, dataset_id, stores.settings.cache_dir)
 
 
-def _sources(spec: SourceSpec) -> list[MarketDataSource]:
+@contextmanager
+def _sources(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketDataSource]]:
+    """Yield what `spec` names; a connection to a vendor is closed in the end."""
     if spec.kind == "sample":
-        return [load() for load in SAMPLES.values()]
-    if spec.kind not in FILE_KINDS:
-        known = ", ".join(("sample", *FILE_KINDS))
+        yield [load() for load in SAMPLES.values()]
+    elif spec.kind in FILE_KINDS:
+        yield [_files(spec)]
+    elif spec.kind == "yahoo":
+        yield [_yahoo(spec)]
+    elif spec.kind == "eodhd":
+        selection, dataset = _selection(spec), _dataset(spec, "--symbols AAPL,MSFT")
+        limits = Limits(requests_per_minute=settings.eodhd_per_minute)
+        with VendorClient(eodhd(settings.eodhd_key, settings.eodhd_url), limits) as client:
+            yield [EodhdSource(client, dataset, spec.market_id, selection)]
+    else:
+        known = ", ".join(("sample", *FILE_KINDS, *VENDOR_KINDS))
         raise ConfigError(f"source: unknown source {spec.kind!r}; known sources: {known}")
-    if spec.path is None or spec.dataset is None:
-        missing = "a path" if spec.path is None else "--dataset NAME"
+
+
+def _files(spec: SourceSpec) -> FileSource:
+    if spec.path is None:
         raise ConfigError(
-            f"data ingest {spec.kind}: {missing} is missing; "
+            f"data ingest {spec.kind}: a path is missing; "
             f"for example: prometheus data ingest {spec.kind} my_prices/ --dataset mine"
         )
     info = DatasetInfo(
-        dataset_id=spec.dataset,
+        dataset_id=_dataset(spec, "my_prices/"),
         source=spec.kind,
         market_id=spec.market_id,
         adjustment=Adjustment.AS_TRADED,
@@ -118,4 +163,48 @@ def _sources(spec: SourceSpec) -> list[MarketDataSource]:
         survivorship="Unknown: the files do not say whether delisted names are missing.",
     )
     options = FileOptions(split_adjusted=spec.split_adjusted, infer=spec.infer_actions)
-    return [FileSource(spec.path, info, options)]
+    return FileSource(spec.path, info, options)
+
+
+def _yahoo(spec: SourceSpec) -> YahooSource:
+    if spec.index or spec.exchange:
+        raise ConfigError("data ingest yahoo: Yahoo has no lists; name the --symbols")
+    dataset = _dataset(spec, "--symbols AAPL,MSFT")
+    return YahooSource(dataset, spec.market_id, spec.symbols or (), spec.start, spec.end)
+
+
+def _selection(spec: SourceSpec) -> Selection:
+    return Selection(
+        symbols=spec.symbols,
+        index=spec.index,
+        exchange=spec.exchange,
+        delisted=spec.delisted,
+        limit=spec.limit,
+        offset=spec.offset,
+        first=spec.start,
+        last=spec.end,
+    )
+
+
+def _dataset(spec: SourceSpec, rest: str) -> str:
+    if spec.dataset is None:
+        raise ConfigError(
+            f"data ingest {spec.kind}: --dataset NAME is missing; "
+            f"for example: prometheus data ingest {spec.kind} {rest} --dataset mine"
+        )
+    return spec.dataset
+
+
+def _continued(
+    source: MarketDataSource, store: HistoricalStore, spec: SourceSpec
+) -> MarketDataSource:
+    """Return a source that asks a vendor only for what the store does not have yet."""
+    if not isinstance(source, EodhdSource):
+        return source
+    dataset_id = source.info.dataset_id
+    findings = store.quality_events(dataset_id, MOST_FINDINGS)
+    # A finding stays open only while the row it is about is read again.
+    doubtful = {event["instrument_id"] for event in findings}
+    return ContinuedSource(
+        source, partial(store.bars, dataset_id), lambda name: spec.whole or name in doubtful
+    )
