@@ -25,7 +25,7 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from prometheus_nt.domain.errors import ConfigError, SourceError, VendorRefusal
 
@@ -368,7 +368,7 @@ class VendorClient:
         if isinstance(failure, _Passing) and failure.asked_seconds is not None:
             return failure.asked_seconds
         first, longest = self._limits.first_wait_seconds, self._limits.longest_wait_seconds
-        return wait_exponential_jitter(initial=first, max=longest, jitter=first)(state)
+        return (wait_exponential(multiplier=first, max=longest) + wait_random(0, first))(state)
 
     def _given_up(self, where: str, problem: str) -> SourceError | VendorRefusal:
         with self._counting:

@@ -27,7 +27,7 @@ from adapters.eodhd.prices import (
     read_dividends,
     read_splits,
 )
-from adapters.http import Clock, SchemaChanged, Secret, Vendor, VendorClient
+from adapters.http import Clock, NotServed, SchemaChanged, Secret, Vendor, VendorClient
 from adapters.reference import (
     Holiday,
     IndexMembership,
@@ -303,7 +303,10 @@ class EodhdSource:
         for delisted in (False, True):
             missing = [name for name in wanted if name not in found]
             for exchange in sorted({name.rpartition(".")[2] for name in missing}):
-                listed = self._symbols(exchange, delisted)
+                try:
+                    listed = self._symbols(exchange, delisted)
+                except NotServed:
+                    continue  # no such exchange: its symbols are named below
                 found |= {name: listed[name][1] for name in missing if name in listed}
         if unknown := sorted(set(wanted) - set(found)):
             raise DataError(

@@ -81,7 +81,7 @@ def ingest_named(
     with _sources(settings, spec) as sources, open_stores(settings, upgrade=True) as stores:
         return [
             ingest(
-                _continued(source, stores.historical, spec),
+                continued(source, stores.historical, spec),
                 stores.historical,
                 symbols=spec.symbols,
                 progress=progress,
@@ -195,7 +195,7 @@ def _dataset(spec: SourceSpec, rest: str) -> str:
     return spec.dataset
 
 
-def _continued(
+def continued(
     source: MarketDataSource, store: HistoricalStore, spec: SourceSpec
 ) -> MarketDataSource:
     """Return a source that asks a vendor only for what the store does not have yet."""

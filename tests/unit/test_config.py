@@ -649,3 +649,24 @@ def test_an_empty_file_says_so(tmp_path):
 
     with pytest.raises(ConfigError, match=r"empty\.yaml: is empty"):
         read_yaml(empty)
+
+
+def test_a_vendor_key_is_read_and_never_shown():
+    settings = Settings.from_environment(
+        {
+            "EODHD_API_KEY": "s3cr3t",
+            "PROMETHEUS_EODHD_URL": "https://user:hunter2@mirror.internal",
+            "PROMETHEUS_EODHD_PER_MINUTE": "30",
+        }
+    )
+
+    assert (settings.eodhd_key, settings.eodhd_per_minute) == ("s3cr3t", 30)
+    assert settings.eodhd_url == "https://user:hunter2@mirror.internal"
+    assert "s3cr3t" not in f"{settings!r}{settings}"
+    assert "hunter2" not in f"{settings!r}{settings}"
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "many", "1.5", ""])
+def test_a_pace_that_is_no_number_names_its_variable(text):
+    with pytest.raises(ConfigError, match="PROMETHEUS_EODHD_PER_MINUTE: expected a whole number"):
+        Settings.from_environment({"PROMETHEUS_EODHD_PER_MINUTE": text})
