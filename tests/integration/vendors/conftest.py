@@ -121,7 +121,7 @@ def between(rows: list[dict[str, object]]) -> Callable[[dict[str, str]], object]
 
 
 def default_answers() -> dict[str, object]:
-    dead = SESSIONS[SESSIONS <= np.datetime64(DIED)]
+    dead = SESSIONS[np.datetime64(DIED) >= SESSIONS]
     cash = {"date": str(EX_DATE), "value": 0.25, "unadjustedValue": 1.0, "currency": "USD"}
     ratio = {"date": str(SPLIT), "split": "4.000000/1.000000"}
     stocks = {
@@ -200,7 +200,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def client(vendor: FakeVendor, clock: FakeClock) -> Iterator[VendorClient]:
     limits = Limits(
-        requests_per_minute=60_000, attempts=3, read_seconds=0.2, failures_before_outage=3
+        requests_per_minute=60_000, attempts=3, read_seconds=1.0, failures_before_outage=3
     )
     with VendorClient(eodhd(KEY, vendor.url), limits, clock.clock) as opened:
         yield opened
