@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from adapters.inference import DividendBasis, Unexplained, infer_actions
-from adapters.sheet import Sheet, parse_dates, parse_numbers, read_sheet
+from adapters.sheet import Sheet, parse_dates, parse_numbers, read_sheet, require_types, shown
 from adapters.source import (
     PRICE_FIELDS,
     Action,
@@ -153,7 +153,12 @@ class FileSource:
     def _list_folder(self) -> _Listing:
         found: dict[str, Path] = {}
         refused = []
-        files = sorted(self.path.iterdir())
+        try:
+            files = sorted(self.path.iterdir())
+        except OSError as unreadable:
+            raise ConfigError(
+                f"{self.path}: {unreadable.strerror}; check that the folder may be read"
+            ) from unreadable
         for file in (file for file in files if file.suffix.lower() in SUFFIXES):
             try:
                 instrument_id = _instrument_id(file.stem, self.info.market_id, file)
@@ -202,7 +207,7 @@ def _instrument_id(
 ) -> str:
     if not _SAFE_SYMBOL.fullmatch(symbol):
         remedy = "name it with letters, digits, dot, dash and underscore, not starting with a dot"
-        raise UnsafeName(file, f"{symbol!r} is no symbol", remedy, row=row, column=column)
+        raise UnsafeName(file, f"{shown(symbol)!r} is no symbol", remedy, row=row, column=column)
     upper = symbol.upper()
     return upper if "." in upper else f"{upper}.{MARKET_SUFFIX[market_id][0]}"
 
@@ -219,6 +224,7 @@ def _usable_sheet(path: Path, required: Sequence[str]) -> Sheet:
             row=1,
             column=missing[0],
         )
+    require_types(sheet, NUMBERS)
     return sheet
 
 
@@ -284,7 +290,7 @@ def _cell_issues(
     problem = "is no date" if is_date else "is no number"
     remedy = "write it as YYYY-MM-DD" if is_date else "write it with a decimal point, or empty"
     for position in np.flatnonzero(bad):
-        line, value = int(sheet.lines[rows[position]]), str(cells[int(position)].as_py())
+        line, value = int(sheet.lines[rows[position]]), shown(str(cells[int(position)].as_py()))
         yield Issue(
             "",
             None,

@@ -163,8 +163,10 @@ class FileError(SourceError):
     ) -> None:
         at_row = f", row {row}" if row is not None else ""
         at_column = f", column {column!r}" if column is not None else ""
-        super().__init__(f"{file}{at_row}{at_column}", problem, remedy)
-        self.file, self.row, self.column = str(file), row, column
+        # The name of a file can be bytes that are no text, which no database stores.
+        named = str(file).encode("utf-8", "backslashreplace").decode()
+        super().__init__(f"{named}{at_row}{at_column}", problem, remedy)
+        self.file, self.row, self.column = named, row, column
 
 
 class EmptyFile(FileError):

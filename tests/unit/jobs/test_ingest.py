@@ -126,7 +126,7 @@ def test_equal_and_unsorted_rows_are_kept_once_and_sorted(run, store):
         (b"Date,Open\n2024-01-02,1\n", "missing_columns", 1, "high"),
         (HEADER.encode() + b"\n2024-01-02,\xff,1,1,1,1,1\n", "wrong_encoding", 2, "Open"),
         (HEADER.encode("utf-16"), "wrong_encoding", 1, None),
-        (b"\x00\x01\n\x02\x03\n", "missing_columns", 1, "date"),
+        (b"\x00\x01\n\x02\x03\n", "wrong_encoding", 1, "\\x00\\x01"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_error_and_stops_nobody(
