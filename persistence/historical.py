@@ -31,6 +31,9 @@ TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "
 INFERRED = "inferred"
 """Source of an action that was derived from prices, not recorded."""
 
+INGEST, AUDIT = "ingest", "audit"
+"""Who finds and resolves faults of the data: the gates of an ingest, an audit of what is stored."""
+
 EVENT_FACTS = (
     "dataset_id",
     "instrument_id",
@@ -174,32 +177,39 @@ class HistoricalStore:
         return Written(changed, bars.vanished, acted.vanished_actions)
 
     def write_quality_events(
-        self, dataset_id: str, instrument_id: str | None, events: Sequence[Fact]
+        self,
+        dataset_id: str,
+        instrument_id: str | None,
+        events: Sequence[Fact],
+        *,
+        found_by: str = INGEST,
     ) -> int:
-        """Make `events` the open findings about an instrument; return how many are new.
+        """Make `events` the open findings of one finder; return how many are new.
 
         A finding that is known already is not repeated. One that is not among `events` any more
-        is resolved: it stays, with the time.
+        is resolved: it stays, with the time and who no longer met it.
 
         Parameters
         ----------
         instrument_id : str or None
             None stands for what belongs to no instrument, a file that was refused for example.
+        found_by : str
+            `INGEST` or `AUDIT`; the findings of others are left alone.
         """
         now = datetime.now(UTC)
         found = {
             content_hash(values): values
             for values in (tuple(event.get(name) for name in EVENT_FACTS) for event in events)
         }
-        rows = [(event_id, *values, now, None) for event_id, values in found.items()]
-        columns = ("event_id", *EVENT_FACTS, "created_at", "resolved_at")
+        rows = [(event_id, *values, now, found_by) for event_id, values in found.items()]
+        columns = ("event_id", *EVENT_FACTS, "created_at", "found_by")
         with self.database.writer() as connection:
-            known = _known_events(connection, dataset_id, instrument_id)
+            known = _known_events(connection, (dataset_id, instrument_id), found_by)
             upsert(connection, tables.data_quality_events, columns, rows, update=False)
             gone = [key for key, resolved in known.items() if key not in found and not resolved]
             back = [key for key, resolved in known.items() if key in found and resolved]
-            _set_resolved(connection, gone, now)
-            _set_resolved(connection, back, None)
+            _set_resolved(connection, gone, now, found_by)
+            _set_resolved(connection, back, None, None)
         return len(found.keys() - known.keys())
 
     def datasets(self) -> list[dict[str, Any]]:
@@ -240,7 +250,12 @@ class HistoricalStore:
         return sorted(rows, key=lambda row: (row["instrument_id"], row["ex_date"]))
 
     def quality_events(
-        self, dataset_id: str | None = None, limit: int = 1000, *, resolved: bool = False
+        self,
+        dataset_id: str | None = None,
+        limit: int = 1000,
+        *,
+        resolved: bool = False,
+        rule: str | None = None,
     ) -> list[dict[str, Any]]:
         """Return the open findings about the data, errors first; or those that were resolved."""
         events = tables.data_quality_events
@@ -251,26 +266,31 @@ class HistoricalStore:
         )
         if dataset_id is not None:
             query = query.where(events.c.dataset_id == dataset_id)
+        if rule is not None:
+            query = query.where(events.c.rule == rule)
         with self.database.reader() as connection:
             return _dicts(connection.execute(query.limit(limit)).all())
 
 
 def _known_events(
-    connection: Connection, dataset_id: str, instrument_id: str | None
+    connection: Connection, about: tuple[str, str | None], found_by: str
 ) -> dict[str, datetime | None]:
     """Return when each finding about an instrument was resolved; None while it is open."""
     events = tables.data_quality_events.c
     query = select(events.event_id, events.resolved_at).where(
-        events.dataset_id == dataset_id, events.instrument_id.is_not_distinct_from(instrument_id)
+        events.dataset_id == about[0],
+        events.instrument_id.is_not_distinct_from(about[1]),
+        events.found_by == found_by,
     )
     return {row.event_id: row.resolved_at for row in connection.execute(query)}
 
 
 def _set_resolved(
-    connection: Connection, event_ids: Sequence[str], moment: datetime | None
+    connection: Connection, event_ids: Sequence[str], moment: datetime | None, by: str | None
 ) -> None:
     events = tables.data_quality_events
-    change = update(events).where(events.c.event_id == bindparam("key")).values(resolved_at=moment)
+    change = update(events).where(events.c.event_id == bindparam("key"))
+    change = change.values(resolved_at=moment, resolved_by=by)
     if event_ids:
         connection.execute(change, [{"key": event_id} for event_id in event_ids])
 

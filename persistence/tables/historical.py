@@ -81,6 +81,8 @@ datasets = Table(
     Column("description", Text, nullable=False),
     Column("survivorship", Text, nullable=False),
     Column("revision", BigInteger, nullable=False, server_default="0"),
+    # How it was made, so that what is broken can be read again: kind, path, options; no secret.
+    Column("origin", JSON),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     CheckConstraint("adjustment IN ('AS_TRADED', 'TOTAL_RETURN')", name="adjustment"),
@@ -159,7 +161,30 @@ data_quality_events = Table(
     Column("source_row", Integer),
     Column("source_column", String(128)),
     Column("created_at", UtcDateTime, nullable=False),
-    # When a later ingest no longer met it: findings are resolved, never deleted.
+    # An ingest knows nothing of an audit's findings: each resolves its own.
+    Column("found_by", String(32), nullable=False, server_default="ingest"),
+    # When it was no longer met, and by whom: findings are resolved, never deleted.
     Column("resolved_at", UtcDateTime),
+    Column("resolved_by", String(32)),
     Index(None, "dataset_id", "instrument_id"),
+)
+
+data_ingestion_status = Table(
+    "data_ingestion_status",
+    HISTORICAL,
+    Column("dataset_id", String(64), ForeignKey("datasets.dataset_id"), primary_key=True),
+    Column("as_of_date", Date, primary_key=True),
+    Column("market_id", String(50), ForeignKey("markets.market_id"), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("last_price_timestamp", UtcDateTime),
+    Column("instruments_received", Integer, nullable=False),
+    Column("instruments_expected", Integer, nullable=False),
+    Column("error_message", Text),
+    Column("error_details", JSON),
+    Column("started_at", UtcDateTime),
+    Column("completed_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    CheckConstraint("status IN ('PENDING', 'IN_PROGRESS', 'COMPLETE', 'FAILED')", name="status"),
+    Index(None, "status", "as_of_date"),
 )
