@@ -187,6 +187,27 @@ def print_issues(issues: Sequence[Any], most: int = 20) -> None:
         say(f"  and {len(issues) - most} more: prometheus data check DATASET lists them all")
 
 
+def print_audit(audit: Any, findings: Sequence[Any], most: int = 20) -> None:
+    """Print the health of every instrument, the first findings, and a summary."""
+    print_rows(audit.columns, audit.rows(), as_json=False)
+    for finding in findings[:most]:
+        say(f"  {finding['severity']}: {plain(finding['message'])}")
+    if len(findings) > most:
+        say(f"  and {len(findings) - most} more: --rule RULE or --json lists them")
+    rules: dict[str, int] = {}
+    for finding in findings:
+        rules[finding["rule"]] = rules.get(finding["rule"], 0) + 1
+    if rules:
+        say("open findings: " + ", ".join(f"{count} {rule}" for rule, count in rules.items()))
+    counted = ", ".join(f"{count} {health}" for health, count in audit.summary().items() if count)
+    say(
+        f"{audit.dataset_id} as of {audit.as_of}: {counted or 'no instrument'};"
+        f" {audit.received} of {audit.expected} have that session's bar"
+    )
+    if audit.compared is not None:
+        say(f"{audit.differing} of {audit.compared:,} returns differ between the sources")
+
+
 def print_similar(report: Any, as_json: bool) -> None:
     """Print what a search found, and what the neighbours' outcomes suggest."""
     if as_json:

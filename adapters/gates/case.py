@@ -12,7 +12,7 @@ from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 
 
-class GateParams(Params):
+class QualityParams(Params):
     """Thresholds of the gates; returns are simple, per session.
 
     stall_warned_after : sessions in a row whose close equals the close before. An illiquid name
@@ -48,7 +48,7 @@ class Case:
     actions: Sequence[Action]
     calendar: MarketCalendar
     now: datetime
-    params: GateParams = field(default_factory=GateParams)
+    params: QualityParams = field(default_factory=QualityParams)
 
 
 @dataclass(frozen=True, eq=False)

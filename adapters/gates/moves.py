@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from adapters.gates.case import Case, Finding, GateParams, by_date, per_row
+from adapters.gates.case import Case, Finding, QualityParams, by_date, per_row
 from adapters.source import ActionType, Severity
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
@@ -93,14 +93,13 @@ def stalls(case: Case, kept: BoolArray) -> Iterator[Finding]:
     rows, params = by_date(case.table, kept), case.params
     close = case.table.close[rows]
     starts, lengths = _unchanged_runs(close)
-    long = lengths > params.stall_warned_after
-    starts, lengths = starts[long], lengths[long]
+    long = np.flatnonzero(lengths > params.stall_warned_after)
     values = [
         f"{close[start]:g} (unchanged for {length} sessions, {_volume(case, rows, start, length)})"
-        for start, length in zip(starts, lengths, strict=True)
+        for start, length in zip(starts[long], lengths[long], strict=True)
     ]
     yield Finding(
-        rows[starts + params.stall_warned_after + 1],
+        rows[starts[long] + params.stall_warned_after + 1],
         "stalled_price",
         Severity.WARNING,
         "close",
@@ -146,15 +145,15 @@ def _comparable(case: Case, rows: IntArray) -> FloatArray:
     return np.stack([adjusted, by_splits] if complete else [by_splits])
 
 
-def _next_jump(prices: FloatArray, base: int, params: GateParams) -> int | None:
+def _next_jump(prices: FloatArray, base: int, params: QualityParams) -> int | None:
     change = _changes(prices[:, base + 1 :], prices[:, base:-1])
     jumps = np.flatnonzero(_impossible(change, params))
     return base + 1 + int(jumps[0]) if len(jumps) else None
 
 
-def _impossible(change: FloatArray, params: GateParams) -> BoolArray:
+def _impossible(change: FloatArray, params: QualityParams) -> BoolArray:
     beyond = (change > params.highest_return) | (change < params.lowest_return)
-    impossible: BoolArray = beyond.all(axis=0)
+    impossible: BoolArray = np.logical_and.reduce(beyond, axis=0)
     return impossible
 
 

@@ -1,4 +1,4 @@
-"""`prometheus data ...`: ingest, list and check market data."""
+"""`prometheus data ...`: ingest, list, check and repair market data."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -9,7 +9,16 @@ import typer
 
 from adapters.inference import DividendBasis
 from prometheus_nt.cli.arguments import JsonFlag, read_settings
-from prometheus_nt.console import err, print_issues, print_json, print_rows, progress_bars, say
+from prometheus_nt.console import (
+    err,
+    print_audit,
+    print_fields,
+    print_issues,
+    print_json,
+    print_rows,
+    progress_bars,
+    say,
+)
 from prometheus_nt.domain.errors import ConfigError
 
 VendorStart = Annotated[
@@ -21,7 +30,17 @@ VendorEnd = Annotated[
     typer.Option("--end", "--to", formats=["%Y-%m-%d"], help="Last day to ask a vendor for."),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check.")
+app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check, repair.")
+
+DatasetArgument = Annotated[str, typer.Argument(help="Name of a dataset.")]
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="Session of the audit; default the newest stored."),
+]
+MaxAge = Annotated[int, typer.Option(min=0, help="Sessions that the newest bar may be behind.")]
+ToleratedGap = Annotated[
+    int, typer.Option(min=0, help="Missing sessions in a row that are forgiven.")
+]
 
 
 @app.command("ingest")
@@ -63,6 +82,10 @@ def data_ingest(
             "relates a dividend to the close before it (Yahoo, EODHD), EX_CLOSE to the one after.",
         ),
     ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="A threshold of the gates, e.g. --gate stall_rejected_after=10"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Read prices, check them, and store them under the name of a dataset.
@@ -76,7 +99,7 @@ def data_ingest(
 
     Example: [cyan]prometheus data ingest eodhd --dataset sp500 --index GSPC --start 2005-01-01[/]
     """
-    from prometheus_nt.jobs.data import SourceSpec, ingest_named
+    from prometheus_nt.jobs.data import SourceSpec, gate_params, ingest_named
 
     spec = SourceSpec(
         source,
@@ -94,6 +117,7 @@ def data_ingest(
         start=None if start is None else start.date(),
         end=None if end is None else end.date(),
         whole=full,
+        gates=gate_params(gate or ()),
     )
     with progress_bars() as progress:
         reports = ingest_named(read_settings(), spec, progress)
@@ -123,19 +147,107 @@ def data_list(as_json: JsonFlag = False) -> None:
 
 @app.command("check")
 def data_check(
-    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    dataset: DatasetArgument,
+    as_of: AsOf = None,
+    max_age: MaxAge = 0,
+    tolerated_gap: ToleratedGap = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stale and degraded instruments fail as well.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="Another dataset whose total returns should agree.")
+    ] = None,
+    disagreement: Annotated[
+        float, typer.Option(help="Relative difference of returns that is reported.")
+    ] = 0.02,
+    rule: Annotated[
+        str | None, typer.Option(help="List the findings of one rule, with values and rows.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the findings about a dataset; exit code 1 if any row was quarantined.
+    """Audit a dataset, instrument by instrument; exit code 1 if it fails.
 
-    Example: [cyan]prometheus data check sample_ohlcv[/]
+    MISSING: no bar. DROPPED: every bar was quarantined. STALE: the newest bar is too old.
+    DEGRADED: sessions in a row are missing. Missing and dropped instruments, and rows that were
+    quarantined, fail the audit; with --strict so do stale and degraded ones, and returns that
+    another source contradicts. What is found is stored, and resolved when it is met no more.
+
+    Example: [cyan]prometheus data check sample_ohlcv --as-of 2013-03-01 --strict[/]
     """
-    from prometheus_nt.jobs.data import check_dataset
+    from adapters.gates.health import HealthParams
+    from prometheus_nt.jobs.health import FINDING_COLUMNS, check_dataset
 
-    columns, rows, errors = check_dataset(read_settings(), dataset)
-    print_rows(columns, rows, as_json)
-    if errors:
-        err.print(f"{errors} findings of severity ERROR in {dataset}")
+    params = HealthParams(max_age=max_age, tolerated_gap=tolerated_gap, disagreement=disagreement)
+    day = None if as_of is None else as_of.date()
+    audit, findings = check_dataset(
+        read_settings(), dataset, params, as_of=day, against=against, rule=rule
+    )
+    failures = audit.failures(strict=strict)
+    if as_json:
+        print_json(audit.document() | {"failures": failures, "findings": findings})
+    elif rule is not None:
+        rows = [tuple(finding[name] for name in FINDING_COLUMNS) for finding in findings]
+        print_rows(FINDING_COLUMNS, rows, as_json=False)
+    else:
+        print_audit(audit, findings)
+    if failures:
+        err.print(f"{dataset} fails: {'; '.join(failures)}", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command("status")
+def data_status(
+    dataset: DatasetArgument,
+    as_of: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="Session that is asked for.")
+    ],
+    minimum: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of instruments that must be there.")
+    ] = 0.95,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell how much of a session's data is stored; exit code 1 unless it is COMPLETE.
+
+    Example: [cyan]prometheus data status sample_sp500 --as-of 2022-12-28[/]
+    """
+    from prometheus_nt.jobs.readiness import IngestionState, dataset_status
+
+    status = dataset_status(read_settings(), dataset, as_of.date(), minimum)
+    print_fields(asdict(status) | {"share": status.share}, as_json)
+    if status.status is not IngestionState.COMPLETE:
+        raise typer.Exit(1)
+
+
+@app.command("repair")
+def data_repair(
+    dataset: DatasetArgument,
+    as_of: AsOf = None,
+    max_age: MaxAge = 0,
+    tolerated_gap: ToleratedGap = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be read again.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read broken instruments again from the dataset's source; exit code 1 if any stays broken.
+
+    Example: [cyan]prometheus data repair mine --dry-run[/]
+    """
+    from adapters.gates.health import HealthParams
+    from prometheus_nt.jobs.repair import REPAIR_COLUMNS, repair
+
+    params = HealthParams(max_age=max_age, tolerated_gap=tolerated_gap)
+    day = None if as_of is None else as_of.date()
+    with progress_bars() as progress:
+        report = repair(
+            read_settings(), dataset, params, as_of=day, dry_run=dry_run, progress=progress
+        )
+    if as_json:
+        print_json(asdict(report))
+    elif report.repaired:
+        print_rows(REPAIR_COLUMNS, [each.row() for each in report.repaired], as_json=False)
+    say(f"{dataset}: {report.summary()}")
+    if report.still_broken and not dry_run:
         raise typer.Exit(1)
 
 

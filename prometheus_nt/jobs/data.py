@@ -1,25 +1,29 @@
-"""Datasets by name: fill them, list them, look at what is wrong with them."""
+"""Datasets by name: fill them, list them, remember how they were made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from adapters.continued import ContinuedSource
 from adapters.eodhd import EodhdSource, Selection, eodhd
 from adapters.files import FileOptions, FileSource
+from adapters.gates import QualityParams
 from adapters.http import Limits, VendorClient
 from adapters.inference import DividendBasis
 from adapters.sample import SAMPLES
-from adapters.source import Adjustment, DatasetInfo, MarketDataSource, Severity
+from adapters.source import Adjustment, DatasetInfo, MarketDataSource
 from adapters.yahoo import YahooSource
+from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
-from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.ingest import IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
@@ -45,6 +49,9 @@ class SourceSpec:
         common stock of an exchange (`delisted` ones as well, from `offset` on, at most `limit`).
     start, end : days to ask a vendor for, both included.
     whole : read a vendor's whole history again, not just what is new.
+    gates : thresholds of the quality gates.
+
+    A dataset remembers its spec, to be read again where it is broken: a spec holds no secret.
     """
 
     kind: str
@@ -62,6 +69,7 @@ class SourceSpec:
     start: date | None = None
     end: date | None = None
     whole: bool = False
+    gates: QualityParams = field(default_factory=QualityParams)
 
 
 def ingest_named(
@@ -78,16 +86,83 @@ def ingest_named(
     VendorRefusal
         If a vendor answers no more; what was finished is stored.
     """
-    with _sources(settings, spec) as sources, open_stores(settings, upgrade=True) as stores:
-        return [
-            ingest(
-                continued(source, stores.historical, spec),
-                stores.historical,
-                symbols=spec.symbols,
-                progress=progress,
-            )
-            for source in sources
-        ]
+    with sources_of(settings, spec) as sources, open_stores(settings, upgrade=True) as stores:
+        return [ingest_source(stores, source, spec, progress) for source in sources]
+
+
+def ingest_source(
+    stores: Stores, source: MarketDataSource, spec: SourceSpec, progress: Progress | None = None
+) -> IngestReport:
+    """Ingest one source of a spec, and let its dataset remember the spec."""
+    health = HealthStore(stores.historical.database)
+    try:
+        return ingest(
+            continued(source, stores.historical, spec),
+            stores.historical,
+            symbols=spec.symbols,
+            progress=progress,
+            gates=spec.gates,
+        )
+    finally:
+        # Also of an ingest that failed: repairing it is what the origin is for.
+        health.remember_origin(source.info.dataset_id, origin_of(spec))
+
+
+def gate_params(assignments: Sequence[str]) -> QualityParams:
+    """Return the thresholds of the gates with `name=value` assignments applied.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such threshold, or the value is none of its values.
+    """
+    values: dict[str, str | None] = {}
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        values[name] = None if text.lower() == "none" else text
+    try:
+        return QualityParams.model_validate(values)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        known = ", ".join(QualityParams.model_fields)
+        raise ConfigError(
+            f"--gate {first['loc'][0]}: {first['msg']}; thresholds are {known},"
+            " for example --gate stall_rejected_after=10"
+        ) from invalid
+
+
+def origin_of(spec: SourceSpec) -> dict[str, Any]:
+    """Return a spec as a document: absolute paths, and not which symbols were chosen once."""
+    path = None if spec.path is None else spec.path.absolute()
+    whole = replace(spec, path=path, symbols=None)
+    document: dict[str, Any] = _SPEC.dump_python(whole, mode="json")
+    return document
+
+
+def spec_of(dataset: Mapping[str, Any]) -> SourceSpec:
+    """Return the spec that a dataset was made from.
+
+    Raises
+    ------
+    StoreError
+        If the dataset does not remember it, or it means nothing to this version.
+    """
+    name, origin = dataset["dataset_id"], dataset["origin"]
+    remedy = "run its `prometheus data ingest` again, which remembers it"
+    if origin is None:
+        raise StoreError(f"{name}: nothing is known of the source it was made from; {remedy}")
+    if unknown := sorted(set(origin) - {each.name for each in fields(SourceSpec)}):
+        listed = ", ".join(unknown)
+        raise StoreError(f"{name}: its origin has {listed}, unknown to this version; {remedy}")
+    try:
+        return _SPEC.validate_python(origin)
+    except ValidationError as foreign:
+        first = foreign.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise StoreError(f"{name}: its origin cannot be read: {problem}; {remedy}") from foreign
+
+
+_SPEC = TypeAdapter(SourceSpec)
 
 
 def list_datasets(settings: Settings) -> Listing:
@@ -113,24 +188,14 @@ def list_datasets(settings: Settings) -> Listing:
     return columns, rows
 
 
-def check_dataset(settings: Settings, dataset_id: str) -> tuple[tuple[str, ...], list[Any], int]:
-    """Return the findings about a dataset, and how many of them are errors."""
-    columns = ("severity", "rule", "instrument_id", "trade_date", "value", "message")
-    with open_stores(settings) as stores:
-        stores.historical.dataset(dataset_id)
-        events = stores.historical.quality_events(dataset_id)
-    rows = [tuple(event[name] for name in columns) for event in events]
-    return columns, rows, sum(event["severity"] == Severity.ERROR for event in events)
-
-
 def panel_of(stores: Stores, dataset_id: str) -> MarketPanel:
     """Return the whole panel of a dataset, from the cache where it is fresh."""
     return load_panel(stores.historical, dataset_id, stores.settings.cache_dir)
 
 
 @contextmanager
-def _sources(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketDataSource]]:
-    """Yield what `spec` names; a connection to a vendor is closed in the end."""
+def sources_of(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketDataSource]]:
+    """Yield the sources that a spec names; a connection to a vendor is closed in the end."""
     if spec.kind == "sample":
         yield [load() for load in SAMPLES.values()]
     elif spec.kind in FILE_KINDS:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from adapters.gates import Case, check_prices
+from adapters.gates import Case, QualityParams, check_prices
 from adapters.source import (
     Action,
     DatasetInfo,
@@ -63,6 +63,7 @@ def ingest(
     symbols: Collection[str] | None = None,
     progress: Progress | None = None,
     now: datetime | None = None,
+    gates: QualityParams | None = None,
 ) -> IngestReport:
     """Store the history of every instrument of `source`, or of `symbols` only.
 
@@ -72,6 +73,8 @@ def ingest(
         Symbols or instrument ids.
     now : datetime, optional
         Aware; sessions that close later are refused. The clock's by default.
+    gates : QualityParams, optional
+        Thresholds of the quality gates.
 
     Raises
     ------
@@ -89,7 +92,8 @@ def ingest(
     report = IngestReport(dataset_id, (), (), 0, 0, 0, refused)
     _store_issues(store, dataset_id, None, report.issues)
     for done, instrument in enumerate(chosen, start=1):
-        one = _ingest_one(source, store, instrument, now or datetime.now(UTC))
+        moment, params = now or datetime.now(UTC), gates or QualityParams()
+        one = _ingest_one(source, store, instrument, moment, params)
         report = _together(report, one)
         if progress is not None:
             progress(done, len(chosen), instrument.instrument_id)
@@ -118,7 +122,11 @@ def _chosen(source: MarketDataSource, symbols: Collection[str] | None) -> Sequen
 
 
 def _ingest_one(
-    source: MarketDataSource, store: HistoricalStore, instrument: InstrumentInfo, now: datetime
+    source: MarketDataSource,
+    store: HistoricalStore,
+    instrument: InstrumentInfo,
+    now: datetime,
+    gates: QualityParams,
 ) -> IngestReport:
     info, instrument_id = source.info, instrument.instrument_id
     try:
@@ -127,7 +135,7 @@ def _ingest_one(
         issues: tuple[Issue, ...] = (as_issue(unusable, info.dataset_id, instrument_id),)
         _store_issues(store, info.dataset_id, instrument_id, issues)
         return IngestReport(info.dataset_id, (), (instrument_id,), 0, 0, 0, issues)
-    case = Case(info.dataset_id, table, actions, MarketCalendar.of(info.market_id), now)
+    case = Case(info.dataset_id, table, actions, MarketCalendar.of(info.market_id), now, gates)
     kept, findings = check_prices(case)
     good = table.in_order(kept)
     written = _store(store, info, instrument, good, actions)

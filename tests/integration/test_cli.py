@@ -114,8 +114,11 @@ def test_bad_rows_are_named_kept_out_and_listed_while_good_ones_are_stored(prome
     assert code == 0
     assert "1 failed" in errors and "BAD.csv" in errors and "row 5" in errors
     assert checked == 1, "a quarantined row fails the check"
-    by_rule = {(item["instrument_id"], item["severity"]) for item in json.loads(findings)}
+    report = json.loads(findings)
+    by_rule = {(item["instrument_id"], item["severity"]) for item in report["findings"]}
     assert ("BAD.US", "ERROR") in by_rule
+    health = {item["instrument_id"]: item["status"] for item in report["instruments"]}
+    assert health == {"BAD.US": "OK", "EMPTY.US": "DROPPED", "GOOD.US": "OK"}
     (dataset,) = json.loads(listed)
     assert dataset["instruments"] == 3
     assert dataset["rows"] == 7 + 6
@@ -134,6 +137,58 @@ def test_a_mended_file_passes_the_check(prometheus, tmp_path):
     after, _, _ = prometheus("data", "check", "mine")
 
     assert (before, after) == (1, 0)
+
+
+def test_a_broken_file_is_found_mended_and_repaired_from_where_it_came(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "GOOD.csv").write_text(GOOD)
+    (folder / "SHORT.csv").write_text("".join(GOOD.splitlines(keepends=True)[:-2]))
+    prometheus("data", "ingest", "csv", folder, "--dataset", "mine")
+
+    relaxed, table, _ = prometheus("data", "check", "mine")
+    strict, _, reasons = prometheus("data", "check", "mine", "--strict")
+    waiting, status, _ = prometheus("data", "status", "mine", "--as-of", "2012-03-09", "--json")
+    listed, broken, _ = prometheus("data", "repair", "mine", "--dry-run", "--json")
+    (folder / "SHORT.csv").write_text(GOOD)
+    mended, _, summary = prometheus("data", "repair", "mine")
+    after, _, _ = prometheus("data", "check", "mine", "--strict")
+    ready, _, _ = prometheus("data", "status", "mine", "--as-of", "2012-03-09")
+
+    assert (relaxed, strict, waiting, listed, mended, after, ready) == (0, 1, 1, 0, 0, 0, 0)
+    assert "STALE" in table and "1 STALE" in reasons
+    assert json.loads(status)["error_details"]["missing"] == ["SHORT.US"]
+    (one,) = json.loads(broken)["repaired"]
+    assert (one["before"]["instrument_id"], one["before"]["health"]) == ("SHORT.US", "STALE")
+    assert "1 were broken, 0 still are; 2 rows written" in summary
+
+
+def test_the_findings_of_one_rule_show_what_was_quarantined(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "BAD.csv").write_text(GOOD.replace("2012-03-06,10,11,9,10", "2012-03-06,10,8,9,-1"))
+    prometheus("data", "ingest", "csv", folder, "--dataset", "mine")
+
+    code, table, _ = prometheus("data", "check", "mine", "--rule", "price_not_positive")
+    other, nothing, _ = prometheus("data", "check", "mine", "--rule", "stale", "--json")
+
+    assert (code, other) == (1, 1)
+    assert "-1.0" in table and "BAD.csv, row 5" in table
+    assert json.loads(nothing)["findings"] == []
+
+
+def test_a_threshold_of_the_gates_is_named_or_refused(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "FLAT.csv").write_text(GOOD)
+    options = ("data", "ingest", "csv", folder, "--dataset", "mine", "--gate")
+
+    wrong, _, message = prometheus(*options, "stall_after=3")
+    code, report, _ = prometheus(*options, "stall_rejected_after=3", "--json")
+
+    assert (wrong, code) == (1, 0)
+    assert "stall_after" in message and "stall_rejected_after" in message
+    assert json.loads(report)[0]["rows_quarantined"] == 3
 
 
 def test_a_source_without_its_path_or_name_says_which(prometheus, tmp_path):

@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pytest
 
-from adapters.gates import Case, check_prices
+from adapters.gates import Case, QualityParams, check_prices
 from adapters.source import Action, ActionType, PriceTable, Severity
 from prometheus_nt.domain.calendar import MarketCalendar
 
@@ -32,8 +32,9 @@ def bars(**changes):
     return PriceTable("A.US", **columns, source_file="a.csv", source_rows=lines)
 
 
-def check(table, actions=(), now=NOW):
-    kept, issues = check_prices(Case("d", table, actions, CALENDAR, now))
+def check(table, actions=(), now=NOW, **thresholds):
+    params = QualityParams(**thresholds)
+    kept, issues = check_prices(Case("d", table, actions, CALENDAR, now, params))
     return (
         np.flatnonzero(~kept).tolist(),
         [(issue.rule, issue.source_row) for issue in issues],
@@ -184,3 +185,99 @@ def test_an_instrument_without_a_good_row_says_so():
 
 
 _PRICES = ("open", "high", "low", "close", "adjusted_close")
+
+
+def level(change, start=10, stop=21):
+    """Return edits that move every price from row `start` on by a simple return."""
+    rows = range(start, stop)
+    return {name: {row: 100.9 * (1 + change) for row in rows} for name in _PRICES}
+
+
+@pytest.mark.parametrize(
+    ("change", "dropped", "rule"),
+    [
+        (5.01, True, "impossible_return"),
+        (4.99, False, "large_return"),
+        (-0.991, True, "impossible_return"),
+        (-0.98, False, "large_return"),
+        (0.39, False, None),
+    ],
+)
+def test_an_impossible_day_is_rejected_and_a_large_one_flagged(change, dropped, rule):
+    lost, findings, issues = check(bars(**level(change)))
+
+    assert bool(lost) is dropped
+    assert {name for name, _ in findings} == ({rule} if rule else set())
+    if rule:
+        assert f"{change:+.0%}" in issues[0].value + issues[0].message
+
+
+def test_a_jump_is_toxic_only_if_neither_the_adjusted_close_nor_an_action_explains_it():
+    moved = level(9.0)
+    lazy = bars(**moved)
+    reverse = Action("A.US", SESSIONS[10].astype(object), ActionType.SPLIT, 0.1, "x")
+    adjusted = bars(**{name: moved[name] for name in ("open", "high", "low", "close")})
+
+    assert check(lazy, [reverse])[:2] == ([], [])
+    assert check(adjusted)[:2] == ([], [("unlisted_action", 12)])
+    assert check(lazy)[0] == list(range(10, 21))
+
+
+def test_an_adjusted_close_that_jumps_alone_is_flagged():
+    table = bars(adjusted_close={row: 300.0 for row in range(10, 21)})
+
+    dropped, findings, issues = check(table)
+
+    assert (dropped, findings) == ([], [("large_return", 12)])
+    assert issues[0].source_column == "adjusted_close"
+
+
+def test_a_stalled_close_is_one_warning_with_its_length_and_volume():
+    flat, wide = {row: 100.5 for row in range(5, 17)}, {row: 110.0 for row in range(21)}
+    narrow = {row: 90.0 for row in range(21)}
+    table = bars(close=flat, high=wide, low=narrow, volume={row: 0.0 for row in range(5, 10)})
+
+    _, findings, issues = check(table, stall_warned_after=10)
+
+    assert findings == [("stalled_price", 18)]
+    assert issues[0].value == "100.5 (unchanged for 11 sessions, 7 of them with volume)"
+    assert check(table, stall_warned_after=11)[1] == []
+
+
+def test_a_close_that_nobody_renews_is_quarantined_only_if_asked_for():
+    table = bars(close={row: 100.5 for row in range(5, 17)})
+    table.volume[:], table.low[:] = np.nan, 90.0
+
+    kept, warned, _ = check(table, stall_warned_after=3)
+    dropped, findings, issues = check(table, stall_warned_after=3, stall_rejected_after=8)
+
+    assert (kept, warned) == ([], [("stalled_price", 11)])
+    assert dropped == [14, 15, 16]
+    assert [name for name, _ in findings] == ["stalled_price", *["stale_quote"] * 3]
+    assert "volume unknown" in issues[0].value
+    assert issues[1].value == "100.5"
+
+
+def test_a_volume_spike_is_ten_standard_deviations_above_the_sessions_before():
+    ordinary = {row: 1000.0 + 10 * (-1) ** row for row in range(20)}
+    deviation = float(np.std([1010.0, 990.0] * 10, ddof=1))
+
+    above, _, issues = check(bars(volume=ordinary | {20: 1000.0 + 10.1 * deviation}))
+    below = check(bars(volume=ordinary | {20: 1000.0 + 9.9 * deviation}))[1]
+
+    assert (above, below) == ([], [])
+    assert [(issue.rule, issue.source_row) for issue in issues] == [("volume_spike", 22)]
+    assert "10.1 sigma" in issues[0].value
+
+
+@pytest.mark.parametrize(("volume", "spikes"), [(2000.0, 0), (2001.0, 1)])
+def test_after_constant_volumes_a_spike_is_more_than_twice_their_mean(volume, spikes):
+    assert len(check(bars(volume={20: volume}))[1]) == spikes
+
+
+def test_a_split_is_no_volume_spike():
+    table = bars(**{name: {20: 102.0 / 4} for name in ("open", "high", "low", "close")})
+    table.volume[20] = 4000.0
+    split = Action("A.US", SESSIONS[20].astype(object), ActionType.SPLIT, 4.0, "x")
+
+    assert check(table, [split])[1] == []
