@@ -11,6 +11,8 @@ from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
 SPIKE_OF_CONSTANT = 2.0
 """Where earlier volumes are all equal, a spike is more than so many times their mean."""
+FEW_LAGS = 6
+"""Sessions before a spike that it is compared with at first."""
 
 
 def impossible_returns(case: Case, kept: BoolArray) -> Iterator[Finding]:
@@ -120,20 +122,35 @@ def volume_spikes(case: Case, kept: BoolArray) -> Iterator[Finding]:
     splits = per_row(case.actions, ActionType.SPLIT, case.table.dates[rows])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         shares = volume / np.cumprod(splits)
-        windows = sliding_window_view(shares, before)[:-1]
+        likely = _candidates(shares, params)
+        windows = sliding_window_view(shares, before)[likely - before]
         mean, deviation = windows.mean(axis=1), windows.std(axis=1, ddof=1)
-        sigmas = (shares[before:] - mean) / deviation
-        constant = (deviation == 0) & (shares[before:] > SPIKE_OF_CONSTANT * mean)
+        sigmas = (shares[likely] - mean) / deviation
+        constant = (deviation == 0) & (shares[likely] > SPIKE_OF_CONSTANT * mean)
     spikes = np.flatnonzero(np.where(deviation == 0, constant, sigmas > params.spike_sigma))
     yield Finding(
-        rows[spikes + before],
+        rows[likely[spikes]],
         "volume_spike",
         Severity.WARNING,
         "volume",
         f"more than {params.spike_sigma:g} standard deviations above the {before} sessions before",
         "the row was kept; check the volume if no news explains it",
-        values=[f"{volume[row + before]:g} ({sigmas[row]:.1f} sigma)" for row in spikes],
+        values=[f"{volume[likely[at]]:g} ({sigmas[at]:.1f} sigma)" for at in spikes],
     )
+
+
+def _candidates(shares: FloatArray, params: QualityParams) -> IntArray:
+    """Return the rows that can be spikes, so that few windows need a deviation.
+
+    Of n values none lies more than (n - 1) / sqrt(n) standard deviations above their mean, so what
+    lies further above is greater than each of them: also than the few that are compared here.
+    """
+    before = params.spike_sessions
+    possible = np.ones(len(shares) - before, dtype=bool)
+    if params.spike_sigma >= (before - 1) / before**0.5:
+        for lag in range(1, min(before, FEW_LAGS) + 1):
+            possible &= shares[before:] > shares[before - lag : len(shares) - lag]
+    return np.flatnonzero(possible) + before
 
 
 def _comparable(case: Case, rows: IntArray) -> FloatArray:

@@ -281,3 +281,28 @@ def test_a_split_is_no_volume_spike():
     split = Action("A.US", SESSIONS[20].astype(object), ActionType.SPLIT, 4.0, "x")
 
     assert check(table, [split])[1] == []
+
+
+@pytest.mark.parametrize("sigma", [2.0, 4.0, 4.3, 10.0])
+def test_spikes_are_those_of_a_plain_loop_over_every_session(sigma):
+    days = CALENDAR.between(date(2020, 1, 2), date(2022, 12, 30))
+    volume = np.random.default_rng(5).lognormal(10, 1.2, len(days))
+    volume[100:140], volume[141:170], volume[300] = 500.0, 500.0, np.nan
+    close = 100 + np.arange(len(days)) * 0.01
+    prices = {name: close.copy() for name in _PRICES}
+    lines = np.arange(len(days))
+    table = PriceTable("A.US", days, **prices, volume=volume, source_file="a", source_rows=lines)
+
+    found = [line for rule, line in check(table, spike_sigma=sigma)[1] if rule == "volume_spike"]
+
+    expected = []
+    for row in range(20, len(days)):
+        window = volume[row - 20 : row]
+        if np.isnan(window).any() or np.isnan(volume[row]):
+            continue
+        mean, deviation = window.mean(), window.std(ddof=1)
+        limit = mean + sigma * deviation if deviation > 0 else 2 * mean
+        if volume[row] > limit:
+            expected.append(row)
+    assert found == expected
+    assert len(expected) > 2
