@@ -21,12 +21,11 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from persistence.database import Database, upsert
 from persistence.tables import historical as tables
-from prometheus_nt.domain.calendar import REGIONS, MarketCalendar
+from prometheus_nt.domain.calendar import REGIONS, TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.record import BoolArray, IntArray, SessionArray, content_hash
 
 PRICE_COLUMNS = ("open", "high", "low", "close", "adjusted_close", "volume")
-TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "Asia/Tokyo"}
 
 INFERRED = "inferred"
 """Source of an action that was derived from prices, not recorded."""

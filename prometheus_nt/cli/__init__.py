@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from prometheus_nt.cli import check, data, day, environment, runs, scenarios, similar
+from prometheus_nt.cli import check, data, day, environment, markets, runs, scenarios, similar
 from prometheus_nt.console import err, plain
 from prometheus_nt.domain.errors import PrometheusError
 
@@ -22,6 +22,7 @@ app.command()(runs.report)
 app.command()(runs.compare)
 app.command()(runs.show)
 app.command()(environment.doctor)
+app.command()(markets.markets)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(environment.db_app, name="db")

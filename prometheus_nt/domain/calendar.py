@@ -1,12 +1,21 @@
-"""Trading sessions of a market: when they are, when they open and close."""
+"""Trading sessions of a market: when they are, when they open and close.
 
+The sessions are those of exchange_calendars, their hours corrected where its record of the past is
+wrong (see `calendar_corrections`). London's hours before its order book of October 1997 are
+today's, which is not how it traded then.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import exchange_calendars
 import numpy as np
 
+from prometheus_nt.domain.calendar_corrections import Hours, correct_new_york, correct_tokyo
 from prometheus_nt.domain.errors import ConfigError, DataError, NonSession
 from prometheus_nt.domain.record import IntArray, SessionArray
 
@@ -15,11 +24,15 @@ MARKETS = {"US_EQ": "XNYS", "EU_EQ": "XLON", "ASIA_EQ": "XTKS"}
 
 REGIONS = {"US": "US_EQ", "EU": "EU_EQ", "ASIA": "ASIA_EQ"}
 
+TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "Asia/Tokyo"}
+
 FIRST_DAY = date(1980, 1, 1)
 """Explicit start: exchange_calendars otherwise covers only the last twenty years."""
 
 LATER_FIRST_DAYS = {"ASIA_EQ": date(1997, 1, 1)}
 """Markets whose sessions are known only from a later day on."""
+
+RANGE_REMEDY = "choose a day inside it; holidays are known one year ahead of today"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +47,8 @@ class MarketCalendar:
         First and last instant of regular trading, UNIX nanoseconds.
     half_days : (S,) bool array
         True where trading ends earlier than on a regular day.
+    breaks_ns, resumes_ns : (S,) int64 arrays
+        First instant of the lunch break and first one after it; both the close where there is none.
     """
 
     market_id: str
@@ -41,6 +56,8 @@ class MarketCalendar:
     opens_ns: IntArray
     closes_ns: IntArray
     half_days: np.ndarray
+    breaks_ns: IntArray
+    resumes_ns: IntArray
 
     @classmethod
     def of(cls, market_id: str) -> "MarketCalendar":
@@ -117,7 +134,9 @@ class MarketCalendar:
     def _at(self, row: int) -> date:
         if not 0 <= row < len(self.sessions):
             first, last = self.sessions[0], self.sessions[-1]
-            raise DataError(f"{self.market_id}: the calendar covers only {first} to {last}")
+            raise DataError(
+                f"{self.market_id}: the calendar covers only {first} to {last}; {RANGE_REMEDY}"
+            )
         session: date = self.sessions[row].astype(object)
         return session
 
@@ -125,7 +144,15 @@ class MarketCalendar:
         first = LATER_FIRST_DAYS.get(self.market_id, FIRST_DAY)
         last = self._at(len(self.sessions) - 1)
         if not first <= day <= last:
-            raise DataError(f"{day}: the {self.market_id} calendar covers {first} to {last}")
+            raise DataError(
+                f"{day}: the {self.market_id} calendar covers {first} to {last}; {RANGE_REMEDY}"
+            )
+
+
+_CORRECTIONS: Mapping[str, Callable[[Hours, ZoneInfo], None]] = {
+    "US_EQ": correct_new_york,
+    "ASIA_EQ": correct_tokyo,
+}
 
 
 @lru_cache(maxsize=len(MARKETS))
@@ -134,7 +161,17 @@ def _build(market_id: str) -> MarketCalendar:
     raw = exchange_calendars.get_calendar(MARKETS[market_id], start=start.isoformat())
     sessions = raw.sessions.to_numpy().astype("datetime64[D]")
     half_days = np.isin(sessions, raw.early_closes.to_numpy().astype("datetime64[D]"))
-    arrays = (sessions, raw.opens_nanos.copy(), raw.closes_nanos.copy(), half_days)
-    for array in arrays:
+    closes = raw.closes_nanos
+    # Without a break the library has NaT, which is the smallest integer.
+    breaks = [np.where(times > 0, times, closes) for times in _break_nanos(raw)]
+    hours = Hours(sessions, raw.opens_nanos.copy(), closes.copy(), half_days, *breaks)
+    if market_id in _CORRECTIONS:
+        _CORRECTIONS[market_id](hours, ZoneInfo(TIMEZONES[market_id]))
+    calendar = MarketCalendar(market_id, **vars(hours))
+    for array in vars(hours).values():
         array.flags.writeable = False
-    return MarketCalendar(market_id, *arrays)
+    return calendar
+
+
+def _break_nanos(raw: Any) -> tuple[IntArray, IntArray]:
+    return raw.break_starts_nanos, raw.break_ends_nanos

@@ -30,7 +30,7 @@ def _utc(nanoseconds: int) -> str:
 
 def _covers(day: object, calendar: MarketCalendar, first: str) -> str:
     market, last = calendar.market_id, calendar.sessions[-1]
-    return f"^{day}: the {market} calendar covers {first} to {last}$"
+    return f"^{day}: the {market} calendar covers {first} to {last}; choose a day inside it"
 
 
 def test_a_holiday_is_refused_with_both_neighbours_named(us):
@@ -205,7 +205,7 @@ def test_a_day_outside_the_calendar_is_an_error_that_names_its_span(us, day):
 
 def test_walking_off_either_end_of_the_calendar_is_an_error(us):
     newest = us.sessions[-1].astype(object)
-    span = f"^US_EQ: the calendar covers only 1980-01-02 to {newest}$"
+    span = f"^US_EQ: the calendar covers only 1980-01-02 to {newest}; choose a day inside it"
 
     with pytest.raises(DataError, match=span):
         us.next_session(newest)
