@@ -33,6 +33,7 @@ from adapters.source import (
     as_issue,
 )
 from prometheus_nt.domain.errors import ConfigError, DataError
+from prometheus_nt.domain.instruments import CONVENTIONS
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
 SUFFIXES = (".csv", ".txt", ".parquet")
@@ -63,7 +64,7 @@ SPELLINGS = {
 REQUIRED = ("date", "open", "high", "low", "close")
 NUMBERS = (*PRICE_FIELDS, "dividend", "split")
 
-MARKET_SUFFIX = {"US_EQ": ("US", "USD"), "EU_EQ": ("LSE", "GBP"), "ASIA_EQ": ("TSE", "JPY")}
+MARKET_SUFFIX = {market: (usual.suffix, usual.currency) for market, usual in CONVENTIONS.items()}
 """Market id -> suffix of its instrument ids, and its currency."""
 
 _SAFE_SYMBOL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,39}")

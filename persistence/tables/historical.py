@@ -70,6 +70,45 @@ instruments = Table(
     Index(None, "status"),
 )
 
+# `valid_from` and `listed_on` are part of keys, so "since ever" is the first date there is.
+instrument_symbols = Table(
+    "instrument_symbols",
+    HISTORICAL,
+    Column("scheme", String(32), primary_key=True),
+    Column("symbol", String(50), primary_key=True),
+    Column("instrument_id", String(50), ForeignKey("instruments.instrument_id"), primary_key=True),
+    Column("valid_from", Date, primary_key=True),
+    Column("valid_to", Date),
+    Column("source", String(128), nullable=False),
+    Column("known_at", UtcDateTime, nullable=False),
+    Index(None, "instrument_id"),
+)
+
+instrument_listings = Table(
+    "instrument_listings",
+    HISTORICAL,
+    Column("instrument_id", String(50), ForeignKey("instruments.instrument_id"), primary_key=True),
+    Column("exchange", String(50), primary_key=True),
+    Column("listed_on", Date, primary_key=True),
+    Column("delisted_on", Date),
+    Column("reason", Text),
+    Column("delisting_return", Double),
+    Column("source", String(128), nullable=False),
+    Column("known_at", UtcDateTime, nullable=False),
+)
+
+instrument_specs = Table(
+    "instrument_specs",
+    HISTORICAL,
+    Column("instrument_id", String(50), ForeignKey("instruments.instrument_id"), primary_key=True),
+    # Text: a tick of 0.0001 must come back as it was written.
+    Column("tick_size", String(32)),
+    Column("lot_size", Integer),
+    Column("price_precision", Integer),
+    Column("source", String(128), nullable=False),
+    Column("known_at", UtcDateTime, nullable=False),
+)
+
 datasets = Table(
     "datasets",
     HISTORICAL,

@@ -4,7 +4,17 @@ import sys
 
 import typer
 
-from prometheus_nt.cli import check, data, day, environment, markets, runs, scenarios, similar
+from prometheus_nt.cli import (
+    check,
+    data,
+    day,
+    environment,
+    instruments,
+    markets,
+    runs,
+    scenarios,
+    similar,
+)
 from prometheus_nt.console import err, plain
 from prometheus_nt.domain.errors import PrometheusError
 
@@ -25,6 +35,7 @@ app.command()(environment.doctor)
 app.command()(markets.markets)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
+app.add_typer(instruments.app, name="instruments")
 app.add_typer(environment.db_app, name="db")
 app.add_typer(environment.config_app, name="config")
 app.add_typer(check.app, name="check")

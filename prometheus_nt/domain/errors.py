@@ -4,7 +4,9 @@
 
     PrometheusError
     |-- ConfigError              a setting is missing, unknown or contradictory: the user can fix it
-    |   `-- MissingExtra         an optional package is needed and not installed
+    |   |-- MissingExtra         an optional package is needed and not installed
+    |   |-- UnknownInstrument    no instrument, or more than one, goes by a name on a day
+    |   `-- MissingMetadata      what trading an instrument needs is not known
     |-- DataError                the data cannot support the question
     |   |-- NonSession           a date on which the market does not trade
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
@@ -39,6 +41,27 @@ class MissingExtra(ConfigError):
     def __init__(self, purpose: str, package: str, install: str) -> None:
         super().__init__(f"{purpose}: package {package} is not installed; {install}")
         self.purpose, self.package, self.install = purpose, package, install
+
+
+class UnknownInstrument(ConfigError):
+    """No instrument, or more than one, goes by a name on a day; the message has the nearest."""
+
+    def __init__(self, name: str, problem: str, near: tuple[str, ...]) -> None:
+        remedy = f"near it: {'; '.join(near)}" if near else "nothing near it is known"
+        super().__init__(f"{name!r}: {problem}; {remedy}")
+        self.name, self.problem, self.near = name, problem, near
+
+
+class MissingMetadata(ConfigError):
+    """What trading needs to know of some instruments is not known, so no sleeve may start."""
+
+    def __init__(self, missing: dict[str, tuple[str, ...]], covered: int, wanted: int) -> None:
+        listed = "; ".join(f"{name} lacks {', '.join(fields)}" for name, fields in missing.items())
+        super().__init__(
+            f"metadata: {covered} of {wanted} instruments have what trading needs: {listed}; give "
+            "it in a CSV file of these columns and `prometheus instruments import FILE`"
+        )
+        self.missing, self.covered, self.wanted = missing, covered, wanted
 
 
 class DataError(PrometheusError):

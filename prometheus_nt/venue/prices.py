@@ -6,6 +6,7 @@ from nautilus_trader.model.identifiers import InstrumentId
 from nautilus_trader.model.instruments import Equity
 from nautilus_trader.model.objects import FIXED_PRECISION, Price, Quantity
 
+from prometheus_nt.domain.instruments import nautilus_id
 from prometheus_nt.domain.ledger import MICROS
 from prometheus_nt.domain.record import FloatArray, IntArray
 
@@ -18,7 +19,7 @@ RAW_PER_SHARE = 10**FIXED_PRECISION
 
 def equity_instrument(instrument_id: str) -> Equity:
     """Return the venue's instrument for a store id such as `AAPL.US`."""
-    identifier = InstrumentId.from_str(instrument_id)
+    identifier = InstrumentId.from_str(nautilus_id(instrument_id))
     return Equity(
         instrument_id=identifier,
         raw_symbol=identifier.symbol,
