@@ -215,7 +215,7 @@ class Mirror:
     def _on_actions(self, item: Published) -> None:
         actions = item.record
         self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
-        self.ledger.close_delisted(actions.session, actions.delisted)
+        self.ledger.close_delisted(actions.session, actions.delisted, actions.delisting_return)
 
     def on_order_event(self, event: Any) -> None:
         name = type(event).__name__

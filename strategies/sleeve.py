@@ -79,7 +79,9 @@ class SleeveStrategy(Strategy):
                 return
             case CorporateActions() as actions:
                 self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
-                self.ledger.close_delisted(actions.session, actions.delisted)
+                self.ledger.close_delisted(
+                    actions.session, actions.delisted, actions.delisting_return
+                )
                 return
             case MarketPanel() as panel:
                 self._mark(panel)

@@ -193,13 +193,33 @@ class Ledger:
             amount = micros(shares * float(per_share[row]))
             self._flow(session, CashFlowKind.DIVIDEND, int(row), shares, amount)
 
-    def close_delisted(self, session: date, rows: IntArray) -> None:
-        """Turn the shares of delisted instruments into cash at their last mark."""
-        for row in rows[self.shares[rows] != 0]:
-            shares, mark = int(self.shares[row]), float(self.marks[row])
-            self._book_cost(int(row), shares, -shares, mark)
+    def close_delisted(
+        self, session: date, rows: IntArray, returns: FloatArray | None = None
+    ) -> None:
+        """Turn the shares of delisted instruments into cash.
+
+        Parameters
+        ----------
+        rows : (D,) int array
+        returns : (D,) array, optional
+            What is paid beyond the last mark, as a fraction of it, >= -1; the last mark itself
+            where it is NaN.
+
+        Raises
+        ------
+        AccountingError
+            If a return is below -1: a share cannot be worth less than nothing.
+        """
+        gains = np.zeros(len(rows)) if returns is None else np.nan_to_num(returns, nan=0.0)
+        if not (gains >= -1.0).all():
+            names = ", ".join(self.instruments[row] for row in rows[~(gains >= -1.0)])
+            raise AccountingError(f"{session}: the delisting return of {names} is below -1")
+        held = self.shares[rows] != 0
+        for row, gain in zip(rows[held].tolist(), gains[held].tolist(), strict=True):
+            shares, paid = int(self.shares[row]), float(self.marks[row]) * (1.0 + gain)
+            self._book_cost(row, shares, -shares, paid)
             self.shares[row] = 0
-            self._flow(session, CashFlowKind.DELISTING, int(row), shares, shares * micros(mark))
+            self._flow(session, CashFlowKind.DELISTING, row, shares, shares * micros(paid))
 
     def mark(self, closes: FloatArray) -> None:
         """Mark every instrument at its close, (N,); where it did not trade the old mark stays."""

@@ -49,12 +49,16 @@ class CorporateActions:
         USD per venue share held at the close of `as_of`; 0 where there is none.
     delisted : (D,) int array
         Rows of the instruments whose last trade was at or before `as_of`.
+    delisting_return : (D,) array or None
+        What their holders get beyond the last price, as a fraction of it; NaN where not recorded.
+        None if it is recorded of none.
     """
 
     as_of: date
     session: date
     dividend_per_share: FloatArray
     delisted: IntArray
+    delisting_return: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
+from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.outcomes import record_outcomes
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.stores import Stores
@@ -76,6 +77,7 @@ class _Market:
     benchmark: FloatArray | None
     first: int
     last: int
+    metadata: NodeMetadata
 
     def benchmark_levels(self) -> FloatArray | None:
         """Return the benchmark on the traded sessions, (last - first + 1,)."""
@@ -116,13 +118,14 @@ def _load(config: NodeConfig, stores: Stores) -> _Market:
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
+    metadata = read_metadata(stores, panel)
     benchmark = None
     if config.data.benchmark is not None:
         dataset = config.data.benchmark_dataset or config.data.dataset
         sessions, levels = load_series(stores.historical, dataset, config.data.benchmark)
         benchmark = _aligned(panel, sessions, levels)
     first, last = _traded_rows(config, panel)
-    return _Market(panel, benchmark, first, last)
+    return _Market(panel, benchmark, first, last, metadata)
 
 
 def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
@@ -186,14 +189,14 @@ def _aligned(panel: MarketPanel, sessions: np.ndarray, levels: FloatArray) -> Fl
     return aligned
 
 
-def _identity(config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel) -> RunIdentity:
+def _identity(config: NodeConfig, sleeve: SleeveParams, market: _Market) -> RunIdentity:
     return RunIdentity(
         strategy_id=family(sleeve).strategy_id,
         sleeve_id=sleeve.sleeve_id,
         mode=Mode.BACKTEST,
         code_hash=code_hash(),
         config_hash=config.config_hash(sleeve),
-        data_fingerprint=panel.fingerprint,
+        data_fingerprint=market.metadata.fingerprint(market.panel),
         seed=config.seed,
     )
 
@@ -206,7 +209,7 @@ def _run_sleeve(
     progress: Progress | None,
     sleeve: SleeveParams,
 ) -> RunSummary:
-    identity = _identity(config, sleeve, market.panel)
+    identity = _identity(config, sleeve, market)
     before = stores.runtime.run(identity.run_id)
     known_hash = before["order_list_hash"] if before and before["status"] == "COMPLETED" else None
     if known_hash is not None and not force:
@@ -216,14 +219,15 @@ def _run_sleeve(
     stores.trials.begin(identity, facts)
     completed = False
     try:
-        node = wire_backtest(config, sleeve, market.panel, identity)
+        ends = market.metadata.delistings
+        node = wire_backtest(config, sleeve, market.panel, identity, delistings=ends)
         try:
             with calm_collector():
                 _drive(node, market, sleeve.sleeve_id, progress)
                 found_hash = _order_list_hash(node.mirror)
                 _require_same_orders(identity.run_id, known_hash, found_hash)
                 manifest = _manifest(identity, facts, stores, found_hash)
-                _record(node, market, stores, identity, manifest)
+                _record(node, market, stores, identity, _with_metadata(manifest, market))
             completed = True
         finally:
             node.close()
@@ -355,6 +359,15 @@ def _manifest(
         "platform": platform_name(),
         "config": config,
         "notes": _notes(config, dataset, _benchmark_name(config["data"], stores)),
+    }
+
+
+def _with_metadata(manifest: dict[str, Any], market: _Market) -> dict[str, Any]:
+    """Return the manifest with where the instruments' metadata come from, and what to note."""
+    noted = metadata_notes(market.metadata, market.panel, market.first, market.last)
+    return manifest | {
+        "metadata": market.metadata.document(),
+        "notes": [*manifest["notes"], *noted],
     }
 
 

@@ -26,6 +26,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.domain.units import ShareUnits
+from prometheus_nt.venue.carry import Delistings
 from prometheus_nt.venue.feed import SessionFeed, VenueParts
 from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import equity_instrument
@@ -59,6 +60,7 @@ def wire_backtest(
     panel: MarketPanel,
     identity: RunIdentity,
     table: Sequence[Stage] | None = None,
+    delistings: Delistings | None = None,
 ) -> BacktestNode:
     """Return the node that runs one sleeve over a recorded panel; `table` replaces the day's."""
     calendar = MarketCalendar.of(config.market)
@@ -92,6 +94,7 @@ def wire_backtest(
         impact=ImpactModel(panel, config.execution.quotes),
         half_spread=config.execution.quotes.half_spread_bps / 1e4,
         financing=config.execution.financing,
+        delistings=delistings,
     )
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
     return BacktestNode(engine, feed, mirror, strategy)

@@ -1,12 +1,13 @@
 """What a position costs or earns without a trade: financing, dividends and delistings."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params
+from prometheus_nt.domain.record import FloatArray, IntArray, Params, SessionArray
 from prometheus_nt.domain.sessions import CorporateActions, OvernightFinancing
 from prometheus_nt.domain.units import ShareUnits
 
@@ -39,6 +40,31 @@ class FinancingParams(Params):
     day_count: Literal[360, 365] = 360
 
 
+@dataclass(frozen=True, eq=False)
+class Delistings:
+    """The recorded ends of a panel's instruments.
+
+    Attributes
+    ----------
+    on : (N,) array of datetime64[D]
+        First day without a listing; NaT where no end is recorded.
+    returns : (N,) array
+        What holders got beyond the last price, as a fraction of it; NaN where unknown.
+    """
+
+    on: SessionArray
+    returns: FloatArray
+
+    @classmethod
+    def unrecorded(cls, count: int) -> "Delistings":
+        """Return what is known of `count` instruments of which nothing is recorded."""
+        return cls(np.full(count, "NaT", dtype="datetime64[D]"), np.full(count, np.nan))
+
+    @property
+    def any_recorded(self) -> bool:
+        return bool((~np.isnat(self.on)).any())
+
+
 class Carry:
     """The financing and the corporate actions of a recorded panel, in venue shares.
 
@@ -48,14 +74,25 @@ class Carry:
         The whole record: only the venue may know that an instrument never trades again.
     units : ShareUnits
     financing : FinancingParams
+    delistings : Delistings, optional
+        Whoever is not in it is closed at its last price on the session after its last bar. Whoever
+        is waits for the day of its delisting, and gets its recorded return.
     """
 
-    def __init__(self, panel: MarketPanel, units: ShareUnits, financing: FinancingParams) -> None:
+    def __init__(
+        self,
+        panel: MarketPanel,
+        units: ShareUnits,
+        financing: FinancingParams,
+        delistings: Delistings | None = None,
+    ) -> None:
         self._panel, self._financing = panel, financing
         self._nights: list[int] = np.diff(panel.sessions).astype(np.int64).tolist()
         self._per_share: FloatArray = panel.dividend / units.factor
         self._pays = (panel.dividend != 0.0).any(axis=1)
-        self._delisted_at = _delisting_rows(panel)
+        recorded = delistings or Delistings.unrecorded(len(panel.instruments))
+        self._delisted_at = delisting_rows(panel, recorded)
+        self._delisting_return = recorded.returns
 
     def overnight(self, row: int) -> OvernightFinancing | None:
         """Return what is charged at the open of `row` for the nights since row - 1, if anything."""
@@ -85,12 +122,20 @@ class Carry:
             session=sessions[row].astype(object),
             dividend_per_share=self._per_share[row],
             delisted=delisted,
+            delisting_return=self._delisting_return[delisted],
         )
 
 
-def _delisting_rows(panel: MarketPanel) -> IntArray:
-    """Return, per instrument, the row after its last bar; -1 if it still trades at the end."""
+def delisting_rows(panel: MarketPanel, delistings: Delistings) -> IntArray:
+    """Return, per instrument, the row at whose open its holders are paid; -1 if in no row.
+
+    That is the row after its last bar, or the first one of its recorded delisting if that is
+    later. Bars after a recorded delisting are trades somewhere else: they go on.
+    """
     traded = ~np.isnan(panel.close)
     last = len(panel) - 1 - np.argmax(traded[::-1], axis=0)
-    gone = traded.any(axis=0) & (last < len(panel) - 1)
-    return np.where(gone, last + 1, -1).astype(np.int64)
+    # NaT sorts after every session, and would wait for ever.
+    waits = np.where(np.isnat(delistings.on), 0, np.searchsorted(panel.sessions, delistings.on))
+    paid = np.maximum(last + 1, waits)
+    gone = traded.any(axis=0) & (paid < len(panel))
+    return np.where(gone, paid, -1).astype(np.int64)

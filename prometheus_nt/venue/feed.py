@@ -32,7 +32,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.domain.sessions import OpeningQuotes, SessionClose, SessionOpen
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.venue.carry import Carry, FinancingParams
+from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
 from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import PRICE_DECIMALS, RAW_PER_MICRO, RAW_PER_SHARE, to_micros
 from prometheus_nt.venue.quotes import ImpactModel
@@ -56,6 +56,7 @@ class VenueParts:
     impact: ImpactModel
     half_spread: float
     financing: FinancingParams = field(default_factory=FinancingParams)
+    delistings: Delistings | None = None
 
 
 class SessionFeed:
@@ -82,7 +83,7 @@ class SessionFeed:
         self.units = units
         self._panel, self._parts = panel, parts
         self._full = replay == "full"
-        self._carry = Carry(panel, units, parts.financing)
+        self._carry = Carry(panel, units, parts.financing, parts.delistings)
         self._has_closed = False
         rows = calendar.rows(panel.sessions)
         self._opens_ns = calendar.opens_ns[rows]

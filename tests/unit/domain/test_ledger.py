@@ -356,3 +356,30 @@ def test_a_book_state_is_a_copy_that_later_events_do_not_touch(ledger):
 )
 def test_dollars_become_whole_micro_dollars(usd, expected):
     assert micros(usd) == expected
+
+
+def test_a_delisting_pays_the_last_mark_and_its_recorded_return(ledger):
+    # 100 at a mark of 40 with 30 % lost: 100 * 28; 10 short at 20, worthless: nothing is paid back.
+    ledger.fill(0, 100, micros(50.0), 0)
+    ledger.fill(1, -10, micros(25.0), 0)
+    ledger.mark(np.array([40.0, 20.0]))
+    cash = ledger.cash
+
+    ledger.close_delisted(SESSION, np.array([0, 1]), np.array([-0.3, -1.0]))
+
+    assert ledger.cash - cash == pytest.approx(2800.0, abs=1e-9)
+    assert [flow.amount_micros for flow in ledger.cash_flows] == [micros(2800.0), 0]
+    assert ledger.realized_pnl == pytest.approx(100 * (28.0 - 50.0) + 10 * 25.0)
+    assert ledger.shares.tolist()[:2] == [0, 0]
+    ledger.check()
+
+
+def test_an_unrecorded_delisting_return_is_the_last_mark_and_below_nothing_is_refused(ledger):
+    ledger.fill(0, 100, micros(50.0), 0)
+    ledger.mark(np.array([40.0, 20.0]))
+
+    with pytest.raises(AccountingError, match="delisting return of .* is below -1"):
+        ledger.close_delisted(SESSION, np.array([0]), np.array([-1.01]))
+    ledger.close_delisted(SESSION, np.array([0]), np.array([np.nan]))
+
+    assert ledger.cash_flows[-1].amount_micros == micros(4000.0)

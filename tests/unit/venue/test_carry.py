@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.venue.carry import Carry, FinancingParams
+from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams, delisting_rows
 
 NAN = np.nan
 FREE = FinancingParams(borrow_fee_annual=0.0, debit_rate_annual=0.0)
@@ -110,3 +110,40 @@ def test_several_instruments_can_leave_on_one_session(panel_of):
 
 def test_nobody_held_anything_before_the_first_row(panel_of):
     assert _carry(panel_of([10.0, 10.0], dividend=[0.5, 0.0])).at_open(0) is None
+
+
+def _ends(*days, returns=None) -> Delistings:
+    gains = np.full(len(days), NAN) if returns is None else np.array(returns)
+    return Delistings(np.array(days, dtype="datetime64[D]"), gains)
+
+
+@pytest.mark.parametrize(
+    ("on", "row"),
+    [
+        ("NaT", 2),  # nothing recorded: the session after the last bar
+        ("2020-01-03", 2),  # recorded for just that session
+        ("2020-01-02", 2),  # before the last bar: that bar was a trade all the same
+        ("2020-01-05", 4),  # halted for two sessions first
+        ("2020-01-06", -1),  # beyond the record: still held at its end
+    ],
+)
+def test_a_recorded_delisting_waits_for_its_day(panel_of, on, row):
+    panel = panel_of([10.0, 9.0, NAN, NAN, NAN])
+
+    assert delisting_rows(panel, _ends(on)).tolist() == [row]
+
+
+def test_whoever_trades_after_its_recorded_delisting_is_not_closed(panel_of):
+    panel = panel_of([10.0, 9.0, 8.0])
+
+    assert delisting_rows(panel, _ends("2020-01-02")).tolist() == [-1]
+
+
+def test_the_recorded_return_goes_with_the_delisting(panel_of):
+    panel = panel_of([[10.0, 5.0], [NAN, NAN], [NAN, NAN]])
+    ends = _ends("2020-01-02", "NaT", returns=[-0.3, NAN])
+
+    actions = Carry(panel, ShareUnits.of(panel), FREE, ends).at_open(1)
+
+    assert actions.delisted.tolist() == [0, 1]
+    assert actions.delisting_return.tolist() == pytest.approx([-0.3, NAN], nan_ok=True)
