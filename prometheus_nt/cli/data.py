@@ -251,6 +251,35 @@ def data_repair(
         raise typer.Exit(1)
 
 
+@app.command("export")
+def data_export(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder, or an earlier export.")],
+    to: Annotated[str, typer.Option(help="parquet (one table, for pandas) or nautilus.")] = (
+        "parquet"
+    ),
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated; default all.")] = None,
+    start: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"])] = None,
+    end: Annotated[datetime | None, typer.Option("--until", formats=["%Y-%m-%d"])] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a dataset for other tools: a Parquet table, or a Nautilus ParquetDataCatalog.
+
+    Parquet has prices as traded; the catalog has them adjusted for splits, as its venue needs.
+
+    Example: [cyan]prometheus data export sample_ohlcv out/ --to nautilus[/]
+    """
+    from prometheus_nt.jobs.export import export_named
+    from prometheus_nt.jobs.selection import Selection
+
+    chosen = None if symbols is None else _names(symbols)
+    first, last = (None if day is None else day.date() for day in (start, end))
+    wanted = Selection(dataset, first, last, chosen)
+    with progress_bars() as progress:
+        report = export_named(read_settings(), wanted, to, folder, progress)
+    print_fields(asdict(report), as_json)
+
+
 def _names(symbols: str) -> tuple[str, ...]:
     names = tuple(item.strip() for item in symbols.split(","))
     if not all(names):

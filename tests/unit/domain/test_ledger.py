@@ -378,7 +378,7 @@ def test_an_unrecorded_delisting_return_is_the_last_mark_and_below_nothing_is_re
     ledger.fill(0, 100, micros(50.0), 0)
     ledger.mark(np.array([40.0, 20.0]))
 
-    with pytest.raises(AccountingError, match="delisting return of .* is below -1"):
+    with pytest.raises(AccountingError, match=r"delisting return of .* is below -1"):
         ledger.close_delisted(SESSION, np.array([0]), np.array([-1.01]))
     ledger.close_delisted(SESSION, np.array([0]), np.array([np.nan]))
 
