@@ -1,6 +1,6 @@
 """Which instruments move together: hierarchical clusters of correlation.
 
-1. `_correlation` compares each pair on the sessions on which both returns are known.
+1. `pairwise_correlation` compares each pair on the sessions on which both returns are known.
 2. `_mean_distance` averages the distances of several lookbacks, so that neither the last quarter
    nor the last year decides alone.
 3. `correlation_clusters` joins by Ward's criterion and cuts the tree by height and by number.
@@ -15,6 +15,7 @@ from scipy.spatial.distance import squareform
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.pairwise import pairwise_correlation
 
 UNCLUSTERED = -1
 
@@ -108,32 +109,14 @@ def _in_order_of_values(window: FloatArray, columns: IntArray) -> IntArray:
 def _mean_distance(window: FloatArray, lookbacks: list[int], params: ClusterParams) -> FloatArray:
     total = np.zeros((window.shape[1], window.shape[1]))
     for lookback in lookbacks:
-        rho = _correlation(window[len(window) - lookback :], params.min_observations)
+        rho = pairwise_correlation(window[len(window) - lookback :], params.min_observations)
+        # What is unknown, or never moves, is as far from the others as the uncorrelated.
+        rho = np.where(np.isnan(rho), 0.0, rho)
         total += np.sqrt((1.0 - rho) / 2.0)
     distance: FloatArray = np.round(total / len(lookbacks), DECIMALS)
     distance = np.minimum(distance, distance.T)
     np.fill_diagonal(distance, 0.0)
     return distance
-
-
-def _correlation(window: FloatArray, min_observations: int) -> FloatArray:
-    """Return correlations on common sessions, (N, N); 0 where they are too few or do not vary."""
-    known = np.isfinite(window)
-    mask = known.astype(np.float64)
-    centre = np.where(known, window, 0.0).sum(axis=0) / np.maximum(mask.sum(axis=0), 1.0)
-    # Near zero, the sums of squares below do not cancel.
-    values = np.where(known, window - centre, 0.0)
-    common = mask.T @ mask
-    divisor = np.maximum(common, 1.0)
-    sums = values.T @ mask
-    covariance = values.T @ values - sums * sums.T / divisor
-    squares = (values * values).T @ mask
-    scatter = np.maximum(squares - sums * sums / divisor, 0.0)
-    flat = scatter <= NEGLIGIBLE * squares
-    usable = (common >= min_observations) & ~flat & ~flat.T
-    product = np.sqrt(scatter) * np.sqrt(scatter.T)
-    rho: FloatArray = np.where(usable, covariance, 0.0) / np.where(usable, product, 1.0)
-    return np.clip(rho, -1.0, 1.0)
 
 
 def _by_size(cut: IntArray) -> IntArray:

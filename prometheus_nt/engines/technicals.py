@@ -14,7 +14,7 @@ References
 Wilder (1978), "New Concepts in Technical Trading Systems": RSI, directional movement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -50,17 +50,33 @@ def technical_ratings(panel: MarketPanel) -> FloatArray:
     is before the first session on which any high stood above its low: closes alone say nothing of
     ranges. Where an instrument has no volume, the vote that needs it is left out.
     """
-    ratings = np.full((len(panel), 2, len(panel.instruments)), np.nan)
+    return _measured(panel, (_moving_averages, _oscillators))
+
+
+def average_directional_index(panel: MarketPanel) -> FloatArray:
+    """Return Wilder's ADX of 14 bars at every session, 0 (no trend) to 100, (T, N).
+
+    Known from the 28th bar on, where highs and lows are, as in `technical_ratings`.
+    """
+    index: FloatArray = _measured(panel, (_strength,))[:, 0]
+    return index
+
+
+def _measured(
+    panel: MarketPanel, measures: "Sequence[Callable[[_Bars], FloatArray]]"
+) -> FloatArray:
+    """Return what each of F measures makes of the bars, on the sessions, (T, F, N)."""
+    values = np.full((len(panel), len(measures), len(panel.instruments)), np.nan)
     observed = np.logical_or.accumulate((panel.high > panel.low).any(axis=1))
     if not observed.any():
-        return ratings
-    for start in range(0, ratings.shape[2], BLOCK_COLUMNS):
+        return values
+    for start in range(0, values.shape[2], BLOCK_COLUMNS):
         columns = slice(start, start + BLOCK_COLUMNS)
         bars, rows = _bars(panel, columns)
-        for number, rating in enumerate((_moving_averages(bars), _oscillators(bars))):
-            ratings[:, number, columns] = _on_sessions(rating, rows)
-    ratings[~observed] = np.nan
-    return ratings
+        for number, measure in enumerate(measures):
+            values[:, number, columns] = _on_sessions(measure(bars), rows)
+    values[~observed] = np.nan
+    return values
 
 
 class _Bars(NamedTuple):
@@ -158,15 +174,26 @@ def _ichimoku(bars: _Bars) -> FloatArray:
     return np.where(np.isnan(both), np.nan, (both == 2.0).astype(np.float64) - (both == -2.0))
 
 
+def _strength(bars: _Bars) -> FloatArray:
+    plus, minus = _directional_movement(_change(bars.high), -_change(bars.low))
+    smooth = _smoothed([plus, minus], [WILDER, WILDER])
+    return _trend(smooth[0], smooth[1])
+
+
 def _trending(plus: FloatArray, minus: FloatArray) -> FloatArray:
     """Return the side of directional movement where ADX is above 20, else 0."""
+    adx = _trend(plus, minus)
+    return np.where(np.isnan(adx), np.nan, (adx > 20.0) * np.sign(plus - minus))
+
+
+def _trend(plus: FloatArray, minus: FloatArray) -> FloatArray:
+    """Return ADX, given directional movement that was smoothed."""
     index = 100.0 * np.abs(plus - minus) / _positive(plus + minus)
     adx = np.full_like(plus, np.nan)
     # No movement in either direction is no trend.
     settled = np.where(np.isnan(index), 0.0, index)[14:]
     adx[14:] = _smoothed([settled], [WILDER])[0]
-    adx = np.where(np.isnan(plus), np.nan, _warm(adx, 27))
-    return np.where(np.isnan(adx), np.nan, (adx > 20.0) * np.sign(plus - minus))
+    return np.where(np.isnan(plus), np.nan, _warm(adx, 27))
 
 
 def _macd_vote(macd: FloatArray, close: FloatArray) -> FloatArray:

@@ -26,15 +26,19 @@ from prometheus_nt.domain.market import (
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
+from prometheus_nt.engines.measures import (
+    dollar_volume,
+    history,
+    last_price,
+    membership,
+    traded_within,
+)
 from prometheus_nt.engines.natural_selection import NaturalParams, Selection, select_naturally
 from prometheus_nt.engines.numerics.cross_section import (
     cross_sectional_zscore,
     position_in_group,
     sector_codes,
 )
-from prometheus_nt.engines.numerics.returns import bar_counts, has_bar
-from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
-from prometheus_nt.engines.numerics.series import last_known
 from prometheus_nt.engines.opportunity import OpportunityParams, opportunity_multiplier
 
 STABILITY_RISK = "p_to_targetable_or_breaker"
@@ -292,21 +296,17 @@ def _allowed(instruments: tuple[str, ...], excluded: tuple[str, ...]) -> BoolArr
 def _member(inputs: _Inputs) -> BoolArray:
     if not inputs.params.require_membership:
         return _all_pass(inputs)
-    if inputs.panel.membership is None:
-        raise DataError("require_membership: the panel does not keep who belonged to its index")
-    newest: BoolArray = inputs.panel.membership[-1]
-    return newest
+    return membership(inputs.panel, "require_membership")
 
 
 def _trading(inputs: _Inputs) -> BoolArray:
     # A missing bar is not a price, and no reason to sell either: a member may miss a few.
-    recent = has_bar(inputs.panel.close[-inputs.params.max_gap :]).any(axis=0)
-    return has_bar(inputs.panel.close[-1]) | (inputs.incumbents & recent)
+    recent = traded_within(inputs.panel, inputs.params.max_gap)
+    return traded_within(inputs.panel, 1) | (inputs.incumbents & recent)
 
 
 def _has_history(inputs: _Inputs) -> BoolArray:
-    bars: FloatArray = inputs.panel.derived(bar_counts)[-1]
-    return np.greater_equal(bars, inputs.params.min_history_sessions)
+    return np.greater_equal(history(inputs.panel), inputs.params.min_history_sessions)
 
 
 def _liquidity_known(inputs: _Inputs) -> BoolArray:
@@ -324,8 +324,8 @@ def _liquid(inputs: _Inputs) -> BoolArray:
 def _dear_enough(inputs: _Inputs) -> BoolArray:
     if inputs.params.min_price is None:
         return _all_pass(inputs)
-    close: FloatArray = last_known(inputs.panel.close[-inputs.params.max_gap :])[-1]
-    return np.greater_equal(close, inputs.params.min_price)
+    price = last_price(inputs.panel, inputs.params.max_gap)
+    return np.greater_equal(price, inputs.params.min_price)
 
 
 def _stability_known(inputs: _Inputs) -> BoolArray:
@@ -350,9 +350,7 @@ def _scored(inputs: _Inputs) -> BoolArray:
 
 
 def _dollar_volume(inputs: _Inputs) -> FloatArray:
-    history = inputs.panel.derived(rolling_dollar_volume, inputs.params.liquidity_lookback)
-    newest: FloatArray = history[-1]
-    return newest
+    return dollar_volume(inputs.panel, inputs.params.liquidity_lookback)
 
 
 def _all_pass(inputs: _Inputs) -> BoolArray:

@@ -5,7 +5,12 @@ import numpy as np
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
-from prometheus_nt.engines.numerics.returns import market_returns, total_returns
+from prometheus_nt.engines.numerics.cross_section import sector_codes
+from prometheus_nt.engines.numerics.returns import (
+    market_returns,
+    sector_returns,
+    total_returns,
+)
 from prometheus_nt.engines.numerics.running import (
     by_blocks,
     rolling_scatter,
@@ -21,24 +26,45 @@ def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> Fl
     `min_observations` (at least 2) of them are known, or the market did not move on them.
     """
     market = panel.derived(market_returns)[:, None]
-    floor = max(min_observations, 2)
 
     def slope(returns: FloatArray) -> FloatArray:
-        known = np.isfinite(returns) & np.isfinite(market)
-        own, common = np.where(known, returns, 0.0), np.where(known, market, 0.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
-        divisor = np.maximum(count, 2.0)
-        moved = rolling_sum(common, lookback)
-        squares = rolling_sum(common * common, lookback)
-        scatter = squares - moved * moved / divisor
-        shared = rolling_sum(own * common, lookback)
-        shared -= rolling_sum(own, lookback) * moved / divisor
-        # A difference of running sums is exact to rounding of the sums, not of the difference.
-        told = scatter > NEGLIGIBLE * running_sum(common * common)
-        estimable = (count >= floor) & told
-        return np.where(estimable, shared / np.where(estimable, scatter, 1.0), np.nan)
+        return _slope(returns, market, lookback, min_observations)
 
     return by_blocks(slope, panel.derived(total_returns))
+
+
+def rolling_sector_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+    """Return the slope of each instrument's returns on its sector's `sector_returns`, (T, N).
+
+    NaN where the sector is unknown, otherwise as `rolling_beta`.
+    """
+    codes, history = sector_codes(panel), panel.derived(sector_returns)
+    sector = np.full(panel.close.shape, np.nan)
+    sector[:, codes >= 0] = history[:, codes[codes >= 0]]
+
+    def slope(returns: FloatArray, common: FloatArray) -> FloatArray:
+        return _slope(returns, common, lookback, min_observations)
+
+    return by_blocks(slope, panel.derived(total_returns), sector)
+
+
+def _slope(
+    returns: FloatArray, factor: FloatArray, lookback: int, min_observations: int
+) -> FloatArray:
+    """Return the slope of (T, n) returns on a factor, (T, 1) or (T, n), over a lookback."""
+    known = np.isfinite(returns) & np.isfinite(factor)
+    own, common = np.where(known, returns, 0.0), np.where(known, factor, 0.0)
+    count = rolling_sum(known.astype(np.float64), lookback)
+    divisor = np.maximum(count, 2.0)
+    moved = rolling_sum(common, lookback)
+    squares = rolling_sum(common * common, lookback)
+    scatter = squares - moved * moved / divisor
+    shared = rolling_sum(own * common, lookback)
+    shared -= rolling_sum(own, lookback) * moved / divisor
+    # A difference of running sums is exact to rounding of the sums, not of the difference.
+    told = scatter > NEGLIGIBLE * running_sum(common * common)
+    estimable = (count >= max(min_observations, 2)) & told
+    return np.where(estimable, shared / np.where(estimable, scatter, 1.0), np.nan)
 
 
 def beta_floor(lookback: int) -> int:

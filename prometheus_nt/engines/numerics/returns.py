@@ -8,7 +8,9 @@ import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.engines.numerics.cross_section import sector_codes
 from prometheus_nt.engines.numerics.running import by_blocks, running_sum
+from prometheus_nt.engines.numerics.series import shifted
 
 
 def has_bar(close: FloatArray) -> BoolArray:
@@ -64,14 +66,18 @@ def trailing_return(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatAr
     return change
 
 
+def compound_returns(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatArray:
+    """Return `trailing_return` of every session, (T, N).
+
+    The index stands still while an instrument has no bar: what it made before then shows on.
+    """
+    index = panel.derived(total_return_index)
+    return shifted(index, skip) / shifted(index, lookback) - 1.0
+
+
 def equal_weighted_returns(panel: MarketPanel) -> FloatArray:
     """Return the mean total return of the instruments with one, (T,); NaN if there is none."""
-    returns = panel.derived(total_returns)
-    known = np.isfinite(returns)
-    count = known.sum(axis=1)
-    # Sorted first, so that the sum does not depend on the order of the instruments.
-    mean = np.sort(np.where(known, returns, 0.0), axis=1).sum(axis=1) / np.maximum(count, 1)
-    return np.where(count > 0, mean, np.nan)
+    return _mean_of_known(panel.derived(total_returns), least=1)
 
 
 def market_returns(panel: MarketPanel) -> FloatArray:
@@ -81,6 +87,26 @@ def market_returns(panel: MarketPanel) -> FloatArray:
     """
     members = np.isfinite(panel.derived(total_returns)).sum(axis=1)
     return np.where(members > 1, panel.derived(equal_weighted_returns), np.nan)
+
+
+def sector_returns(panel: MarketPanel) -> FloatArray:
+    """Return the mean total return of each of S sectors, (T, S), by name of the sector.
+
+    As `market_returns`, of the instruments of one sector: NaN where fewer than two have a return.
+    """
+    returns, codes = panel.derived(total_returns), sector_codes(panel)
+    sectors = [returns[:, codes == code] for code in range(codes.max(initial=-1) + 1)]
+    means = [_mean_of_known(members, least=2) for members in sectors]
+    return np.column_stack(means) if means else np.empty((len(panel), 0))
+
+
+def _mean_of_known(returns: FloatArray, least: int) -> FloatArray:
+    """Return the mean of each row, (T,); NaN where fewer than `least` are known."""
+    known = np.isfinite(returns)
+    count = known.sum(axis=1)
+    # Sorted first, so that the sum does not depend on the order of the instruments.
+    mean = np.sort(np.where(known, returns, 0.0), axis=1).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count >= least, mean, np.nan)
 
 
 def _returns_of_holder(close: FloatArray, split: FloatArray, dividend: FloatArray) -> FloatArray:
