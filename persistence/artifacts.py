@@ -16,6 +16,9 @@ import yaml
 
 from prometheus_nt.domain.errors import StoreError
 
+SESSIONS_PER_GROUP = 252
+"""Sessions in a row group of measures: a reader of one day need not read ten years."""
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -63,6 +66,23 @@ class RunFolder:
         np.savez(sink, allow_pickle=False, **arrays)
         rows = max((len(array) for array in arrays.values()), default=0)
         return self._write(name, sink.getvalue(), "npz", rows)
+
+    def write_measures(self, name: str, table: pa.Table, session_rows: int) -> Artifact:
+        """Write columns of numbers, and the texts that they are about, as small Parquet.
+
+        `session_rows` rows belong to one session: a group of rows is a year of them.
+        """
+        numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            table,
+            sink,
+            row_group_size=max(1, SESSIONS_PER_GROUP * session_rows),
+            compression="zstd",
+            use_dictionary=[name for name in table.column_names if name not in numbers],
+            use_byte_stream_split=numbers,
+        )
+        return self._write(name, sink.getvalue().to_pybytes(), "parquet", table.num_rows)
 
     def read_arrays(self, name: str, sha256: str) -> dict[str, np.ndarray]:
         """Return the arrays of a .npz file, which must be the one with this hash."""

@@ -20,7 +20,10 @@ from persistence.database import Database
 from persistence.tables.types import UtcDateTime
 from prometheus_nt.domain.errors import ConfigError, StoreError
 
-TABLES = {"historical": ("historical",), "runtime": ("runtime", "operations")}
+TABLES = {
+    "historical": ("historical", "derived"),
+    "runtime": ("runtime", "operations"),
+}
 """The modules of `persistence.tables` that belong to each branch; the first holds its metadata."""
 
 BRANCHES = tuple(TABLES)

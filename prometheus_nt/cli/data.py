@@ -1,4 +1,4 @@
-"""`prometheus data ...`: ingest, list, check and repair market data."""
+"""`prometheus data ...`: ingest, list, check, repair, derive and export market data."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -30,7 +30,9 @@ VendorEnd = Annotated[
     typer.Option("--end", "--to", formats=["%Y-%m-%d"], help="Last day to ask a vendor for."),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Market data: ingest, list, check, repair.")
+app = typer.Typer(
+    no_args_is_help=True, help="Market data: ingest, list, check, repair, derive, export."
+)
 
 DatasetArgument = Annotated[str, typer.Argument(help="Name of a dataset.")]
 AsOf = Annotated[
@@ -280,11 +282,73 @@ def data_export(
     print_fields(asdict(report), as_json)
 
 
-def _names(symbols: str) -> tuple[str, ...]:
+@app.command("derive")
+def data_derive(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: returns, volatility, factors, exposures, features, "
+            "correlations; default all."
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="First session to have rows in SQL: last (the default), all, none, or a date. "
+            "Files hold every session in any case."
+        ),
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=["%Y-%m-%d"], help="The same as --rows with a date."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--to", formats=["%Y-%m-%d"], help="Last session to use."),
+    ] = None,
+    correlations: Annotated[
+        str,
+        typer.Option(
+            help="After which sessions: last, none, or the first of each session, week, month or "
+            "quarter."
+        ),
+    ] = "last",
+    window_days: Annotated[int, typer.Option(min=4, help="Sessions of a correlation.")] = 63,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute returns, volatility, factors, exposures, features and correlations once.
+
+    Rows of every session cost about a million a table and ten years of 500 names: ask for them
+    with --rows all. Done twice, nothing is written; new prices add the rows of their sessions.
+
+    Example: [cyan]prometheus data derive sample_ohlcv --rows 2012-01-03[/]
+    """
+    from prometheus_nt.jobs.derive import KNOWN, LAST, DeriveRequest, derive
+    from prometheus_nt.jobs.stores import open_stores
+
+    if rows is not None and start is not None:
+        raise ConfigError("--rows and --from both say where rows begin; leave one of them out")
+    request = DeriveRequest(
+        dataset_id=dataset,
+        features=KNOWN if features is None else _names(features, "--features"),
+        until=None if until is None else until.date(),
+        rows=rows or (LAST if start is None else start.date().isoformat()),
+        correlations=correlations,
+        lookback=window_days,
+    )
+    with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:
+        saved = derive(stores, request, progress)
+    columns = ("name", "rows_written", "rows_deleted", "rows_since", "sessions", "path")
+    lines = [[getattr(item, column) for column in columns] for item in saved]
+    print_rows(columns, lines, as_json)
+
+
+def _names(symbols: str, option: str = "--symbols") -> tuple[str, ...]:
     names = tuple(item.strip() for item in symbols.split(","))
     if not all(names):
         raise ConfigError(
-            f"--symbols: {symbols!r} has an empty name; separate names by single commas, "
+            f"{option}: {symbols!r} has an empty name; separate names by single commas, "
             "or leave it out for all"
         )
     return names

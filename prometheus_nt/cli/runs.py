@@ -104,7 +104,8 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            help="runs, orders, fills, positions, decisions, trials, risk-actions, alpha"
+            help="runs, orders, fills, positions, decisions, trials, risk-actions, alpha; of a "
+            "--dataset: returns, volatility, factors, exposures, features, correlations"
         ),
     ],
     portfolio_id: Annotated[
@@ -119,6 +120,8 @@ def show(
     run_id: Annotated[str | None, typer.Option("--run-id", "--run")] = None,
     mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
     as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    dataset: Annotated[str | None, typer.Option(help="Whose derived data to list.")] = None,
+    instrument_id: Annotated[str | None, typer.Option(help="With a dataset: one of its.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
     include_outcomes: Annotated[
         bool, typer.Option(help="With decisions: what became of them.")
@@ -129,7 +132,7 @@ def show(
 
     Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
     """
-    from prometheus_nt.jobs.show import Filters, listing
+    from prometheus_nt.jobs.show import Filters, derived_listing, listing
 
     filters = Filters(
         portfolio_id=portfolio_id,
@@ -139,5 +142,9 @@ def show(
         as_of=None if as_of is None else as_of.date(),
         limit=limit,
     )
-    columns, rows = listing(read_settings(), what, filters, include_outcomes=include_outcomes)
+    settings = read_settings()
+    if dataset is None:
+        columns, rows = listing(settings, what, filters, include_outcomes=include_outcomes)
+    else:
+        columns, rows = derived_listing(settings, what, filters, dataset, instrument_id)
     print_rows(columns, rows, as_json)

@@ -1,20 +1,22 @@
-"""Answers of the runtime store to the questions an operator asks."""
+"""Answers of the stores to the questions an operator asks."""
 
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
+from persistence.derived_store import LISTED, DerivedFilters
 from persistence.runtime import LISTINGS, Filters
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
+from prometheus_nt.jobs.derive import derived_store
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 __all__ = ["Filters", "listing"]
 
 ALPHA = "alpha"
-KNOWN = (*LISTINGS, ALPHA)
+KNOWN = (*LISTINGS, ALPHA, *LISTED)
 
 FIGURES = ("cumulative_return", "annualised_sharpe", "max_drawdown")
 
@@ -41,6 +43,8 @@ def listing(
     """
     if what not in KNOWN:
         raise ConfigError(f"show: unknown listing {what!r}; known: {', '.join(KNOWN)}")
+    if what in LISTED:
+        raise ConfigError(f"show {what}: of which dataset? Name it with --dataset")
     _require_meaning(what, filters)
     with open_stores(settings) as stores:
         if what == ALPHA:
@@ -60,6 +64,32 @@ def listing(
             "known_at": outcome["known_at"],
         }
     return (*columns, "outcomes"), [(*row, outcomes.get(row[0])) for row in rows]
+
+
+def derived_listing(
+    settings: Settings, what: str, filters: Filters, dataset_id: str, instrument_id: str | None
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the columns and rows of a dataset's derived data, the newest session first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such listing, or a filter would not be heeded.
+    StoreError
+        If nothing is found; the error says what is stored.
+    """
+    if what not in LISTED:
+        raise ConfigError(
+            f"--dataset, --instrument-id: {what} are of runs; with them, show one of: "
+            f"{', '.join(LISTED)}"
+        )
+    if instrument_id is not None and "instrument_id" not in LISTED[what].table.c:
+        raise ConfigError(f"--instrument-id: {what} are not of one instrument; leave it out")
+    wanted = DerivedFilters(dataset_id, instrument_id, filters.as_of, filters.limit)
+    if filters != Filters(as_of=filters.as_of, limit=filters.limit):
+        raise ConfigError(f"show {what}: derived data are of no run; choose by --dataset alone")
+    with open_stores(settings) as stores:
+        return derived_store(stores).listing(what, wanted)
 
 
 def _require_meaning(what: str, filters: Filters) -> None:
