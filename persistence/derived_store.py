@@ -464,7 +464,7 @@ def _keys_of(table: DerivedTable, rows: IntArray, columns: IntArray) -> Iterator
 def _values_of(table: DerivedTable, rows: IntArray, columns: IntArray) -> Iterator[Sequence[Any]]:
     yield from _keys_of(table, rows, columns)
     for values in table.columns.values():
-        yield values[rows, columns]
+        yield values[rows, columns].tolist()
 
 
 def _first(keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -330,6 +330,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def validated(model: type[Settled], content: Mapping[str, Any], source: str) -> Settled:
+    """Return the content of a file as a model.
+
+    Raises
+    ------
+    ConfigError
+        With a line for each mistake: `source`, the field, what was found and what expected.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as invalid:
+        lines = _explain(model, invalid)
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
 def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the values of `over`, mapping by mapping; lists are replaced."""
     merged = dict(base)

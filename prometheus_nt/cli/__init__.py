@@ -12,6 +12,7 @@ from prometheus_nt.cli import (
     instruments,
     markets,
     runs,
+    scan,
     scenarios,
     similar,
 )
@@ -31,6 +32,7 @@ app.command()(runs.backtest)
 app.command()(runs.report)
 app.command()(runs.compare)
 app.command()(runs.show)
+app.command()(scan.scan)
 app.command()(environment.doctor)
 app.command()(markets.markets)
 app.add_typer(data.app, name="data")

@@ -10,6 +10,7 @@
     |-- DataError                the data cannot support the question
     |   |-- NonSession           a date on which the market does not trade
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
+    |   |-- EmptyScan            not one instrument passes a scanner
     |   |-- LookAheadError       something asked for a fact later than its `as_of`
     |   `-- SourceError          a file or vendor answer cannot be read at all
     |-- StrategyError            a user's strategy failed, or broke its contract
@@ -86,6 +87,18 @@ class InsufficientHistory(DataError):
 
 class LookAheadError(DataError):
     """Something asked for a fact that was not known at its `as_of`."""
+
+
+class EmptyScan(DataError):
+    """Not one instrument passes a scanner; the message counts who fails what."""
+
+    def __init__(self, as_of: date, scanner_id: str, asked: int, failures: dict[str, int]) -> None:
+        counts = "; ".join(f"{count} fail {name}" for name, count in failures.items() if count)
+        super().__init__(
+            f"{scanner_id}: none of {asked} instruments is selected at {as_of}: {counts}; "
+            "nothing was stored, loosen a filter or choose another session"
+        )
+        self.as_of, self.scanner_id, self.failures = as_of, scanner_id, failures
 
 
 class SourceError(DataError):

@@ -155,6 +155,11 @@ def recommend_all(panel: MarketPanel) -> FloatArray:
     return 0.5 * (both[:, MOVING_AVERAGES] + both[:, OSCILLATORS])
 
 
+def adx(panel: MarketPanel) -> FloatArray:
+    """Return the strength of the trend by Wilder's ADX of 14 bars, 0 to 100, (T, N)."""
+    return panel.derived(average_directional_index)
+
+
 class Measure(NamedTuple):
     """A causal function of the panel, and what it is called with."""
 
@@ -173,7 +178,7 @@ FEATURES = {
     "recommend_ma": Measure(recommend_ma),
     "recommend_other": Measure(recommend_other),
     "recommend_all": Measure(recommend_all),
-    "adx_14": Measure(average_directional_index),
+    "adx_14": Measure(adx),
     "dollar_volume_63": Measure(rolling_dollar_volume, (63,)),
 }
 """What `features_daily` knows of an instrument, by name."""

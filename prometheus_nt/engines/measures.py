@@ -22,7 +22,7 @@ from prometheus_nt.engines.numerics.series import last_known
 
 def traded_within(panel: MarketPanel, sessions: int) -> BoolArray:
     """Return who has a bar in the last `sessions`."""
-    traded: BoolArray = has_bar(panel.close[-sessions:]).any(axis=0)
+    traded: BoolArray = np.logical_or.reduce(has_bar(panel.close[-sessions:]), axis=0)
     return traded
 
 
