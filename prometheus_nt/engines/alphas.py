@@ -29,7 +29,12 @@ from prometheus_nt.engines.numerics.market_relations import (
 from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
 from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
 from prometheus_nt.engines.ratios import QUALITY, VALUE, fundamental_ratios
-from prometheus_nt.engines.technicals import MOVING_AVERAGES, OSCILLATORS, technical_ratings
+from prometheus_nt.engines.technicals import (
+    MOVING_AVERAGES,
+    OSCILLATORS,
+    combined_rating,
+    technical_ratings,
+)
 
 TAIL_FRACTION = 0.025
 """Fraction of the known values in each tail that is pulled in to its first inner value."""
@@ -318,8 +323,8 @@ def _recommend_other(panel: MarketPanel, _: AlphaParams, rows: IntArray) -> Floa
 
 
 def _recommend_all(panel: MarketPanel, _: AlphaParams, rows: IntArray) -> FloatArray:
-    both = panel.derived(technical_ratings)[rows]
-    return 0.5 * (both[:, MOVING_AVERAGES] + both[:, OSCILLATORS])
+    rating: FloatArray = panel.derived(combined_rating)[rows]
+    return rating
 
 
 def _column(derived: FloatArray, rows: IntArray, number: int) -> FloatArray:

@@ -41,6 +41,7 @@ from prometheus_nt.engines.technicals import (
     MOVING_AVERAGES,
     OSCILLATORS,
     average_directional_index,
+    combined_rating,
     technical_ratings,
 )
 
@@ -151,8 +152,7 @@ def recommend_other(panel: MarketPanel) -> FloatArray:
 
 def recommend_all(panel: MarketPanel) -> FloatArray:
     """Return the mean of both ratings, (T, N); NaN unless both are known."""
-    both = panel.derived(technical_ratings)
-    return 0.5 * (both[:, MOVING_AVERAGES] + both[:, OSCILLATORS])
+    return panel.derived(combined_rating)
 
 
 def adx(panel: MarketPanel) -> FloatArray:

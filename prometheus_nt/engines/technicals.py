@@ -53,6 +53,12 @@ def technical_ratings(panel: MarketPanel) -> FloatArray:
     return _measured(panel, (_moving_averages, _oscillators))
 
 
+def combined_rating(panel: MarketPanel) -> FloatArray:
+    """Return the mean of both ratings at every session, (T, N); NaN unless both are known."""
+    both = panel.derived(technical_ratings)
+    return 0.5 * (both[:, MOVING_AVERAGES] + both[:, OSCILLATORS])
+
+
 def average_directional_index(panel: MarketPanel) -> FloatArray:
     """Return Wilder's ADX of 14 bars at every session, 0 (no trend) to 100, (T, N).
 

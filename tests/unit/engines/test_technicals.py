@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from prometheus_nt.engines.technicals import MOVING_AVERAGES, OSCILLATORS, technical_ratings
+from prometheus_nt.engines.technicals import (
+    MOVING_AVERAGES,
+    OSCILLATORS,
+    average_directional_index,
+    combined_rating,
+    technical_ratings,
+)
 
 NAN = np.nan
 
@@ -77,12 +83,16 @@ def _moving_averages(high, low, close, volume):
     return rating
 
 
-def _adx_vote(high, low):
+def _adx(high, low):
     rise, fall = high.diff(), -low.diff()
     plus = _ewm(rise.where((rise > fall) & (rise > 0), 0.0), 1 / 14, 1)
     minus = _ewm(fall.where((fall > rise) & (fall > 0), 0.0), 1 / 14, 1)
     index = 100 * (plus - minus).abs() / (plus + minus)
-    adx = _ewm(index[14:], 1 / 14, 14).reindex(high.index)
+    return _ewm(index[14:], 1 / 14, 14).reindex(high.index), plus, minus
+
+
+def _adx_vote(high, low):
+    adx, plus, minus = _adx(high, low)
     return (np.sign(plus - minus) * (adx > 20)).where(adx.notna())
 
 
@@ -233,3 +243,24 @@ def test_no_rating_depends_on_a_later_bar(panel_of):
         honest, technical_ratings(_panel(panel_of, changed))[:280], equal_nan=True
     )
     assert np.array_equal(honest, cut, equal_nan=True)
+
+
+def test_the_directional_index_agrees_with_pandas(panel_of):
+    bars = _bars(6)
+
+    index = average_directional_index(_panel(panel_of, bars))
+
+    for column in range(index.shape[1]):
+        high, low = (pd.Series(bars[name][:, column]) for name in ("high", "low"))
+        np.testing.assert_allclose(index[:, column], _adx(high, low)[0], rtol=1e-9)
+    assert np.isnan(index[:27]).all() and np.isfinite(index[27:]).all()
+
+
+def test_the_combined_rating_is_unknown_until_both_are(panel_of):
+    panel = _panel(panel_of, _bars(7))
+    both = technical_ratings(panel)
+
+    combined = combined_rating(panel)
+
+    assert np.isnan(combined[:199]).all() and np.isfinite(both[150, OSCILLATORS]).all()
+    np.testing.assert_array_equal(combined[199:], both[199:].mean(axis=1))
