@@ -83,7 +83,7 @@ class FilterParams(_Asked):
     operator: Operator
     value: bool | float | tuple[str, ...]
 
-    @field_validator("value", mode="plain")
+    @field_validator("value", mode="before")
     @classmethod
     def _plain_value(cls, value: Any) -> bool | float | tuple[str, ...]:
         if isinstance(value, bool):
