@@ -331,7 +331,7 @@ class DerivedStore:
     ) -> int:
         layout = LAYOUTS[table.name]
         names = (layout.session, *table.keys, *table.columns, "dataset_id", layout.known)
-        rows, columns = np.nonzero(change.rows)
+        rows, columns = _in_key_order(layout, change.rows)
         known_at = self._closes(dataset_id, table.sessions) if len(rows) else []
         for start in range(0, len(rows), ROWS_PER_TRANSACTION):
             some = slice(start, start + ROWS_PER_TRANSACTION)
@@ -453,6 +453,18 @@ def _require_not_older(
             f"{dataset_id}: {table.name} are derived up to {state['last_date']}, not {last}; "
             "leave --to out"
         )
+
+
+def _in_key_order(layout: Layout, wanted: BoolArray) -> tuple[IntArray, IntArray]:
+    """Return the rows and columns of what is wanted, in the order of the table's primary key.
+
+    A tree that grows at its end is several times faster than one that grows everywhere.
+    """
+    if list(layout.table.primary_key)[1].name == layout.session:
+        rows, columns = np.nonzero(wanted)
+    else:
+        columns, rows = np.nonzero(wanted.T)
+    return rows, columns
 
 
 def _keys_of(table: DerivedTable, rows: IntArray, columns: IntArray) -> Iterator[list[Any]]:
