@@ -121,7 +121,7 @@ class PersistenceConfig(Params):
 class DayConfig(Params):
     """What a day must reach before its phases count as done; shares of instruments.
 
-    min_data_coverage : of the instruments with a recent bar, those with one of the day.
+    min_data_coverage : of the instruments that are listed, those with a bar of the day.
     min_signal_coverage : of the instruments with a bar of the day, those with a score.
     max_attempts : times that a failing phase is tried before somebody has to look.
     """

@@ -36,14 +36,12 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.stores import Stores, open_stores
 from prometheus_nt.jobs.wiring import wire_backtest
 from strategies.catalog import SleeveParams, family
 
 __all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
-
-ALIVE_WITHIN = 10
-"""Sessions within which an instrument must have had a bar to be expected on the day."""
 
 Coverage = dict[str, Any]
 """What a phase achieved; None where it has to wait."""
@@ -179,16 +177,16 @@ class DayRunner:
 
     def await_data(self, run: EngineRun) -> Coverage | None:
         """Return how many of the expected prices there are, or None while they are too few."""
-        panel = self._panel()
-        if panel.as_of < run.as_of:
+        minimum = self._config.day.min_data_coverage
+        dataset = self._config.data.dataset
+        status = ingestion_status(self._stores.historical, dataset, run.as_of, minimum)
+        if status.status is not IngestionState.COMPLETE:
             return None
-        closes = panel.until(run.as_of).last(ALIVE_WITHIN).close
-        expected = int((closes > 0).any(axis=0).sum())
-        received = int((closes[-1] > 0).sum())
-        share = received / expected if expected else 0.0
-        if share < self._config.day.min_data_coverage:
-            return None
-        return {"received": received, "expected": expected, "share": share}
+        return {
+            "received": status.instruments_received,
+            "expected": status.instruments_expected,
+            "share": status.share,
+        }
 
     def signals(self, run: EngineRun) -> Coverage:
         """Write what the engines measured; return how many instruments have a score."""
