@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_nt.domain.errors import DataError, LookAheadError
 from prometheus_nt.domain.facts import Facts
 from prometheus_nt.domain.record import BoolArray, FloatArray, SessionArray, content_hash
+from prometheus_nt.domain.sectors import SectorHistory, Sectors
 
 BAR_FIELDS = ("open", "high", "low", "close", "volume")
 ACTION_FIELDS = ("split", "dividend")
@@ -39,6 +40,9 @@ class MarketPanel:
     fingerprint : str
         Content hash of the whole panel that this view was cut from.
     sectors : tuple of N sector names, None where unknown; empty if none is known
+        As known at the panel's end: taken from `sector_history` where there is one.
+    sector_history : SectorHistory or None
+        The sectors as they were known on each session; None where they carry no date.
     membership : (T, N) bool array or None
         True on the sessions on which an instrument belonged to the index the panel is about, as
         known on that day; None where no index is kept.
@@ -57,7 +61,8 @@ class MarketPanel:
     split: FloatArray
     dividend: FloatArray
     fingerprint: str
-    sectors: tuple[str | None, ...] = ()
+    sectors: Sectors = ()
+    sector_history: SectorHistory | None = None
     membership: BoolArray | None = None
     facts: Facts | None = None
     _wall: "_Wall | None" = field(default=None, repr=False)
@@ -77,6 +82,9 @@ class MarketPanel:
                 raise DataError(f"panel.membership: expected shape {shape}, found {found}")
             self.membership.flags.writeable = False
         self.sessions.flags.writeable = False
+        if self.sector_history is not None and len(self.sessions):
+            self.sector_history.at(self.sessions[0])  # or it begins too late
+            object.__setattr__(self, "sectors", self.sector_history.at(self.sessions[-1]))
         if len(self.sectors) not in (0, shape[1]):
             raise DataError(f"panel.sectors: expected {shape[1]}, found {len(self.sectors)}")
         if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
@@ -111,6 +119,24 @@ class MarketPanel:
             raise DataError(f"{session} is not a session of this panel")
         return self._cut(0, row + 1)
 
+    def sectors_at(self, row: int) -> Sectors:
+        """Return the sectors as known at the close of a row; where they carry no date, all alike.
+
+        An array that a causal function derives of the whole history must not use `sectors`: those
+        are of its end.
+        """
+        if self.sector_history is None:
+            return self.sectors
+        return self.sector_history.at(self.sessions[row])
+
+    def sector_spans(self) -> list[tuple[int, int]]:
+        """Return the first row, and the row after the last, of each span without a change."""
+        if self.sector_history is None or not len(self):
+            return [(0, len(self))]
+        starts = np.searchsorted(self.sessions, self.sector_history.since)
+        edges = np.unique(np.concatenate(([0], starts[starts < len(self)], [len(self)]))).tolist()
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
     def last(self, sessions: int) -> "MarketPanel":
         """Return the view of the newest `sessions` rows (all of them if there are fewer)."""
         return self._cut(max(0, len(self) - sessions), len(self))
@@ -136,6 +162,7 @@ class MarketPanel:
             instruments=instruments,
             fingerprint=content_hash([self.fingerprint, instruments]),
             sectors=tuple(self.sectors[column] for column in chosen) if self.sectors else (),
+            sector_history=self.sector_history and self.sector_history.select(chosen),
             membership=None if self.membership is None else self.membership[:, chosen],
             facts=None if self.facts is None else self.facts.select(chosen),
             **arrays,
@@ -159,16 +186,19 @@ class MarketPanel:
     def _cut(self, start: int, stop: int) -> "MarketPanel":
         assert self._wall is not None
         arrays = {name: getattr(self, name)[start:stop] for name in PANEL_FIELDS}
-        known = None
-        if self.facts is not None and stop > start:
-            known = self.facts.until(self.sessions[stop - 1].astype(object))
+        facts, history = None, None
+        if stop > start:
+            end = self.sessions[stop - 1]
+            facts = self.facts and self.facts.until(end.astype(object))
+            history = self.sector_history and self.sector_history.until(end)
         return MarketPanel(
             sessions=self.sessions[start:stop],
             instruments=self.instruments,
             fingerprint=self.fingerprint,
-            sectors=self.sectors,
+            sectors=self.sectors if history is None else history.at(history.since[-1]),
+            sector_history=history,
             membership=None if self.membership is None else self.membership[start:stop],
-            facts=known,
+            facts=facts,
             _wall=self._wall.moved(start, stop),
             **arrays,
         )

@@ -188,18 +188,20 @@ class Layout(NamedTuple):
     starts: IntArray
 
 
-def layout_of(panel: MarketPanel) -> Layout:
-    """Return the layout of a panel's instruments."""
-    return _layout(panel.instruments, panel.sectors)
+def layout_of(panel: MarketPanel, row: int = -1) -> Layout:
+    """Return the layout of a panel's instruments, by the sectors known at the close of a row."""
+    return _layout(panel.instruments, panel.sectors_at(row))
 
 
 def standardised(panel: MarketPanel, params: AlphaParams, rows: IntArray) -> FloatArray:
     """Return the z-scores of every family in use at `rows`, in the layout's order, (R, F, N).
 
+    The rows must lie in one of the panel's `sector_spans`: they share its layout.
+
     Over the known names of a session and family: mean 0 in each sector of enough names and in the
     rest together, no covariance with beta, standard deviation 1. All 0 where nothing is left.
     """
-    layout = layout_of(panel)
+    layout = layout_of(panel, int(rows[-1]))
     measured = [measure(panel, params, rows) for measure in families_of(panel, params).measures]
     stacked = np.array(measured).swapaxes(0, 1)
     # The index of a name that died stands still, for ever: that is no return of 0.

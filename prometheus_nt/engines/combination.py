@@ -109,9 +109,11 @@ def evidence(panel: MarketPanel, params: CombinationParams) -> FloatArray:
     result = np.zeros((len(panel), families + families * families + 2))
     lag = 1 + params.horizon
     scored = np.arange(0, len(panel) - lag, params.evidence_step)
-    for start in range(0, len(scored), BLOCK_SESSIONS):
-        rows = scored[start : start + BLOCK_SESSIONS]
-        result[rows + lag] = _evidence_of(panel, params, rows)
+    for first, after in panel.sector_spans():
+        alike = scored[(scored >= first) & (scored < after)]
+        for start in range(0, len(alike), BLOCK_SESSIONS):
+            rows = alike[start : start + BLOCK_SESSIONS]
+            result[rows + lag] = _evidence_of(panel, params, rows)
     return result
 
 
@@ -143,7 +145,7 @@ def _outcomes(panel: MarketPanel, rows: IntArray, horizon: int) -> FloatArray:
     returns = index[rows + 1 + horizon] / index[rows + 1] - 1.0
     low, high = tails(returns, np.isfinite(returns))
     winsorised = np.minimum(np.maximum(returns, low), high)
-    return winsorised.take(layout_of(panel).order, axis=-1)
+    return winsorised.take(layout_of(panel, int(rows[-1])).order, axis=-1)
 
 
 def _unit(x: FloatArray) -> FloatArray:

@@ -122,21 +122,24 @@ def opportunity_density(panel: MarketPanel, params: OpportunityParams) -> FloatA
 
     In the order of `sector_codes`; NaN until both are known. Negative where momentum told the
     members the wrong way round. Past scores of the assessment are not part of the panel: momentum,
-    its heaviest component, stands for them. A row uses returns up to itself only.
+    its heaviest component, stands for them. A row uses returns up to itself only, of those who
+    were known to be members then.
     """
     index = panel.derived(total_return_index)
     signal, grown = _signal_and_return(index, params)
     grown[~has_bar(panel.close)] = np.nan
     returns = panel.derived(total_returns)
-    groups = _columns_by_sector(panel)
-    density = np.empty((len(panel), len(groups)))
-    for code, columns in enumerate(groups):
-        spread = _dispersion(returns[:, columns], params.min_names)
-        told = _rank_correlation(signal[:, columns], grown[:, columns], params.min_names)
-        dispersion = rolling_mean(spread, params.dispersion_lookback, params.dispersion_lookback)
-        coefficient = rolling_mean(told, params.ic_lookback, ceil(0.5 * params.ic_lookback))
-        density[:, code] = dispersion * coefficient
-    return density
+    spread = np.full((len(panel), _sector_count(panel)), np.nan)
+    told = spread.copy()
+    for first, after in panel.sector_spans():
+        rows = slice(first, after)
+        for code, columns in _columns_by_sector(panel, first):
+            # Each row contiguous in memory: how many there are must not change how one is summed.
+            earned, *pair = (x[rows].take(columns, axis=1) for x in (returns, signal, grown))
+            spread[rows, code] = _dispersion(earned, params.min_names)
+            told[rows, code] = _rank_correlation(*pair, params.min_names)
+    dispersion = rolling_mean(spread, params.dispersion_lookback, params.dispersion_lookback)
+    return dispersion * rolling_mean(told, params.ic_lookback, ceil(0.5 * params.ic_lookback))
 
 
 def forecast_opportunity(history: FloatArray, params: ForecastParams) -> dict[str, FloatArray]:
@@ -175,11 +178,17 @@ def _signal_and_return(
     return signal, index / shifted(index, params.horizon) - 1.0
 
 
-def _columns_by_sector(panel: MarketPanel) -> list[IntArray]:
+def _sector_count(panel: MarketPanel) -> int:
+    if panel.sector_history is not None:
+        return len(panel.sector_history.names)
+    return int(sector_codes(panel).max(initial=-1)) + 1
+
+
+def _columns_by_sector(panel: MarketPanel, row: int) -> list[tuple[int, IntArray]]:
     # Sums below go over the members: in the order of names, whatever the order of the panel.
     by_name = np.array(sorted(range(len(panel.instruments)), key=panel.instruments.__getitem__))
-    codes = sector_codes(panel)[by_name]
-    return [by_name[codes == code] for code in range(int(codes.max(initial=-1)) + 1)]
+    codes = sector_codes(panel, row)[by_name]
+    return [(code, by_name[codes == code]) for code in np.unique(codes[codes >= 0]).tolist()]
 
 
 def _dispersion(returns: FloatArray, min_names: int) -> FloatArray:

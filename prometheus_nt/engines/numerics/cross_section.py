@@ -80,8 +80,13 @@ def position_in_group(groups: IntArray) -> IntArray:
     return position
 
 
-def sector_codes(panel: MarketPanel) -> IntArray:
-    """Return the number of each instrument's sector in alphabetical order, (N,); -1 if unknown."""
+def sector_codes(panel: MarketPanel, row: int = -1) -> IntArray:
+    """Return the number of each instrument's sector as known at a row, (N,); -1 if unknown.
+
+    In alphabetical order; where sectors carry dates, in the order of `SectorHistory`.
+    """
+    if panel.sector_history is not None:
+        return panel.sector_history.codes_at(panel.sessions[row])
     return _codes_of(panel.sectors or (None,) * len(panel.instruments))
 
 

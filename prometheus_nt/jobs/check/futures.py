@@ -4,8 +4,8 @@
    mistakes show (the last of a week, month and year, and those just before);
 2. `cuts_of` makes the histories of each cut with the functions of `FUTURES`.
 
-What no future can show: facts that carry no date. The list of instruments, their sectors and
-constants in the code are the same in every history, however they were chosen.
+What no future can show: facts that carry no date. The list of instruments, sectors without a
+history and constants in the code are the same in every history, however they were chosen.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.facts import Facts
 from prometheus_nt.domain.panel import BAR_FIELDS, PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, SessionArray, content_hash
+from prometheus_nt.domain.sectors import SectorHistory
 
 REACH = 260
 """Rows kept after a cut: a year shows every leak, and the rest would only cost time."""
@@ -203,9 +204,26 @@ def _history(
         # Other data, another fingerprint: whatever is seeded by it depends on later rows too.
         fingerprint=content_hash([panel.fingerprint, row, rng.random()]),
         sectors=panel.sectors,
+        sector_history=_other_sectors(panel, row, rows, rng),
         membership=_other_membership(panel, row, rows, rng),
         facts=_other_facts(panel, row, rows, rng),
         **arrays,
+    )
+
+
+def _other_sectors(
+    panel: MarketPanel, row: int, rows: int, rng: np.random.Generator
+) -> SectorHistory | None:
+    """Return the sectors known by `row`, and others for everybody from the next row on."""
+    if panel.sector_history is None:
+        return None
+    known = panel.sector_history.until(panel.sessions[row])
+    if rows == row + 1:
+        return known
+    return SectorHistory(
+        np.append(known.since, panel.sessions[row + 1]),
+        np.vstack([known.codes, rng.permutation(known.codes[-1])]),
+        known.names,
     )
 
 
