@@ -11,16 +11,13 @@ engine, machine and day.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, cast
+from typing import cast
 
 import numpy as np
 import psycopg2.extensions
@@ -29,7 +26,9 @@ from pyarrow import csv as arrow_csv
 from sqlalchemy import Connection, select
 
 from persistence.historical import HistoricalStore, instruments_of, require_dataset
+from persistence.panel_facts import with_facts
 from persistence.tables import historical as tables
+from persistence.whole_files import whole_file
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError, StoreError
 from prometheus_nt.domain.panel import ACTION_FIELDS, BAR_FIELDS, PANEL_FIELDS, MarketPanel
@@ -42,8 +41,15 @@ _FORMAT = 1
 """Raised when the layout of the files changes, so that older files are not read."""
 
 
-def load_panel(store: HistoricalStore, dataset_id: str, cache_dir: Path) -> MarketPanel:
-    """Return the panel of the equities of a dataset, by instrument id.
+def load_panel(
+    store: HistoricalStore, dataset_id: str, cache_dir: Path, index: str | None = None
+) -> MarketPanel:
+    """Return the panel of the equities of a dataset, by instrument id, with its facts.
+
+    Parameters
+    ----------
+    index : str, optional
+        Whose members the panel keeps, of those that the dataset does.
 
     Raises
     ------
@@ -51,6 +57,8 @@ def load_panel(store: HistoricalStore, dataset_id: str, cache_dir: Path) -> Mark
         If there is no such dataset.
     DataError
         If it has no bar of an equity.
+    ConfigError
+        If it does not keep the members of `index`.
     """
     with store.database.reader() as connection:
         plan = _plan(connection, dataset_id)
@@ -59,7 +67,7 @@ def load_panel(store: HistoricalStore, dataset_id: str, cache_dir: Path) -> Mark
         if panel is None:
             panel = _write(base, plan, _build(connection, plan))
             _remove_older(base, dataset_id)
-    return panel
+        return with_facts(connection, panel, dataset_id, cache_dir, index)
 
 
 def load_series(
@@ -231,29 +239,15 @@ def _write(base: Path, plan: _Plan, stack: FloatArray) -> MarketPanel:
     }
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
-        with _whole_file(base.with_suffix(".npy")) as file:
+        with whole_file(base.with_suffix(".npy")) as file:
             np.save(file, stack)
             sidecar["bytes"] = file.tell()
-        with _whole_file(base.with_suffix(".json")) as file:
+        with whole_file(base.with_suffix(".json")) as file:
             file.write(json.dumps(sidecar).encode())
     except OSError as unwritable:
         raise StoreError(f"{base.parent}: the panel cannot be cached: {unwritable}") from unwritable
     # Another process may have replaced the dataset and removed our file already.
     return _cached(base, plan) or _panel(stack, plan, str(sidecar["fingerprint"]))
-
-
-@contextmanager
-def _whole_file(target: Path) -> Iterator[IO[bytes]]:
-    """Yield a temporary file that becomes `target` once it is whole on the disk."""
-    prefix = f".{target.name}."
-    with NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(target)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
 
 
 def _panel(stack: FloatArray, plan: _Plan, fingerprint: str) -> MarketPanel:

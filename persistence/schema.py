@@ -21,7 +21,7 @@ from persistence.tables.types import UtcDateTime
 from prometheus_nt.domain.errors import ConfigError, StoreError
 
 TABLES = {
-    "historical": ("historical", "derived"),
+    "historical": ("historical", "reference", "derived"),
     "runtime": ("runtime", "operations"),
 }
 """The modules of `persistence.tables` that belong to each branch; the first holds its metadata."""

@@ -61,9 +61,11 @@ class DataConfig(Params):
     """The named dataset a node reads; sources never blend.
 
     benchmark : instrument to compare with, from `benchmark_dataset` or the same dataset.
+    index : whose dated members `universe.require_membership` asks for; the dataset must keep them.
     """
 
     dataset: str
+    index: str | None = None
     benchmark: str | None = None
     benchmark_dataset: str | None = None
 

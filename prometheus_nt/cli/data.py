@@ -135,6 +135,44 @@ def data_ingest(
         print_issues(item.issues)
 
 
+@app.command("ingest-reference")
+def data_ingest_reference(
+    source: Annotated[str, typer.Argument(help="csv or parquet")],
+    path: Annotated[Path, typer.Argument(help="A folder with a file for each kind of fact.")],
+    dataset: Annotated[
+        str, typer.Option(help="Name of the dataset they belong to; its prices come first.")
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Store facts besides prices: accounts, index members, sectors, news and holidays.
+
+    Any of these files, .csv or .parquet:
+
+    * statements: symbol, statement_type (IS, BS, CF), frequency (QUARTERLY, ANNUAL), period_end,
+      known_at or report_date, currency; every other column is a figure (revenue, equity, ...)
+    * membership: index_id, symbol, start, end, known_at
+    * sectors: symbol, sector, industry, start, known_at
+    * news: published_at, symbols (separated by spaces), source, headline, body, language
+    * holidays: day, name, market_id
+
+    A time is a day, known at its end, or an instant with its offset, 2024-02-01T16:30:00-05:00.
+    Nothing is used before its known_at. Bad rows are reported with file, row, column and remedy;
+    good ones are kept. What changed since the last ingest is known from now on, not before.
+
+    Example: [cyan]prometheus data ingest-reference csv my_facts/ --dataset mine[/]
+    """
+    from prometheus_nt.jobs.reference import ingest_reference_files
+
+    with progress_bars() as progress:
+        report = ingest_reference_files(read_settings(), source, path, dataset, progress)
+    if as_json:
+        print_json(asdict(report))
+        return
+    written = ", ".join(f"{rows:,} {kind}" for kind, rows in report.written.items())
+    say(f"{report.dataset_id}: written {written}; {len(report.issues)} findings")
+    print_issues(report.issues)
+
+
 @app.command("list")
 def data_list(as_json: JsonFlag = False) -> None:
     """List the datasets and what each of them covers.

@@ -105,7 +105,8 @@ def show(
         str,
         typer.Argument(
             help="runs, orders, fills, positions, decisions, trials, risk-actions, alpha; of a "
-            "--dataset: returns, volatility, factors, exposures, features, correlations"
+            "--dataset: statements, ratios, news, membership, sectors, returns, volatility, "
+            "factors, exposures, features, correlations"
         ),
     ],
     portfolio_id: Annotated[
@@ -120,8 +121,13 @@ def show(
     run_id: Annotated[str | None, typer.Option("--run-id", "--run")] = None,
     mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
     as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
-    dataset: Annotated[str | None, typer.Option(help="Whose derived data to list.")] = None,
-    instrument_id: Annotated[str | None, typer.Option(help="With a dataset: one of its.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose facts or derived data to list.")
+    ] = None,
+    instrument_id: Annotated[
+        str | None,
+        typer.Option("--instrument-id", "--instrument", help="With a dataset: one of its."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
     include_outcomes: Annotated[
         bool, typer.Option(help="With decisions: what became of them.")
@@ -130,8 +136,11 @@ def show(
 ) -> None:
     """List what runs recorded, newest first; `alpha` is how well their scores ranked what came.
 
+    With --dataset: what was known of its instruments at the close of --as-of, today by default.
+
     Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
     """
+    from prometheus_nt.jobs.known import FACT_LISTINGS, FactFilters, known_facts
     from prometheus_nt.jobs.show import Filters, derived_listing, listing
 
     filters = Filters(
@@ -143,8 +152,11 @@ def show(
         limit=limit,
     )
     settings = read_settings()
-    if dataset is None:
-        columns, rows = listing(settings, what, filters, include_outcomes=include_outcomes)
-    else:
+    if what in FACT_LISTINGS:
+        facts = FactFilters(dataset, instrument_id, filters.as_of, limit)
+        columns, rows = known_facts(settings, what, facts)
+    elif dataset is not None:
         columns, rows = derived_listing(settings, what, filters, dataset, instrument_id)
+    else:
+        columns, rows = listing(settings, what, filters, include_outcomes=include_outcomes)
     print_rows(columns, rows, as_json)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,14 +83,18 @@ class MarketPanel:
                 raise DataError(f"panel.membership: expected shape {shape}, found {found}")
             self.membership.flags.writeable = False
         self.sessions.flags.writeable = False
-        if self.sector_history is not None and len(self.sessions):
-            self.sector_history.at(self.sessions[0])  # or it begins too late
-            object.__setattr__(self, "sectors", self.sector_history.at(self.sessions[-1]))
-        if len(self.sectors) not in (0, shape[1]):
-            raise DataError(f"panel.sectors: expected {shape[1]}, found {len(self.sectors)}")
+        self._check_sectors()
         if len(self.sessions) > 1 and not (np.diff(self.sessions) > np.timedelta64(0)).all():
             raise DataError("panel.sessions: must ascend without duplicates")
         object.__setattr__(self, "_wall", _Wall(self, 0, len(self.sessions)))
+
+    def _check_sectors(self) -> None:
+        if self.sector_history is not None and len(self.sessions):
+            self.sector_history.at(self.sessions[0])  # or it begins too late
+            object.__setattr__(self, "sectors", self.sector_history.at(self.sessions[-1]))
+        names = len(self.instruments)
+        if len(self.sectors) not in (0, names):
+            raise DataError(f"panel.sectors: expected {names}, found {len(self.sectors)}")
 
     def __len__(self) -> int:
         return len(self.sessions)
@@ -135,7 +140,7 @@ class MarketPanel:
             return [(0, len(self))]
         starts = np.searchsorted(self.sessions, self.sector_history.since)
         edges = np.unique(np.concatenate(([0], starts[starts < len(self)], [len(self)]))).tolist()
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def last(self, sessions: int) -> "MarketPanel":
         """Return the view of the newest `sessions` rows (all of them if there are fewer)."""

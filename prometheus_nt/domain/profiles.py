@@ -18,6 +18,8 @@ from prometheus_nt.domain.record import FloatArray, IntArray, content_hash
 FLOWS = ("revenue", "gross_profit", "operating_income", "ebitda", "net_income")
 STOCKS = ("total_assets", "total_liabilities", "equity", "cash")
 QUARTERLY = "_quarterly"
+ANNUAL = "_annual"
+SHARES_ITEM = "shares_outstanding"
 NEWS_ITEM = "news_articles"
 
 PRICE_FEATURES = ("vol_63d", "dd_63d", "trend_63d")

@@ -114,7 +114,7 @@ def run_backtest(
 
 
 def _load(config: NodeConfig, stores: Stores) -> _Market:
-    panel = panel_of(stores, config.data.dataset)
+    panel = panel_of(stores, config.data.dataset, config.data.index)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
@@ -143,6 +143,11 @@ def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketP
             raise ConfigError(
                 f"engines.risk.max_sector_weight: dataset {name!r} knows no sector, so the cap "
                 "would hold for the whole book; set it to null"
+            )
+        if universe.require_membership and config.data.index is None:
+            raise ConfigError(
+                "engines.universe.require_membership: of which index? set data.index to one that "
+                f"dataset {name!r} keeps"
             )
         unknown = sorted(set(universe.exclude) - set(panel.instruments))
         if unknown:

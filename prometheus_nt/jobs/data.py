@@ -188,9 +188,12 @@ def list_datasets(settings: Settings) -> Listing:
     return columns, rows
 
 
-def panel_of(stores: Stores, dataset_id: str) -> MarketPanel:
-    """Return the whole panel of a dataset, from the cache where it is fresh."""
-    return load_panel(stores.historical, dataset_id, stores.settings.cache_dir)
+def panel_of(stores: Stores, dataset_id: str, index: str | None = None) -> MarketPanel:
+    """Return the whole panel of a dataset, from the cache where it is fresh.
+
+    With the facts that the dataset keeps, and the members of `index` if one is named.
+    """
+    return load_panel(stores.historical, dataset_id, stores.settings.cache_dir, index)
 
 
 @contextmanager
