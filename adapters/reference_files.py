@@ -150,7 +150,8 @@ class _Row:
             if text is None:
                 return None
             if not isinstance(value, date):
-                value = datetime.fromisoformat(text) if len(text) > 10 else self.day(field)
+                from_text = datetime.fromisoformat if len(text) > len("YYYY-MM-DD") else _a_day
+                value = from_text(text)
         except ValueError:
             remedy = "write a day as YYYY-MM-DD, or an instant as 2024-02-01T16:30:00-05:00"
             raise self.bad(field, f"{text!r} is no time", remedy) from None
@@ -448,6 +449,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "holidays": ("day", "name"),
 }
 """Name of a file -> the columns that it cannot do without."""
+
+
+def _a_day(text: str) -> date:
+    return date.fromisoformat(text)
 
 
 class _AnyColumn(dict[str, str]):

@@ -177,7 +177,7 @@ class _Laid:
         facts = sectors = None
         if "facts_items" in arrays:
             columns = {name: arrays[f"facts_{name}"] for name in COLUMNS}
-            facts = Facts(items=tuple(arrays["facts_items"].tolist()), **columns)
+            facts = Facts(items=tuple(arrays["facts_items"].tolist()), _cut=False, **columns)
         if "sectors_since" in arrays:
             names = tuple(arrays["sectors_names"].tolist())
             sectors = SectorHistory(arrays["sectors_since"], arrays["sectors_codes"], names)
@@ -219,6 +219,7 @@ def _facts(connection: Connection, axes: _Axes) -> Facts | None:
     return Facts(
         items=ITEMS,
         known_at=axes.sessions[row[order]],
+        _cut=False,
         **{name: all_of[name][order] for name in names if name != "moment"},
     )
 
@@ -336,7 +337,8 @@ def _sectors(connection: Connection, axes: _Axes) -> SectorHistory | None:
     places = (np.searchsorted(eras, row[order]), column[order])
     np.maximum.at(newest, places, np.arange(len(order)))
     np.maximum.accumulate(newest, axis=0, out=newest)
-    named = np.append(sector[order].astype(object), None)[newest]
+    # The place after the last is what -1, nothing known, finds.
+    named = np.array([*sector[order].tolist(), None], dtype=object)[newest]
     changed = np.append(True, (newest[1:] != newest[:-1]).any(axis=1))
     days = axes.sessions[eras[changed]].astype(object)
     return SectorHistory.of(dict(zip(days, map(tuple, named[changed]), strict=True)))

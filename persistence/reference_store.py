@@ -409,7 +409,8 @@ def _add_links(
 
 
 def _issuers(connection: Connection, instrument_ids: Sequence[str]) -> dict[str, str]:
-    table, found = historical.instruments.c, {}
+    table = historical.instruments.c
+    found: dict[str, str] = {}
     for some in _chunks(instrument_ids):
         query = select(table.instrument_id, table.issuer_id).where(table.instrument_id.in_(some))
         found |= {row[0]: row[1] for row in connection.execute(query)}

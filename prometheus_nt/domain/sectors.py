@@ -74,7 +74,7 @@ class SectorHistory:
         return SectorHistory(self.since, self.codes[:, columns], self.names)
 
     def _era(self, session: date | np.datetime64) -> int:
-        era = int(np.searchsorted(self.since, np.datetime64(session, "D"), side="right")) - 1
+        era = int(np.searchsorted(self.since, np.array(session, "datetime64[D]"), side="right")) - 1
         if era < 0:
             raise DataError(f"sector history: begins at {self.since[0]}, asked for {session}")
         return era

@@ -135,9 +135,11 @@ def opportunity_density(panel: MarketPanel, params: OpportunityParams) -> FloatA
         rows = slice(first, after)
         for code, columns in _columns_by_sector(panel, first):
             # Each row contiguous in memory: how many there are must not change how one is summed.
-            earned, *pair = (x[rows].take(columns, axis=1) for x in (returns, signal, grown))
+            earned, told_by, outcome = (
+                x[rows].take(columns, axis=1) for x in (returns, signal, grown)
+            )
             spread[rows, code] = _dispersion(earned, params.min_names)
-            told[rows, code] = _rank_correlation(*pair, params.min_names)
+            told[rows, code] = _rank_correlation(told_by, outcome, params.min_names)
     dispersion = rolling_mean(spread, params.dispersion_lookback, params.dispersion_lookback)
     return dispersion * rolling_mean(told, params.ic_lookback, ceil(0.5 * params.ic_lookback))
 

@@ -93,8 +93,7 @@ def _moment(market_id: str, as_of: date | None) -> tuple[datetime, date]:
 
 
 def _statements(question: _Question) -> list[dict[str, Any]]:
-    asked = (question.dataset, question.instant)
-    return question.store.statements(*asked, **question.about_issuer)
+    return question.store.statements(question.dataset, question.instant, **question.about_issuer)
 
 
 def _ratios(question: _Question) -> list[dict[str, Any]]:
@@ -107,8 +106,8 @@ def _news(question: _Question) -> list[dict[str, Any]]:
 
 
 def _membership(question: _Question) -> list[dict[str, Any]]:
-    asked = (question.dataset, question.instant, question.day)
-    return question.store.memberships(*asked, **question.about_instrument)
+    about = question.about_instrument
+    return question.store.memberships(question.dataset, question.instant, question.day, **about)
 
 
 def _sectors(question: _Question) -> list[dict[str, Any]]:
