@@ -140,6 +140,9 @@ def other_members(files):
     files["membership"][1]["end"] = ""
     files["membership"][2]["end"] = day(LAST + 1)
     files["membership"][5]["end"] = day(LAST + 2)
+    # Told late: it had left before the cut, and nobody knew.
+    left = {"index_id": "IDX", "symbol": "N06", "start": "2005-01-03", "end": day(LAST - 20)}
+    files["membership"].append(left | {"known_at": day(LAST + 2)})
 
 
 def other_sectors(files):
