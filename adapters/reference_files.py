@@ -133,7 +133,7 @@ class _Row:
             return value.date() if isinstance(value, datetime) else value
         text = self.text(field)
         try:
-            return None if text is None else date.fromisoformat(text)
+            return None if text is None else _a_day(text)
         except ValueError:
             raise self.bad(field, f"{text!r} is no day", "write it as YYYY-MM-DD") from None
 
@@ -150,8 +150,7 @@ class _Row:
             if text is None:
                 return None
             if not isinstance(value, date):
-                from_text = datetime.fromisoformat if len(text) > len("YYYY-MM-DD") else _a_day
-                value = from_text(text)
+                value = _an_instant(text) if len(text) > DAY_LENGTH else _a_day(text)
         except ValueError:
             remedy = "write a day as YYYY-MM-DD, or an instant as 2024-02-01T16:30:00-05:00"
             raise self.bad(field, f"{text!r} is no time", remedy) from None
@@ -451,8 +450,15 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 """Name of a file -> the columns that it cannot do without."""
 
 
+DAY_LENGTH = len("YYYY-MM-DD")
+
+
 def _a_day(text: str) -> date:
-    return date.fromisoformat(text)
+    return _an_instant(text).date() if len(text) > DAY_LENGTH else date.fromisoformat(text)
+
+
+def _an_instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 class _AnyColumn(dict[str, str]):

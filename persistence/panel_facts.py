@@ -201,7 +201,10 @@ class _Points:
 
 
 def _facts(connection: Connection, axes: _Axes) -> Facts | None:
-    """Return the figures and the news of the panel's columns known by its last close."""
+    """Return the figures and the news of the panel's columns known by its last close.
+
+    None if the dataset keeps neither; none, if it does, and nothing was known yet.
+    """
     parts = [
         found
         for found in (_figures(connection, axes), _news(connection, axes))
@@ -397,7 +400,7 @@ SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 def _cached(path: Path) -> _Laid | None:
     """Return what a file holds, or None if it is absent or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _Laid.of(dict(arrays))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, DataError):
         return None
