@@ -24,7 +24,7 @@ from prometheus_nt.jobs.reference import FactStores, ReferenceScope, ingest_refe
 
 pytestmark = pytest.mark.integration
 
-NAMES, SESSIONS, LAST = 15, 250, 200
+NAMES, SESSIONS, LAST, DEATH = 15, 250, 200, 215
 DAYS = MarketCalendar.of("US_EQ").between(date(2010, 1, 4), date(2011, 12, 30))[:SESSIONS]
 SYMBOLS = [f"N{number:02d}" for number in range(NAMES)]
 SECTORS = ("Energy", "Tech", "Banks")
@@ -100,7 +100,7 @@ def honest_files():
         for symbol in [*SYMBOLS, "DEAD"]
     ]
     members[0]["end"] = day(90)
-    members[1]["end"] = day(215)
+    members[1]["end"] = day(DEATH)
     sectors = [
         {"symbol": symbol, "sector": SECTORS[number % 3], "industry": "", "start": "2000-01-03"}
         for number, symbol in enumerate(SYMBOLS)
@@ -197,9 +197,12 @@ def write_prices(store):
         ],
     )
     for column, name in enumerate(SYMBOLS):
-        own = close[:, column]
+        # N01 dies when it leaves the index.
+        alive = slice(0, DEATH if name == "N01" else SESSIONS)
+        own = close[alive, column]
         bars = {"open": own, "high": own * 1.01, "low": own * 0.99, "close": own}
-        bars |= {"adjusted_close": own, "volume": np.full(SESSIONS, 1e6), "trade_date": DAYS}
+        bars |= {"adjusted_close": own, "volume": np.full(len(own), 1e6)}
+        bars["trade_date"] = DAYS[alive]
         store.write_prices("demo", f"{name}.US", bars, source="test")
 
 
@@ -283,17 +286,22 @@ def test_the_look_ahead_check_changes_these_facts_too_and_finds_nothing(stores, 
     assert [name for name, report in reports.items() if report.leaks] == []
 
 
-def test_who_left_the_index_leaves_the_universe_and_the_book(stores, tmp_path):
+def test_who_left_the_index_leaves_the_universe_and_the_book_and_so_do_the_dead(stores, tmp_path):
     panel = panel_from(honest_files(), stores, tmp_path / "honest")
-    gone = panel.instruments.index("N00.US")
+    left, dead = (panel.instruments.index(f"{name}.US") for name in ("N00", "N01"))
 
     records = records_of(panel, 80)
 
-    members = [record["universe"].included[gone] for record in records]
-    held = [record["risk"].weights[gone] for record in records]
-    assert panel.membership[:90, gone].all()
-    assert not panel.membership[90:, gone].any()
-    assert not any(members[10:])
-    assert any(members[:10])
-    assert not any(held[10:])
+    for column, gone in ((left, 90), (dead, DEATH)):
+        included = [record["universe"].included[column] for record in records]
+        held = [record["risk"].weights[column] for record in records]
+        assert panel.membership[:gone, column].all()
+        assert not panel.membership[gone:, column].any()
+        assert any(included[: gone - 80])
+        assert any(held[: gone - 80])
+        assert not any(included[gone - 80 :])
+        assert not any(held[gone - 80 :])
+    # Of DEAD there are no prices: the index had it, no result can.
     assert "DEAD.US" not in panel.instruments
+    listed = stores.reference.memberships("demo", NOW, day(10))
+    assert "DEAD.US" in [row["instrument_id"] for row in listed]

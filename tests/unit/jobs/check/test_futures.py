@@ -1,11 +1,13 @@
 """Other futures agree with a history to its cut and nowhere after; cuts fall where leaks show."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
 from prometheus_nt.domain.panel import PANEL_FIELDS
+from prometheus_nt.domain.sectors import SectorHistory
 from prometheus_nt.jobs.check.futures import FUTURES, WALK, cut_rows, cuts_of
 
 ROW = 100
@@ -75,3 +77,19 @@ def _month(day):
 def _differ(days, row, part):
     """Whether the next session is in another week or month."""
     return part(days[row]) != part(days[row + 1])
+
+
+@pytest.mark.parametrize("kind", FUTURES)
+def test_sectors_are_others_after_the_cut_and_the_same_before(panel, kind):
+    first, moved = panel.sessions[[0, 60]].astype(object)
+    names = len(panel.instruments)
+    known = tuple("ABCD"[column % 4] for column in range(names))
+    history = SectorHistory.of({first: known, moved: known[::-1]})
+    honest = replace(panel, sector_history=history, _wall=None)
+
+    (cut,) = cuts_of(honest, [ROW], [(kind,)], seed=1)
+
+    changed = cut.changed[kind]
+    for row in (0, 60, ROW):
+        assert changed.sectors_at(row) == honest.sectors_at(row)
+    assert len(changed) == ROW + 1 or changed.sectors != honest.sectors
