@@ -78,7 +78,10 @@ def test_what_is_new_is_counted_what_is_bad_is_named_and_a_second_time_nothing_i
     }
     assert set(again["written"].values()) == {0}
     (bad,) = [issue for issue in first["issues"] if issue["severity"] == "ERROR"]
-    assert "statements.csv, row 4, column 'known_at': 'never' is no time; write a day as" in bad["message"]
+    assert (
+        "statements.csv, row 4, column 'known_at': 'never' is no time; write a day as"
+        in bad["message"]
+    )
     assert {issue["rule"] for issue in first["issues"]} == {"bad_cell", "unknown_symbols"}
 
 

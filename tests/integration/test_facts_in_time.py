@@ -97,7 +97,7 @@ def honest_files():
             statements += [about | {"statement_type": "BS"} | balance]
     members = [
         {"index_id": "IDX", "symbol": symbol, "start": "2005-01-03", "end": ""}
-        for symbol in [*SYMBOLS, "DEAD"]
+        for symbol in [*SYMBOLS[:-1], "DEAD"]
     ]
     members[0]["end"] = day(90)
     members[1]["end"] = day(DEATH)
@@ -143,6 +143,8 @@ def other_members(files):
     # Told late: it had left before the cut, and nobody knew.
     left = {"index_id": "IDX", "symbol": "N06", "start": "2005-01-03", "end": day(LAST - 20)}
     files["membership"].append(left | {"known_at": day(LAST + 2)})
+    joined = {"index_id": "IDX", "symbol": SYMBOLS[-1], "start": day(100), "end": ""}
+    files["membership"].append(joined | {"known_at": day(LAST + 2)})
 
 
 def other_sectors(files):

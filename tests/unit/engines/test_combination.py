@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.panel import PANEL_FIELDS
+from prometheus_nt.domain.sectors import SectorHistory
 from prometheus_nt.engines.alphas import layout_of, standardised
 from prometheus_nt.engines.combination import CombinationParams, combiner, evidence
 
@@ -196,3 +197,22 @@ def test_the_order_of_instruments_changes_no_bit_of_the_weights(market):
     for combination in LEARNT:
         params = _params(combination=combination)
         assert np.array_equal(combiner(market, params), combiner(moved, params))
+
+
+def test_evidence_of_a_session_is_free_of_the_sectors_known_then(panel_of, random_close):
+    close, params = random_close(4, 160, 30), _params(min_sector_names=3)
+    before = tuple("AB"[column % 2] for column in range(30))
+    after = tuple("ABC"[column % 3] for column in range(30))
+    panel = panel_of(close)
+    first, moved = panel.sessions[[0, 101]].astype(object)
+    dated = replace(panel, sector_history=SectorHistory.of({first: before, moved: after}))
+
+    found = evidence(dated, params)
+
+    lag = 1 + H
+    early = evidence(panel_of(close, sectors=before), params)
+    late = evidence(panel_of(close, sectors=after), params)
+    # Filed under the session on which the outcome is known, `lag` after the one that was scored.
+    assert np.array_equal(found[: 101 + lag], early[: 101 + lag])
+    assert np.array_equal(found[101 + lag :], late[101 + lag :])
+    assert not np.array_equal(early[101 + lag :], late[101 + lag :])

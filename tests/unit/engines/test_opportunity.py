@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from prometheus_nt.domain.sectors import SectorHistory
 from prometheus_nt.engines.opportunity import (
     MODELS,
     ForecastParams,
@@ -157,3 +160,26 @@ def test_what_cannot_be_judged_is_unknown(history):
 def test_momentum_without_a_lookback_is_refused():
     with pytest.raises(ValidationError, match="momentum_skip"):
         OpportunityParams(momentum_lookback=21, momentum_skip=21)
+
+
+def test_a_session_counts_those_who_were_known_to_be_members_then(panel_of, random_close):
+    close = random_close(9, 60, 12)
+    before, after = ("A",) * 6 + ("B",) * 6, ("C",) * 4 + ("A",) * 4 + ("B",) * 4
+    panel = panel_of(close)
+    first, moved = panel.sessions[[0, 40]].astype(object)
+    dated = replace(panel, sector_history=SectorHistory.of({first: before, moved: after}))
+
+    density = opportunity_density(dated, PARAMS)
+
+    early = opportunity_density(panel_of(close, sectors=before), PARAMS)
+    late = opportunity_density(panel_of(close, sectors=after), PARAMS)
+    assert dated.sector_history.names == ("A", "B", "C")
+    assert np.array_equal(density[:40, :2], early[:40], equal_nan=True)
+    assert np.isnan(density[:40, 2]).all()
+    # Two sessions are averaged: one after the change, none is of the old members.
+    assert np.allclose(density[42:], late[42:], atol=1e-15, equal_nan=True)
+    view = dated.until(panel.sessions[39].astype(object))
+    static = panel_of(close[:40], sectors=before)
+    assert np.array_equal(
+        opportunity_multiplier(view, 0.5, PARAMS), opportunity_multiplier(static, 0.5, PARAMS)
+    )
