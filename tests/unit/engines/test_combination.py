@@ -205,7 +205,8 @@ def test_evidence_of_a_session_is_free_of_the_sectors_known_then(panel_of, rando
     after = tuple("ABC"[column % 3] for column in range(30))
     panel = panel_of(close)
     first, moved = panel.sessions[[0, 101]].astype(object)
-    dated = replace(panel, sector_history=SectorHistory.of({first: before, moved: after}))
+    history = SectorHistory.of({first: before, moved: after})
+    dated = replace(panel, sector_history=history, _wall=None)
 
     found = evidence(dated, params)
 

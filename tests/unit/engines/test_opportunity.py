@@ -167,7 +167,8 @@ def test_a_session_counts_those_who_were_known_to_be_members_then(panel_of, rand
     before, after = ("A",) * 6 + ("B",) * 6, ("C",) * 4 + ("A",) * 4 + ("B",) * 4
     panel = panel_of(close)
     first, moved = panel.sessions[[0, 40]].astype(object)
-    dated = replace(panel, sector_history=SectorHistory.of({first: before, moved: after}))
+    history = SectorHistory.of({first: before, moved: after})
+    dated = replace(panel, sector_history=history, _wall=None)
 
     density = opportunity_density(dated, PARAMS)
 
