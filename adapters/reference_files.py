@@ -36,6 +36,7 @@ from adapters.reference import (
 )
 from adapters.sheet import UNKNOWN, Sheet, read_sheet
 from adapters.source import FileError, Issue, MissingColumns, Severity, UnsafeName, as_issue
+from prometheus_nt.domain.calendar import TIMEZONES
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.profiles import FLOWS, SHARES_ITEM, STOCKS
 
@@ -84,7 +85,6 @@ FREQUENCIES = {
     "YEARLY": Frequency.ANNUAL,
 }
 
-TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "Asia/Tokyo"}
 
 ABOUT_STATEMENTS = (
     *("symbol", "statement_type", "frequency", "period_end"),

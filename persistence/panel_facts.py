@@ -22,11 +22,10 @@ from pyarrow import compute as pc
 from pyarrow import json as arrow_json
 from sqlalchemy import Connection, Select, Text, cast, select
 
-from persistence.historical import TIMEZONES
 from persistence.reference_store import indexes_of, revisions_of
 from persistence.tables import historical, reference
 from persistence.whole_files import whole_file
-from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.facts import COLUMNS, Facts
 from prometheus_nt.domain.panel import MarketPanel
