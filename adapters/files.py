@@ -34,7 +34,7 @@ from adapters.source import (
 )
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.domain.instruments import CONVENTIONS
-from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, SessionArray
 
 SUFFIXES = (".csv", ".txt", ".parquet")
 
@@ -95,6 +95,22 @@ class _Listing:
     refused: tuple[Issue, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The cells of a sheet as dates and numbers.
+
+    Attributes
+    ----------
+    numbers : mapping of field -> numbers, of the columns there are
+    unreadable : mapping of field -> mask of the cells that are neither; only where there is one
+    """
+
+    sheet: Sheet
+    dates: SessionArray
+    numbers: Mapping[str, FloatArray]
+    unreadable: Mapping[str, BoolArray]
+
+
 @dataclass(frozen=True)
 class FileSource:
     """Market data in the file or folder `path`.
@@ -151,6 +167,11 @@ class FileSource:
     def _sheet(self) -> Sheet:
         return _usable_sheet(self.path, ("symbol", *REQUIRED))
 
+    @cached_property
+    def _cells(self) -> _Cells:
+        # Once for all symbols: a long file is parsed as a whole, then cut.
+        return _cells(self._sheet)
+
     def _list_folder(self) -> _Listing:
         found: dict[str, Path] = {}
         refused = []
@@ -194,11 +215,11 @@ class FileSource:
         if isinstance(place, Path):
             sheet = _usable_sheet(place, REQUIRED)
             _require_one_symbol(sheet)
-            rows = np.arange(len(sheet.lines))
+            cells, rows = _cells(sheet), np.arange(len(sheet.lines))
             issues = _malformed(sheet, self.info.dataset_id, instrument_id)
         else:
-            sheet, rows, issues = self._sheet, place, []
-        table, extra = _parse(sheet, rows, instrument_id, self.info.dataset_id)
+            cells, rows, issues = self._cells, place, []
+        table, extra = _parse(cells, rows, instrument_id, self.info.dataset_id)
         table = replace(table, issues=(*issues, *table.issues))
         return _with_actions(table, extra, self.options, self.info.dataset_id)
 
@@ -251,47 +272,54 @@ def _rows_by_symbol(sheet: Sheet) -> Iterator[tuple[str, IntArray]]:
             yield encoded.dictionary[int(codes[rows[0]])].as_py(), rows
 
 
+def _cells(sheet: Sheet) -> _Cells:
+    """Return the cells of a sheet as dates and numbers."""
+    dates, undated = parse_dates(sheet.columns["date"])
+    numbers, bad = {}, {"date": undated}
+    for name in NUMBERS:
+        if name in sheet.columns:
+            numbers[name], bad[name] = parse_numbers(sheet.columns[name])
+    return _Cells(sheet, dates, numbers, {name: rows for name, rows in bad.items() if rows.any()})
+
+
 def _parse(
-    sheet: Sheet, rows: IntArray, instrument_id: str, dataset_id: str
+    cells: _Cells, rows: IntArray, instrument_id: str, dataset_id: str
 ) -> tuple[PriceTable, Mapping[str, FloatArray]]:
     """Return the bars of `rows` whose cells are readable, and their dividends and splits."""
-    cells = {name: column.take(pa.array(rows)) for name, column in sheet.columns.items()}
-    dates, unreadable = parse_dates(cells["date"])
-    issues = list(_cell_issues(sheet, rows, unreadable, "date", cells["date"]))
-    numbers: dict[str, FloatArray] = {}
-    for name in NUMBERS:
-        if name not in cells:
-            numbers[name] = np.full(len(rows), np.nan)
-            continue
-        numbers[name], bad = parse_numbers(cells[name])
-        issues.extend(_cell_issues(sheet, rows, bad, name, cells[name]))
-        unreadable = unreadable | bad
-    good = ~unreadable
+    sheet = cells.sheet
     if not len(rows):
         raise EmptyFile(sheet.file, "no row has as many cells as the header", "download it again")
+    unreadable = np.zeros(len(rows), dtype=bool)
+    issues: list[Issue] = []
+    for name, bad in cells.unreadable.items():
+        issues.extend(_cell_issues(sheet, rows[bad[rows]], name))
+        unreadable |= bad[rows]
+    good = rows[~unreadable]
+    unknown = np.full(len(good), np.nan)
+    numbers = {
+        name: cells.numbers[name][good] if name in cells.numbers else unknown for name in NUMBERS
+    }
     table = PriceTable(
         instrument_id,
-        dates[good],
-        **{name: numbers[name][good] for name in PRICE_FIELDS},
+        cells.dates[good],
+        **{name: numbers[name] for name in PRICE_FIELDS},
         source_file=sheet.file,
-        source_rows=sheet.lines[rows[good]],
+        source_rows=sheet.lines[good],
         column_names=sheet.names,
         issues=tuple(
             replace(issue, dataset_id=dataset_id, instrument_id=instrument_id) for issue in issues
         ),
     )
-    return table, {name: numbers[name][good] for name in ("dividend", "split")}
+    return table, {name: numbers[name] for name in ("dividend", "split")}
 
 
-def _cell_issues(
-    sheet: Sheet, rows: IntArray, bad: BoolArray, name: str, cells: pa.ChunkedArray
-) -> Iterator[Issue]:
+def _cell_issues(sheet: Sheet, rows: IntArray, name: str) -> Iterator[Issue]:
     column = sheet.names[name]
     is_date = name == "date"
     problem = "is no date" if is_date else "is no number"
     remedy = "write it as YYYY-MM-DD" if is_date else "write it with a decimal point, or empty"
-    for position in np.flatnonzero(bad):
-        line, value = int(sheet.lines[rows[position]]), shown(str(cells[int(position)].as_py()))
+    for row in rows.tolist():
+        line, value = int(sheet.lines[row]), shown(str(sheet.columns[name][row].as_py()))
         yield Issue(
             "",
             None,

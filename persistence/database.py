@@ -50,7 +50,11 @@ DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg2.Error)
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
 # A table is altered by copying it, which no foreign key may watch: checked afterwards instead.
-_MIGRATION_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=OFF")
+# Nor any view: one that names a table which is being copied would stop the renaming.
+_MIGRATION_PRAGMAS = (
+    *("journal_mode=WAL", "synchronous=NORMAL"),
+    *("foreign_keys=OFF", "legacy_alter_table=ON"),
+)
 
 Row = tuple[Any, ...]
 

@@ -4,31 +4,47 @@ Rules of the store:
 
 - Every price belongs to a dataset. A dataset's `revision` rises when its prices, actions or
   instruments really change, and only then: writing the same facts again writes nothing.
+- What a revision replaces is kept, so that an earlier one can be read again (`revisions`).
 - A daily bar is known at the close of its session, an action at the open's eve, that is at the
   close before its ex-date.
 - Rows that a source no longer has are kept and reported; the past is not deleted by omission.
-- What one instrument brings is one transaction.
+- What one instrument brings is stored whole or not at all.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
 
+from persistence.bars import NUMBERS
 from persistence.database import Database, upsert
+from persistence.histories import (
+    Columns,
+    Fact,
+    History,
+    Written,
+    days_of,
+    stored_bars,
+    write_histories,
+)
+from persistence.members import add_members, follow_issuers, members_of
+from persistence.revisions import (
+    Revision,
+    Writer,
+    all_revisions,
+    close_writer,
+    lock_dataset,
+    lock_identities,
+    require_revision,
+)
 from persistence.tables import historical as tables
 from prometheus_nt.domain.calendar import REGIONS, TIMEZONES, MarketCalendar
-from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
-from prometheus_nt.domain.record import BoolArray, IntArray, SessionArray, content_hash
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.record import FloatArray, SessionArray, content_hash
 
-PRICE_COLUMNS = ("open", "high", "low", "close", "adjusted_close", "volume")
-
-INFERRED = "inferred"
-"""Source of an action that was derived from prices, not recorded."""
+PRICE_COLUMNS = NUMBERS
 
 INGEST, AUDIT = "ingest", "audit"
 """Who finds and resolves faults of the data: the gates of an ingest, an audit of what is stored."""
@@ -48,18 +64,6 @@ EVENT_FACTS = (
 """What makes a finding the same finding."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-Fact = Mapping[str, Any]
-Columns = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a write really did: rows new or changed, and what the source no longer has."""
-
-    rows: int
-    vanished: tuple[date, ...] = ()
-    vanished_actions: tuple[date, ...] = ()
 
 
 class HistoricalStore:
@@ -92,7 +96,9 @@ class HistoricalStore:
                     )
             _merge(connection, tables.datasets, [dataset])
 
-    def write_instruments(self, dataset_id: str, instruments: Sequence[Fact]) -> int:
+    def write_instruments(
+        self, dataset_id: str, instruments: Sequence[Fact], writer: Writer | None = None
+    ) -> int:
         """Store who the instruments of a dataset are; return how many facts changed.
 
         Parameters
@@ -100,18 +106,22 @@ class HistoricalStore:
         instruments : sequence of mappings
             instrument_id, symbol, issuer_id, name, sector, asset_class, exchange, currency. A
             None does not replace what another source knows.
+        writer : Writer, optional
+            Whose revision the change belongs to; one of its own by default.
         """
         with self.database.writer() as connection:
-            market_id = require_dataset(connection, dataset_id)["market_id"]
+            lock_identities(connection)
+            dataset = require_dataset(connection, dataset_id)
+            market_id = dataset["market_id"]
             changed = _merge(connection, tables.issuers, [_issuer(fact) for fact in instruments])
             changed += _merge(
                 connection,
                 tables.instruments,
                 [_instrument(fact, market_id) for fact in instruments],
             )
-            members = [(dataset_id, fact["instrument_id"]) for fact in instruments]
-            columns = ("dataset_id", "instrument_id")
-            upsert(connection, tables.dataset_instruments, columns, members, update=False)
+            writer = writer or Writer.of(dataset["source"], once=True)
+            add_members(connection, dataset_id, instruments, writer)
+            follow_issuers(connection, writer)
         return changed
 
     def write_prices(
@@ -123,15 +133,16 @@ class HistoricalStore:
         source: str,
         currency: str = "USD",
     ) -> Written:
-        """Store daily bars of one instrument; see `write_history`."""
-        labels = {"source": source, "currency": currency}
-        return self.write_history(dataset_id, instrument_id, prices, None, labels)
+        """Store daily bars of one instrument, as a revision of its own; see `write_histories`."""
+        history = History(instrument_id, prices, None, currency)
+        return self.write_histories(dataset_id, [history], Writer.of(source, once=True))[0]
 
     def write_actions(
         self, dataset_id: str, instrument_id: str, actions: Sequence[Fact]
     ) -> Written:
-        """Store splits and dividends of one instrument; see `write_history`."""
-        return self.write_history(dataset_id, instrument_id, None, actions, {})
+        """Store splits and dividends of one instrument, as a revision of its own."""
+        history = History(instrument_id, None, actions)
+        return self.write_histories(dataset_id, [history], Writer.of("", once=True))[0]
 
     def write_history(
         self,
@@ -141,39 +152,54 @@ class HistoricalStore:
         actions: Sequence[Fact] | None,
         labels: Mapping[str, str],
     ) -> Written:
-        """Store the bars and actions of one instrument in one transaction.
+        """Store the bars and actions of one instrument, as a revision of its own.
 
         Parameters
         ----------
-        prices : mapping of arrays
-            `trade_date` (datetime64[D], ascending sessions) and every one of `PRICE_COLUMNS`.
-            None leaves the stored bars alone.
-        actions : sequence of mappings
-            ex_date, action_type, value, source: all there are. None leaves the stored ones alone.
         labels : mapping
             `source` and `currency` of the bars.
+        """
+        history = History(instrument_id, prices, actions, labels.get("currency", "USD"))
+        writer = Writer.of(labels.get("source", ""), once=True)
+        return self.write_histories(dataset_id, [history], writer)[0]
+
+    def write_histories(
+        self, dataset_id: str, histories: Sequence[History], writer: Writer
+    ) -> list[Written]:
+        """Store the bars and actions of several instruments in one transaction.
 
         Raises
         ------
         StoreError
-            If the dataset or the instrument is not part of the store.
+            If the dataset or an instrument is not part of the store.
         NonSession
             If a date is no session of the dataset's market.
         """
         with self.database.writer() as connection:
-            market_id = require_dataset(connection, dataset_id)["market_id"]
-            _require_member(connection, dataset_id, instrument_id)
-            calendar = MarketCalendar.of(market_id)
-            key = (dataset_id, instrument_id)
-            bars, acted = Written(0), Written(0)
-            if prices is not None:
-                bars = _write_prices(connection, key, prices, labels, calendar)
-            if actions is not None:
-                acted = _write_actions(connection, key, actions, calendar)
-            changed = bars.rows + acted.rows
-            if changed:
-                _bump(connection, dataset_id)
-        return Written(changed, bars.vanished, acted.vanished_actions)
+            lock_dataset(connection, dataset_id)
+            dataset = require_dataset(connection, dataset_id)
+            return write_histories(connection, dataset, histories, writer)
+
+    def close(self, dataset_id: str, writer: Writer) -> None:
+        """Make final the revision that a writer has left open."""
+        close_writer(self.database, dataset_id, writer)
+
+    def revisions(self, dataset_id: str) -> list[Revision]:
+        """Return every revision of a dataset, the newest first."""
+        with self.database.reader() as connection:
+            require_dataset(connection, dataset_id)
+            return all_revisions(connection, dataset_id)
+
+    def revision(self, dataset_id: str, wanted: int | str) -> Revision:
+        """Return the revision of a number, or the newest one of a panel's fingerprint.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or what it held was overwritten before revisions were kept.
+        """
+        with self.database.reader() as connection:
+            return require_revision(connection, require_dataset(connection, dataset_id), wanted)
 
     def write_quality_events(
         self,
@@ -211,6 +237,13 @@ class HistoricalStore:
             _set_resolved(connection, back, None, None)
         return len(found.keys() - known.keys())
 
+    def instruments_with_events(self, dataset_id: str) -> set[str]:
+        """Return the instruments about which there is a finding, open or resolved."""
+        events = tables.data_quality_events.c
+        query = select(events.instrument_id).where(events.dataset_id == dataset_id).distinct()
+        with self.database.reader() as connection:
+            return {name for name in connection.execute(query).scalars() if name is not None}
+
     def datasets(self) -> list[dict[str, Any]]:
         """Return every dataset, by id."""
         with self.database.reader() as connection:
@@ -233,10 +266,13 @@ class HistoricalStore:
         names = ("instrument_id", "first_date", "last_date", "row_count", "ingested_at")
         return [{name: row[name] for name in names} for row in self.instruments(dataset_id)]
 
-    def bars(self, dataset_id: str, instrument_id: str) -> tuple[SessionArray, np.ndarray]:
+    def bars(self, dataset_id: str, instrument_id: str) -> tuple[SessionArray, FloatArray]:
         """Return the sessions of one instrument and its (sessions, `PRICE_COLUMNS`) values."""
         with self.database.reader() as connection:
-            return _stored_prices(connection, (dataset_id, instrument_id))
+            members = members_of(connection, dataset_id, [instrument_id])
+            series = [row.series_id for row in members.values()]
+            keys, values = stored_bars(connection, series)
+        return days_of(keys), values
 
     def actions(self, dataset_id: str, instrument_id: str | None = None) -> list[dict[str, Any]]:
         """Return splits and dividends, by instrument and ex-date."""
@@ -376,133 +412,6 @@ def require_dataset(connection: Connection, dataset_id: str) -> dict[str, Any]:
         known = ", ".join(sorted(ids)) or "none yet; ingest one first"
         raise StoreError(f"no dataset {dataset_id!r}; known datasets: {known}")
     return dataset
-
-
-def _require_member(connection: Connection, dataset_id: str, instrument_id: str) -> None:
-    member = tables.dataset_instruments.c
-    query = select(member.instrument_id).where(
-        member.dataset_id == dataset_id, member.instrument_id == instrument_id
-    )
-    if connection.execute(query).one_or_none() is None:
-        raise StoreError(f"{instrument_id} is no instrument of {dataset_id}; write it there first")
-
-
-def _write_prices(
-    connection: Connection,
-    key: tuple[str, str],
-    prices: Columns,
-    labels: Mapping[str, str],
-    calendar: MarketCalendar,
-) -> Written:
-    days: SessionArray = prices["trade_date"]
-    values = np.column_stack([np.asarray(prices[name], np.float64) for name in PRICE_COLUMNS])
-    if len(days) > 1 and not (np.diff(days) > np.timedelta64(0)).all():
-        raise DataError(f"{key[1]}: the sessions of its bars must ascend without duplicates")
-    stored_days, stored = _stored_prices(connection, key)
-    changed = np.flatnonzero(_differs(days, values, stored_days, stored))
-    vanished = np.setdiff1d(stored_days, days)
-    if len(changed):
-        closes = calendar.closes_ns[calendar.rows(days[changed])]
-        now = datetime.now(UTC)
-        _put_bars(connection, key, (days[changed], values[changed], closes), labels, now)
-        _put_member(connection, key, np.union1d(stored_days, days), now)
-    return Written(len(changed), tuple(vanished.astype(object)))
-
-
-def _stored_prices(connection: Connection, key: tuple[str, str]) -> tuple[SessionArray, np.ndarray]:
-    bars = tables.prices_daily.c
-    query = (
-        select(bars.trade_date, *(bars[name] for name in PRICE_COLUMNS))
-        .where(bars.dataset_id == key[0], bars.instrument_id == key[1])
-        .order_by(bars.trade_date)
-    )
-    rows = connection.execute(query).all()
-    days = np.array([row[0] for row in rows], dtype="datetime64[D]")
-    values = np.array([tuple(row)[1:] for row in rows], dtype=np.float64)
-    return days, values.reshape(len(rows), len(PRICE_COLUMNS))
-
-
-def _differs(
-    days: SessionArray, values: np.ndarray, stored_days: SessionArray, stored: np.ndarray
-) -> BoolArray:
-    if not len(stored_days):
-        return np.ones(len(days), dtype=bool)
-    rows = np.minimum(np.searchsorted(stored_days, days), len(stored_days) - 1)
-    same = (values == stored[rows]) | (np.isnan(values) & np.isnan(stored[rows]))
-    differs: BoolArray = ~((stored_days[rows] == days) & same.all(axis=1))
-    return differs
-
-
-def _put_bars(
-    connection: Connection,
-    key: tuple[str, str],
-    bars: tuple[SessionArray, np.ndarray, IntArray],
-    labels: Mapping[str, str],
-    now: datetime,
-) -> None:
-    days, values, closes_ns = bars
-    known_at = [
-        moment.replace(tzinfo=UTC)
-        for moment in (closes_ns // 1000).astype("datetime64[us]").tolist()
-    ]
-    constant = (labels["currency"], labels["source"])
-    rows = [
-        (*key, day, *numbers, *constant, known, now)
-        for day, numbers, known in zip(days.tolist(), values.tolist(), known_at, strict=True)
-    ]
-    columns = (
-        *("dataset_id", "instrument_id", "trade_date", *PRICE_COLUMNS),
-        *("currency", "source", "known_at", "ingested_at"),
-    )
-    upsert(connection, tables.prices_daily, columns, rows)
-
-
-def _put_member(
-    connection: Connection, key: tuple[str, str], days: SessionArray, now: datetime
-) -> None:
-    columns = (
-        *("dataset_id", "instrument_id", "first_date", "last_date"),
-        *("row_count", "ingested_at"),
-    )
-    row = (*key, days[0].astype(object), days[-1].astype(object), len(days), now)
-    upsert(connection, tables.dataset_instruments, columns, [row])
-
-
-def _write_actions(
-    connection: Connection,
-    key: tuple[str, str],
-    actions: Sequence[Fact],
-    calendar: MarketCalendar,
-) -> Written:
-    table = tables.corporate_actions
-    columns = ("ex_date", "action_type", "value", "source")
-    of_instrument = (table.c.dataset_id == key[0]) & (table.c.instrument_id == key[1])
-    query = select(*(table.c[name] for name in columns)).where(of_instrument)
-    stored = {(row[0], row[1]): tuple(row) for row in connection.execute(query)}
-    now, rows = datetime.now(UTC), []
-    for fact in actions:
-        value = (fact["ex_date"], str(fact["action_type"]), fact["value"], fact["source"])
-        if stored.pop(value[:2], None) != value:
-            known_at = calendar.close_time(calendar.previous_session(fact["ex_date"]))
-            rows.append((*key, *value, known_at, now))
-    written = ("dataset_id", "instrument_id", *columns, "known_at", "ingested_at")
-    upsert(connection, table, written, rows)
-    # What was inferred from prices is no record of its own: better prices replace it.
-    stale = [name for name, value in stored.items() if value[3] == INFERRED]
-    for ex_date, action_type in stale:
-        same = (table.c.ex_date == ex_date) & (table.c.action_type == action_type)
-        connection.execute(delete(table).where(of_instrument & same))
-    gone = tuple(sorted(name[0] for name in stored if name not in stale))
-    return Written(len(rows) + len(stale), (), gone)
-
-
-def _bump(connection: Connection, dataset_id: str) -> None:
-    table = tables.datasets
-    connection.execute(
-        update(table)
-        .where(table.c.dataset_id == dataset_id)
-        .values(revision=table.c.revision + 1, updated_at=datetime.now(UTC))
-    )
 
 
 def _dicts(rows: Sequence[Any]) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """Market panels from the historical store, kept as memory-mapped files.
 
-1. `load_panel` asks the store, in one snapshot, for the dataset's revision, the row counts and
-   times of its instruments and their sectors. Their hash is the name of the cached panel.
+1. `load_panel` closes the dataset's newest revision, or looks up the one asked for: from then on it
+   never changes. The revision and who wrote it are the name of the cached panel.
 2. A hit maps the file: nothing is read until it is used, and processes share the pages.
-3. A miss reads the bars in one query, scatters them onto (session, instrument), puts splits and
-   dividends on their sessions, and writes the file under a temporary name first.
+3. A miss reads the bars that were valid at that revision, scatters them onto (session, instrument),
+   puts splits and dividends on their sessions, and writes the file under a temporary name first.
+4. The fingerprint is stored with the revision, so that it can be asked for by it.
 
 The fingerprint is a hash of the content alone: the same data have the same fingerprint on any
 engine, machine and day.
@@ -12,136 +13,207 @@ engine, machine and day.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-import psycopg2.extensions
-import pyarrow as pa
-from pyarrow import csv as arrow_csv
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from persistence.historical import HistoricalStore, instruments_of, require_dataset
+from persistence.bars import read_bars
+from persistence.historical import HistoricalStore, require_dataset
+from persistence.histories import ACTIONS
+from persistence.members import MEMBERS, members_of
 from persistence.panel_facts import with_facts
-from persistence.tables import historical as tables
+from persistence.revisions import (
+    Revision,
+    close_revision,
+    newest_revision,
+    record_fingerprint,
+    require_revision,
+    valid_at,
+)
 from persistence.whole_files import whole_file
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError, StoreError
 from prometheus_nt.domain.panel import ACTION_FIELDS, BAR_FIELDS, PANEL_FIELDS, MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray, content_hash
+from prometheus_nt.domain.record import FloatArray, SessionArray, content_hash
 
-FETCH_ROWS = 5_000
-"""Small batches stay in the processor cache: a third faster than large ones."""
-
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the layout of the files changes, so that older files are not read."""
 
 
 def load_panel(
-    store: HistoricalStore, dataset_id: str, cache_dir: Path, index: str | None = None
+    store: HistoricalStore,
+    dataset_id: str,
+    cache_dir: Path,
+    index: str | None = None,
+    *,
+    revision: int | str | None = None,
 ) -> MarketPanel:
     """Return the panel of the equities of a dataset, by instrument id, with its facts.
+
+    Facts are kept by the time they were known, not by revision: a panel of an earlier revision
+    has the facts that are kept now.
 
     Parameters
     ----------
     index : str, optional
         Whose members the panel keeps, of those that the dataset does.
+    revision : int or str, optional
+        Number of a revision, or the fingerprint of its panel; the newest revision by default.
 
     Raises
     ------
     StoreError
-        If there is no such dataset.
+        If there is no such dataset or revision.
     DataError
         If it has no bar of an equity.
     ConfigError
         If it does not keep the members of `index`.
     """
+    chosen = settled_revision(store, dataset_id, revision)
     with store.database.reader() as connection:
-        plan = _plan(connection, dataset_id)
+        plan = _plan(connection, chosen)
         base = cache_dir / f"panel-{dataset_id}-{plan.key}"
         panel = _cached(base, plan)
         if panel is None:
             panel = _write(base, plan, _build(connection, plan))
-            _remove_older(base, dataset_id)
-        return with_facts(connection, panel, dataset_id, cache_dir, index)
+            if plan.newest:
+                _remove_others(base, dataset_id)
+        complete = with_facts(connection, panel, dataset_id, cache_dir, index)
+    if isinstance(revision, str) and panel.fingerprint != revision:
+        raise StoreError(
+            f"dataset {dataset_id}: revision {chosen.revision} had fingerprint {revision}, its"
+            f" panel now has {panel.fingerprint}; another version of the program made it, so ask"
+            f" for revision {chosen.revision} by its number"
+        )
+    record_fingerprint(store.database, chosen, panel.fingerprint)
+    return complete
+
+
+def settled_revision(
+    store: HistoricalStore, dataset_id: str, wanted: int | str | None = None
+) -> Revision:
+    """Return a revision that cannot change any more: the one wanted, or the newest.
+
+    Raises
+    ------
+    StoreError
+        If there is no such dataset or revision.
+    DataError
+        If nothing was written to the dataset yet.
+    """
+    with store.database.reader() as connection:
+        dataset = require_dataset(connection, dataset_id)
+        found = newest_revision(connection, dataset_id)
+        if wanted is not None:
+            found = require_revision(connection, dataset, wanted)
+    if found is None:
+        raise DataError(f"dataset {dataset_id} {_EMPTY}")
+    if found.closed_at is None:
+        close_revision(store.database, dataset_id, found.revision)
+    return found
 
 
 def load_series(
-    store: HistoricalStore, dataset_id: str, instrument_id: str
+    store: HistoricalStore,
+    dataset_id: str,
+    instrument_id: str,
+    revision: int | str | None = None,
 ) -> tuple[SessionArray, FloatArray]:
     """Return the sessions and closes of one instrument, a benchmark for example."""
-    bars = tables.prices_daily.c
-    query = (
-        select(bars.trade_date, bars.close)
-        .where(bars.dataset_id == dataset_id, bars.instrument_id == instrument_id)
-        .order_by(bars.trade_date)
-    )
     with store.database.reader() as connection:
-        require_dataset(connection, dataset_id)
-        rows = connection.execute(query).all()
-    if not rows:
+        dataset = require_dataset(connection, dataset_id)
+        number = None
+        if revision is not None:
+            number = require_revision(connection, dataset, revision).revision
+        series = [
+            row.series_id for row in members_of(connection, dataset_id, [instrument_id]).values()
+        ]
+        batches = list(read_bars(connection, series, ("close",), number))
+    if not batches:
         raise DataError(f"{instrument_id}: no bar of it in dataset {dataset_id}; ingest it first")
-    sessions = np.array([row[0] for row in rows], dtype="datetime64[D]")
-    return sessions, np.array([row[1] for row in rows], dtype=np.float64)
+    days = np.concatenate([days for _, days, _ in batches])
+    order = np.argsort(days)
+    close = np.concatenate([values[:, 0] for _, _, values in batches])
+    return days[order].astype("datetime64[D]"), close[order]
+
+
+_EMPTY = "has no bar of an equity; ingest it first"
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What the panel of a dataset will hold, known without reading a bar."""
+    """What the panel of a revision will hold, known without reading a bar.
 
-    dataset_id: str
+    Attributes
+    ----------
+    series : keys of the instruments' bars, in the order of `instruments`
+    newest : whether nothing was written after the revision, so that no row must be left out
+    """
+
+    revision: Revision
     key: str
+    newest: bool
     sessions: SessionArray
     instruments: tuple[str, ...]
+    series: tuple[int, ...]
     sectors: tuple[str | None, ...]
+
+    @property
+    def dataset_id(self) -> str:
+        return self.revision.dataset_id
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return len(PANEL_FIELDS), len(self.sessions), len(self.instruments)
 
 
-def _plan(connection: Connection, dataset_id: str) -> _Plan:
-    dataset = require_dataset(connection, dataset_id)
+def _plan(connection: Connection, revision: Revision) -> _Plan:
+    dataset = require_dataset(connection, revision.dataset_id)
+    names = ("instrument_id", "series_id", "sector", "asset_class", "row_count")
+    query = valid_at(
+        MEMBERS, (*names, "first_date", "last_date"), revision.dataset_id, revision.revision
+    )
     members = [
-        row
-        for row in instruments_of(connection, dataset_id)
-        if row["asset_class"] == "EQUITY" and row["row_count"]
+        row for row in connection.execute(query) if row.asset_class == "EQUITY" and row.row_count
     ]
     if not members:
-        raise DataError(f"dataset {dataset_id} has no bar of an equity; ingest it first")
-    facts = [
-        [row[name] for name in ("instrument_id", "sector", "row_count", "ingested_at")]
-        for row in members
-    ]
-    first = min(row["first_date"] for row in members)
-    last = max(row["last_date"] for row in members)
+        raise DataError(f"dataset {revision.dataset_id} {_EMPTY}")
+    # Sorted here: the order of text depends on the database's collation.
+    members.sort(key=lambda row: str(row.instrument_id))
+    first = min(row.first_date for row in members)
+    last = max(row.last_date for row in members)
     return _Plan(
-        dataset_id,
-        content_hash([_FORMAT, dataset_id, dataset["revision"], facts]),
+        revision,
+        content_hash([_FORMAT, revision.dataset_id, revision.revision, revision.writer]),
+        dataset["revision"] == revision.revision,
         MarketCalendar.of(dataset["market_id"]).between(first, last),
-        tuple(row["instrument_id"] for row in members),
-        tuple(row["sector"] for row in members),
+        tuple(row.instrument_id for row in members),
+        tuple(row.series_id for row in members),
+        tuple(row.sector for row in members),
     )
 
 
 def _build(connection: Connection, plan: _Plan) -> FloatArray:
-    """Return the (fields, T, N) array of the dataset."""
+    """Return the (fields, T, N) array of the revision."""
     stack = np.full(plan.shape, np.nan)
-    fetch = _sqlite_bars if connection.dialect.name == "sqlite" else _postgres_bars
-    for rows, columns, values in fetch(connection, plan):
-        for number, field in enumerate(values):
-            stack[number, rows, columns] = field
+    series = np.array(plan.series)
+    order = np.argsort(series)
+    days = plan.sessions.astype(np.int64)
+    as_of = None if plan.newest else plan.revision.revision
+    for keys, when, values in read_bars(connection, plan.series, BAR_FIELDS, as_of):
+        columns = order[np.searchsorted(series, keys, sorter=order)]
+        stack[: len(BAR_FIELDS), np.searchsorted(days, when), columns] = values.T
     split, dividend = (PANEL_FIELDS.index(name) for name in ACTION_FIELDS)
     stack[split], stack[dividend] = 1.0, 0.0
+    column_of = {name: column for column, name in enumerate(plan.instruments)}
     for ex_date, instrument_id, action_type, value in _actions(connection, plan):
         row = int(np.searchsorted(plan.sessions, np.datetime64(ex_date, "D")))
         if ex_date < plan.sessions[0].astype(object) or row >= len(plan.sessions):
             continue
-        column = plan.instruments.index(instrument_id)
+        column = column_of[instrument_id]
         if action_type == "SPLIT":
             stack[split, row, column] *= value
         else:
@@ -149,62 +221,14 @@ def _build(connection: Connection, plan: _Plan) -> FloatArray:
     return stack
 
 
-Bars = Iterator[tuple[IntArray, IntArray, Sequence[FloatArray]]]
-"""Session rows, instrument columns and the five bar fields of a batch of bars."""
-
-
-def _sqlite_bars(connection: Connection, plan: _Plan) -> Bars:
-    # The driver's tuples and two dictionaries: half the time of typed rows and date objects.
-    row_of = {day.isoformat(): row for row, day in enumerate(plan.sessions.tolist())}
-    column_of = {name: column for column, name in enumerate(plan.instruments)}
-    cursor = connection.connection.cursor()
-    cursor.execute(f"{_BARS} WHERE dataset_id = ?", (plan.dataset_id,))
-    while batch := cursor.fetchmany(FETCH_ROWS):
-        names, days, *fields = zip(*batch, strict=True)
-        columns = np.array([column_of.get(name, -1) for name in names])
-        known = columns >= 0
-        rows = np.array([row_of.get(day, -1) for day in days])
-        values = [np.array(field, dtype=np.float64)[known] for field in fields]
-        yield rows[known], columns[known], values
-    cursor.close()
-
-
-def _postgres_bars(connection: Connection, plan: _Plan) -> Bars:
-    driver = cast(psycopg2.extensions.connection, connection.connection.driver_connection)
-    buffer = BytesIO()
-    with driver.cursor() as cursor:
-        query = cursor.mogrify(f"{_BARS} WHERE dataset_id = %s", (plan.dataset_id,)).decode()
-        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", buffer)
-    buffer.seek(0)
-    types = {name: pa.float64() for name in BAR_FIELDS}
-    types |= {"instrument_id": pa.dictionary(pa.int32(), pa.string()), "trade_date": pa.date32()}
-    table = arrow_csv.read_csv(
-        buffer,
-        arrow_csv.ReadOptions(column_names=["instrument_id", "trade_date", *BAR_FIELDS]),
-        convert_options=arrow_csv.ConvertOptions(column_types=types),
-    ).unify_dictionaries()
-    column_of = {name: column for column, name in enumerate(plan.instruments)}
-    for batch in table.to_batches():
-        names = batch.column(0)
-        coded = np.array([column_of.get(name, -1) for name in names.dictionary.to_pylist()])
-        columns = coded[names.indices.to_numpy()]
-        known = columns >= 0
-        days = batch.column(1).to_numpy(zero_copy_only=False).astype("datetime64[D]")[known]
-        values = [batch.column(name).to_numpy(zero_copy_only=False)[known] for name in BAR_FIELDS]
-        yield np.searchsorted(plan.sessions, days), columns[known], values
-
-
-_BARS = f"SELECT instrument_id, trade_date, {', '.join(BAR_FIELDS)} FROM prices_daily"
-
-
 def _actions(connection: Connection, plan: _Plan) -> list[tuple[date, str, str, float]]:
-    table = tables.corporate_actions.c
-    query = select(table.ex_date, table.instrument_id, table.action_type, table.value).where(
-        table.dataset_id == plan.dataset_id, table.instrument_id.in_(plan.instruments)
-    )
-    rows = [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
+    columns = ("ex_date", "instrument_id", "action_type", "value")
+    query = valid_at(ACTIONS, columns, plan.dataset_id, plan.revision.revision)
+    held = set(plan.instruments)
     # Sums and products of the same numbers in the same order: the same bytes on every engine.
-    return sorted(rows)
+    return sorted(
+        (row[0], row[1], row[2], row[3]) for row in connection.execute(query) if row[1] in held
+    )
 
 
 def _cached(base: Path, plan: _Plan) -> MarketPanel | None:
@@ -261,7 +285,7 @@ def _panel(stack: FloatArray, plan: _Plan, fingerprint: str) -> MarketPanel:
     )
 
 
-def _remove_older(base: Path, dataset_id: str) -> None:
+def _remove_others(base: Path, dataset_id: str) -> None:
     ours = re.compile(rf"panel-{re.escape(dataset_id)}-[0-9a-f]{{16}}\.(npy|json)")
     for file in base.parent.iterdir():
         if ours.fullmatch(file.name) and file.stem != base.name:

@@ -30,12 +30,12 @@ BRANCHES = tuple(TABLES)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(database: Database, branch: str) -> None:
-    """Run every missing revision of `branch`, all of them or none."""
+def upgrade(database: Database, branch: str, target: str = "head") -> None:
+    """Run every missing revision of `branch` up to `target`, all of them or none."""
     config = _config(branch)
     with database.migration() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, target)
 
 
 def check(database: Database, branch: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -41,6 +41,12 @@ Settled = TypeVar("Settled", bound=Params)
 ENVIRONMENT_PREFIX = "PROMETHEUS__"
 
 
+Revision = (
+    Annotated[int, Field(strict=True, ge=1)]
+    | Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{16}$")]
+)
+
+
 class SessionsConfig(Params):
     """First and last session to trade; everything before the first is warm-up history.
 
@@ -60,12 +66,16 @@ class SessionsConfig(Params):
 class DataConfig(Params):
     """The named dataset a node reads; sources never blend.
 
+    revision : the state of the dataset to read, so that a run can be made again on what it used.
     benchmark : instrument to compare with, from `benchmark_dataset` or the same dataset.
     index : whose dated members `universe.require_membership` asks for; the dataset must keep them.
     """
 
     dataset: str
     index: str | None = None
+    revision: Revision | None = Field(
+        None, description="number, or quoted fingerprint of a panel; None is the newest"
+    )
     benchmark: str | None = None
     benchmark_dataset: str | None = None
 
@@ -220,8 +230,14 @@ class NodeConfig(Params):
         return plain
 
     def config_hash(self, sleeve: SleeveParams) -> str:
-        """Return the hash of the resolved configuration of a sleeve."""
-        return content_hash([self.resolved(sleeve)])
+        """Return the hash of the resolved configuration of a sleeve.
+
+        The data are no part of it, they have a fingerprint: so a run that names the revision it
+        was made on is the run that it repeats.
+        """
+        resolved = self.resolved(sleeve)
+        del resolved["data"]["revision"]
+        return content_hash([resolved])
 
 
 @dataclass(frozen=True)

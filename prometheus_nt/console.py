@@ -25,11 +25,17 @@ err = Console(stderr=True)
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callable[[int, int, str], None] | None]:
-    """Yield a progress callback that draws bars on a terminal, and None elsewhere."""
+def progress_bars(*, one: bool = False) -> Iterator[Callable[[int, int, str], None] | None]:
+    """Yield a progress callback that draws bars on a terminal, and None elsewhere.
+
+    Parameters
+    ----------
+    one : bool
+        True if every call is about the same job, so that one bar shows it.
+    """
     try:
         if err.is_terminal:
-            with _bars() as advance:
+            with _bars(one) as advance:
                 yield advance
         else:
             yield None
@@ -39,7 +45,7 @@ def progress_bars() -> Iterator[Callable[[int, int, str], None] | None]:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[int, int, str], None]]:
+def _bars(one: bool) -> Iterator[Callable[[int, int, str], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +56,7 @@ def _bars() -> Iterator[Callable[[int, int, str], None]]:
         tasks: dict[str, TaskID] = {}
 
         def advance(done: int, total: int, label: str) -> None:
-            key = label if total > 1000 else str(total)
+            key = label if total > 1000 and not one else str(total)
             if key not in tasks:
                 tasks[key] = bars.add_task(label, total=total)
             bars.update(tasks[key], completed=done, description=label)
@@ -206,6 +212,25 @@ def print_audit(audit: Any, findings: Sequence[Any], most: int = 20) -> None:
     )
     if audit.compared is not None:
         say(f"{audit.differing} of {audit.compared:,} returns differ between the sources")
+
+
+def print_difference(found: Any, as_json: bool) -> None:
+    """Print what differs between two revisions: one by one if short, else per instrument."""
+    if as_json:
+        print_json(asdict(found) | {"total": found.total})
+        return
+    say(
+        f"{found.before.dataset_id}: revision {found.before.revision} to {found.after.revision},"
+        f" {found.total:,} facts differ"
+    )
+    if found.complete:
+        columns = ("instrument_id", "date", "field", "kind", "old", "new")
+        rows = [tuple(getattr(each, name) for name in columns) for each in found.changes]
+    else:
+        columns = ("instrument_id", "field", "kind", "changes", "first", "last")
+        rows = [tuple(getattr(each, name) for name in columns) for each in found.counts]
+        say("counted per instrument; a higher --limit lists every change")
+    print_rows(columns, rows, as_json=False)
 
 
 def print_similar(report: Any, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`prometheus data ...`: ingest, list, check, repair, derive and export market data."""
+"""`prometheus data ...`: ingest, list, check, repair, compare, derive and export market data."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -12,6 +12,7 @@ from prometheus_nt.cli.arguments import JsonFlag, read_settings
 from prometheus_nt.console import (
     err,
     print_audit,
+    print_difference,
     print_fields,
     print_issues,
     print_json,
@@ -31,7 +32,7 @@ VendorEnd = Annotated[
 ]
 
 app = typer.Typer(
-    no_args_is_help=True, help="Market data: ingest, list, check, repair, derive, export."
+    no_args_is_help=True, help="Market data: ingest, list, check, repair, compare, derive, export."
 )
 
 DatasetArgument = Annotated[str, typer.Argument(help="Name of a dataset.")]
@@ -88,6 +89,9 @@ def data_ingest(
         list[str] | None,
         typer.Option(help="A threshold of the gates, e.g. --gate stall_rejected_after=10"),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Instruments read at the same time; the result is the same.")
+    ] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Read prices, check them, and store them under the name of a dataset.
@@ -120,8 +124,9 @@ def data_ingest(
         end=None if end is None else end.date(),
         whole=full,
         gates=gate_params(gate or ()),
+        workers=workers,
     )
-    with progress_bars() as progress:
+    with progress_bars(one=True) as progress:
         reports = ingest_named(read_settings(), spec, progress)
     if as_json:
         print_json([asdict(item) for item in reports])
@@ -380,6 +385,44 @@ def data_derive(
     columns = ("name", "rows_written", "rows_deleted", "rows_since", "sessions", "path")
     lines = [[getattr(item, column) for column in columns] for item in saved]
     print_rows(columns, lines, as_json)
+
+
+@app.command("revisions")
+def data_revisions(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    limit: Annotated[int, typer.Option(min=1, help="Newest revisions to list.")] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the revisions of a dataset: when, from where, how much changed, and its fingerprint.
+
+    Example: [cyan]prometheus data revisions sample_ohlcv[/]
+    """
+    from prometheus_nt.jobs.data import list_revisions
+
+    columns, rows = list_revisions(read_settings(), dataset, limit)
+    print_rows(columns, rows, as_json)
+
+
+@app.command("diff")
+def data_diff(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    before: Annotated[str, typer.Argument(help="A revision, or the fingerprint of a panel.")],
+    after: Annotated[
+        str | None, typer.Argument(help="Another one; the newest revision by default.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Changes to list; more are counted per instrument.")
+    ] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what changed in a dataset between two of its revisions.
+
+    Example: [cyan]prometheus data diff sample_ohlcv 1 2[/]
+    """
+    from prometheus_nt.jobs.data import compare_revisions
+
+    found = compare_revisions(read_settings(), dataset, before, after, limit)
+    print_difference(found, as_json)
 
 
 def _names(symbols: str, option: str = "--symbols") -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def measure_alpha(
     DataError
         If no session of the window has a score.
     """
-    panel = panel_of(stores, config.data.dataset, config.data.index)
+    panel = panel_of(stores, config.data.dataset, config.data.index, config.data.revision)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     found: list[AlphaQuality] = []

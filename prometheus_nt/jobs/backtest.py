@@ -19,7 +19,7 @@ import numpy as np
 
 from persistence.artifacts import RunFolder
 from persistence.mirror import Mirror
-from persistence.panel_cache import load_series
+from persistence.panel_cache import load_series, settled_revision
 from persistence.run_rows import (
     artifact_rows,
     equity_rows,
@@ -74,6 +74,7 @@ class _Market:
     """The recorded market of a node, and the rows of it that are traded."""
 
     panel: MarketPanel
+    revision: int
     benchmark: FloatArray | None
     first: int
     last: int
@@ -114,7 +115,9 @@ def run_backtest(
 
 
 def _load(config: NodeConfig, stores: Stores) -> _Market:
-    panel = panel_of(stores, config.data.dataset, config.data.index)
+    wanted = config.data.revision
+    revision = settled_revision(stores.historical, config.data.dataset, wanted).revision
+    panel = panel_of(stores, config.data.dataset, config.data.index, wanted or revision)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
@@ -122,10 +125,13 @@ def _load(config: NodeConfig, stores: Stores) -> _Market:
     benchmark = None
     if config.data.benchmark is not None:
         dataset = config.data.benchmark_dataset or config.data.dataset
-        sessions, levels = load_series(stores.historical, dataset, config.data.benchmark)
+        same = dataset == config.data.dataset
+        sessions, levels = load_series(
+            stores.historical, dataset, config.data.benchmark, revision if same else None
+        )
         benchmark = _aligned(panel, sessions, levels)
     first, last = _traded_rows(config, panel)
-    return _Market(panel, benchmark, first, last, metadata)
+    return _Market(panel, revision, benchmark, first, last, metadata)
 
 
 def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
@@ -231,7 +237,7 @@ def _run_sleeve(
                 _drive(node, market, sleeve.sleeve_id, progress)
                 found_hash = _order_list_hash(node.mirror)
                 _require_same_orders(identity.run_id, known_hash, found_hash)
-                manifest = _manifest(identity, facts, stores, found_hash)
+                manifest = _manifest(identity, facts, market, stores, found_hash)
                 _record(node, market, stores, identity, _with_metadata(manifest, market))
             completed = True
         finally:
@@ -340,7 +346,11 @@ def _record(
 
 
 def _manifest(
-    identity: RunIdentity, facts: dict[str, Any], stores: Stores, order_list_hash: str
+    identity: RunIdentity,
+    facts: dict[str, Any],
+    market: _Market,
+    stores: Stores,
+    order_list_hash: str,
 ) -> dict[str, Any]:
     config = facts["config_json"]
     dataset = stores.historical.dataset(facts["dataset_id"])
@@ -359,6 +369,7 @@ def _manifest(
         "git_commit": git_commit(),
         "config_hash": identity.config_hash,
         "data_fingerprint": identity.data_fingerprint,
+        "data_revision": market.revision,
         "order_list_hash": order_list_hash,
         "packages": package_versions(),
         "platform": platform_name(),

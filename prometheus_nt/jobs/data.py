@@ -1,5 +1,6 @@
 """Datasets by name: fill them, list them, remember how they were made."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -19,13 +20,14 @@ from adapters.inference import DividendBasis
 from adapters.sample import SAMPLES
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource
 from adapters.yahoo import YahooSource
+from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.ingest import IngestReport, Progress, ingest
+from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 FILE_KINDS = ("csv", "parquet")
@@ -50,6 +52,7 @@ class SourceSpec:
     start, end : days to ask a vendor for, both included.
     whole : read a vendor's whole history again, not just what is new.
     gates : thresholds of the quality gates.
+    workers : instruments that are read at the same time.
 
     A dataset remembers its spec, to be read again where it is broken: a spec holds no secret.
     """
@@ -70,6 +73,7 @@ class SourceSpec:
     end: date | None = None
     whole: bool = False
     gates: QualityParams = field(default_factory=QualityParams)
+    workers: int = 1
 
 
 def ingest_named(
@@ -101,7 +105,7 @@ def ingest_source(
             stores.historical,
             symbols=spec.symbols,
             progress=progress,
-            gates=spec.gates,
+            options=IngestOptions(spec.gates, spec.workers),
         )
     finally:
         # Also of an ingest that failed: repairing it is what the origin is for.
@@ -188,12 +192,52 @@ def list_datasets(settings: Settings) -> Listing:
     return columns, rows
 
 
-def panel_of(stores: Stores, dataset_id: str, index: str | None = None) -> MarketPanel:
+def panel_of(
+    stores: Stores,
+    dataset_id: str,
+    index: str | None = None,
+    revision: int | str | None = None,
+) -> MarketPanel:
     """Return the whole panel of a dataset, from the cache where it is fresh.
 
     With the facts that the dataset keeps, and the members of `index` if one is named.
     """
-    return load_panel(stores.historical, dataset_id, stores.settings.cache_dir, index)
+    cache = stores.settings.cache_dir
+    return load_panel(stores.historical, dataset_id, cache, index, revision=revision)
+
+
+def list_revisions(settings: Settings, dataset_id: str, limit: int = 50) -> Listing:
+    """Return one row per revision of a dataset, the newest first."""
+    columns = ("revision", "ingested_at", "source", "rows_changed", "fingerprint", "closed_at")
+    with open_stores(settings) as stores:
+        revisions = stores.historical.revisions(dataset_id)
+    return columns, [tuple(getattr(each, name) for name in columns) for each in revisions[:limit]]
+
+
+def compare_revisions(
+    settings: Settings, dataset_id: str, before: str, after: str | None, limit: int
+) -> Difference:
+    """Return what differs between two revisions of a dataset, named as a person writes them."""
+    wanted = None if after is None else revision_of(after)
+    with open_stores(settings) as stores:
+        return difference(stores.historical, dataset_id, revision_of(before), wanted, limit)
+
+
+def revision_of(text: str) -> int | str:
+    """Return the number or the fingerprint that `text` stands for.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    if re.fullmatch(r"[0-9a-f]{16}", text):
+        return text
+    if not text.isdecimal():
+        raise ConfigError(
+            f"revision {text!r}: expected a number, or a fingerprint of 16 hexadecimal digits"
+        )
+    return int(text)
 
 
 @contextmanager

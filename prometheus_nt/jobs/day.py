@@ -240,7 +240,8 @@ class DayRunner:
         return {}
 
     def _panel(self) -> MarketPanel:
-        panel = panel_of(self._stores, self._config.data.dataset)
+        data = self._config.data
+        panel = panel_of(self._stores, data.dataset, data.index, data.revision)
         if self._config.instruments != "all":
             panel = panel.select(self._config.instruments)
         return panel

@@ -1,5 +1,6 @@
 """The whole job on the bundled real data: ingest, run, record, report."""
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -112,6 +113,48 @@ def test_a_second_run_changes_nothing_and_a_forced_one_must_reproduce_its_orders
         name: len(rows) for name, rows in after.items()
     }
     assert before["fills"] == after["fills"]
+
+
+def test_a_run_is_made_again_on_the_data_it_used(stores):
+    (first,) = run_backtest(load_config([CONFIG], WINDOW), stores)
+    run = stores.runtime.run(first.run_id)
+    _change_a_close(stores.historical, date(2004, 6, 1))
+    (newer,) = run_backtest(load_config([CONFIG], WINDOW), stores)
+
+    again = [
+        run_backtest(load_config([CONFIG], [*WINDOW, f"data.revision={name}"]), stores, force=True)
+        for name in (1, f"'{run['data_fingerprint']}'")
+    ]
+
+    assert newer.run_id != first.run_id
+    assert [summary.run_id for (summary,) in again] == [first.run_id] * 2
+    assert [summary.order_list_hash for (summary,) in again] == [first.order_list_hash] * 2
+    manifests = [
+        json.loads((stores.settings.runs_dir / each.run_id / "manifest.json").read_text())
+        for each in (first, newer)
+    ]
+    assert [manifest["data_revision"] for manifest in manifests] == [1, 2]
+
+
+def _change_a_close(store, day):
+    (before,) = _stored_bar(store, "AAPL.US", day)
+    prices = {name: np.array([before[name]]) for name in before} | {
+        "trade_date": np.array([day], dtype="datetime64[D]"),
+        "close": np.array([before["close"] * 1.01]),
+    }
+    assert store.write_prices("sample_ohlcv", "AAPL.US", prices, source="test").rows == 1
+
+
+def _stored_bar(store, name, day):
+    """Return the stored bar of one instrument and day, as plain SQL shows it."""
+    columns = "open, high, low, close, adjusted_close, volume"
+    query = sa.text(
+        f"SELECT {columns} FROM prices_daily WHERE dataset_id = 'sample_ohlcv'"
+        " AND instrument_id = :name AND trade_date = :day"
+    )
+    with store.database.reader() as connection:
+        rows = connection.execute(query, {"name": name, "day": str(day)}).all()
+    return [dict(row._mapping) for row in rows]
 
 
 def test_a_run_that_fails_is_marked_failed_and_has_no_figures(sqlite_database, tmp_path):

@@ -191,6 +191,37 @@ def test_a_threshold_of_the_gates_is_named_or_refused(prometheus, tmp_path):
     assert json.loads(report)[0]["rows_quarantined"] == 3
 
 
+def test_what_a_second_ingest_changed_is_listed_with_old_and_new(prometheus, tmp_path):
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "A.csv").write_text(GOOD)
+    ingest = ("data", "ingest", "csv", folder, "--dataset", "mine", "--workers", "2")
+    prometheus(*ingest)
+    (folder / "A.csv").write_text(GOOD.replace("2012-03-06,10,11", "2012-03-06,10,12"))
+    prometheus(*ingest)
+
+    _, revisions, _ = prometheus("data", "revisions", "mine", "--json")
+    code, document, _ = prometheus("data", "diff", "mine", "1", "--json")
+    _, counted, hint = prometheus("data", "diff", "mine", "2", "1", "--limit", "1")
+    unknown, _, complaint = prometheus("data", "diff", "mine", "one")
+
+    assert [item["rows_changed"] for item in json.loads(revisions)] == [1, 7]
+    assert code == 0
+    assert json.loads(document)["changes"] == [
+        {
+            "instrument_id": "A.US",
+            "date": "2012-03-06",
+            "field": "high",
+            "kind": "changed",
+            "old": 11.0,
+            "new": 12.0,
+        }
+    ]
+    assert "A.US" in counted and "1 facts differ" in hint
+    assert unknown == 1
+    assert "expected a number, or a fingerprint of 16 hexadecimal digits" in complaint
+
+
 def test_a_source_without_its_path_or_name_says_which(prometheus, tmp_path):
     no_path = prometheus("data", "ingest", "csv")
     no_name = prometheus("data", "ingest", "csv", tmp_path)

@@ -670,3 +670,18 @@ def test_a_vendor_key_is_read_and_never_shown():
 def test_a_pace_that_is_no_number_names_its_variable(text):
     with pytest.raises(ConfigError, match="PROMETHEUS_EODHD_PER_MINUTE: expected a whole number"):
         Settings.from_environment({"PROMETHEUS_EODHD_PER_MINUTE": text})
+
+
+@pytest.mark.parametrize("revision", ["3", "'0123456789abcdef'", "1e45678901234567"])
+def test_a_node_may_name_the_revision_it_reads_without_becoming_another_run(load, revision):
+    newest, pinned = load(MINIMAL), load(MINIMAL, sets=[f"data.revision={revision}"])
+
+    assert pinned.data.revision in (3, "0123456789abcdef", "1e45678901234567")
+    (sleeve,) = newest.sleeves
+    assert pinned.config_hash(sleeve) == newest.config_hash(sleeve)
+    assert pinned.resolved(sleeve)["data"]["revision"] == pinned.data.revision
+
+
+@pytest.mark.parametrize("revision", ["0", "-1", "true", "newest", "1.5", "ABCDEF0123456789"])
+def test_a_revision_is_a_number_or_a_fingerprint(refusal, revision):
+    assert "data.revision" in refusal(MINIMAL, sets=[f"data.revision={revision}"])

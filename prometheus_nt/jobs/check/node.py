@@ -34,7 +34,7 @@ def check_lookahead(
 
 def node_panel(config: NodeConfig, stores: Stores) -> MarketPanel:
     """Return the panel of a node's dataset, with the node's own instruments."""
-    panel = panel_of(stores, config.data.dataset, config.data.index)
+    panel = panel_of(stores, config.data.dataset, config.data.index, config.data.revision)
     return panel if config.instruments == "all" else panel.select(config.instruments)
 
 

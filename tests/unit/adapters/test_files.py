@@ -297,3 +297,19 @@ def test_an_absent_path_and_an_unknown_symbol_are_named(tmp_path):
         FileSource(tmp_path / "absent", INFO)
     with pytest.raises(DataError, match=r"no 'XYZ\.US'"):
         FileSource(tmp_path, INFO).read("XYZ.US")
+
+
+@pytest.mark.parametrize("spoiled", ["x", " 10.5 ", "nan", "", "N/A", "1e3", "-0.0"])
+def test_a_file_reads_the_same_whether_or_not_it_is_clean(read, spoiled):
+    rows = "".join(f"2024-01-{day:02d},10,11,9,10.5,10.4,1000\n" for day in (2, 3, 4))
+    odd = f"2024-01-05,10,11,9,10.5,10.4,{spoiled}\n"
+
+    # The last line of the second makes every cell of it be read as text first.
+    one = read(YAHOO + rows + odd)
+    other = read(YAHOO + rows + odd + "2024-01-08,10,11,9,10.5,10.4,ten\n")
+
+    assert one.dates.tolist() == other.dates.tolist()
+    assert one.source_rows.tolist() == other.source_rows.tolist()
+    for name in ("open", "high", "low", "close", "adjusted_close", "volume"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert faults(one) == faults(other)[:-1]

@@ -235,9 +235,8 @@ def test_datasets_without_a_common_name_cannot_be_compared(settings, prices, tmp
 def test_a_spec_survives_the_store_without_the_symbols_chosen_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     gates = QualityParams(stall_rejected_after=5)
-    spec = SourceSpec(
-        *("csv", tmp_path / "p", "mine", "EU_EQ", ("A",)), True, DividendBasis.EX_CLOSE, gates
-    )
+    where = ("csv", tmp_path / "p", "mine", "EU_EQ", ("A",))
+    spec = SourceSpec(*where, True, DividendBasis.EX_CLOSE, gates=gates)
 
     document = json.loads(json.dumps(origin_of(spec)))
 
