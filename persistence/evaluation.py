@@ -41,6 +41,21 @@ def score_days(database: Database, run_id: str) -> Iterator[tuple[date, list[Row
             yield as_of, [tuple(row[1:]) for row in rows]
 
 
+def universe_scores(database: Database, run_id: str) -> dict[date, dict[str, float]]:
+    """Return the scores of the stored candidates of a run's universe by session."""
+    members = tables.universe_members.c
+    query = (
+        sa.select(members.as_of_date, members.entity_id, members.score)
+        .where(members.run_id == run_id, members.score.is_not(None))
+        .order_by(members.as_of_date, members.entity_id)
+    )
+    with database.reader() as connection:
+        return {
+            as_of: {row[1]: row[2] for row in rows}
+            for as_of, rows in groupby(connection.execute(query), key=itemgetter(0))
+        }
+
+
 def target_weights(database: Database, run_id: str) -> dict[date, dict[str, float]]:
     """Return the weights of a run's stored target portfolios by session."""
     targets = tables.target_portfolios.c

@@ -321,7 +321,10 @@ def construction(record: BookTarget) -> dict[str, Any]:
 def risk_report_row(
     run: RunContext, record: TargetPortfolio, model_id: str, equity: float | None
 ) -> Row:
-    """Return the row of `portfolio_risk_reports`: the target book's risk, at the book's size."""
+    """Return the row of `portfolio_risk_reports`: the risk of a book, at the book's size.
+
+    The metrics say by `basis` whether it is the target's or that of what was held.
+    """
     report = record.report
     return (
         *run.head,
@@ -385,6 +388,7 @@ def cash_flow_row(run: RunContext, flow: CashFlow) -> Row:
 
 def _risk_metrics(report: RiskReport) -> dict[str, Any]:
     return {
+        "basis": report.basis,
         "num_names": report.names,
         "herfindahl": report.herfindahl,
         "largest_weight": report.largest_weight,

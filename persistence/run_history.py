@@ -1,5 +1,6 @@
 """What many runs recorded, read at once: for the search of similar runs and books."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -18,6 +19,8 @@ FACTS = (
     "end_date",
     "config_json",
     "metrics_json",
+    "order_list_hash",
+    "created_at",
 )
 
 
@@ -28,6 +31,20 @@ def completed_runs(store: RuntimeStore) -> list[dict[str, Any]]:
     with store.database.reader() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]
     return sorted(found, key=lambda row: str(row["run_id"]))
+
+
+def runs_of_same_sessions(store: RuntimeStore, run: Mapping[str, Any], limit: int = 5) -> list[str]:
+    """Return the ids of the other completed runs of a run's market and dates, newest first."""
+    runs = tables.backtest_runs.c
+    query = (
+        sa.select(runs.run_id)
+        .where(runs.status == "COMPLETED", runs.run_id != run["run_id"])
+        .where(*(runs[name] == run[name] for name in ("market_id", "start_date", "end_date")))
+        .order_by(runs.created_at.desc())
+        .limit(limit)
+    )
+    with store.database.reader() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def recorded_environments(store: RuntimeStore) -> dict[str, dict[str, float | None]]:
@@ -68,7 +85,9 @@ def mean_universe_sizes(store: RuntimeStore) -> dict[str, float]:
 
 
 def newest_books(store: RuntimeStore, earliest: date, as_of: date) -> list[dict[str, Any]]:
-    """Return the newest target book of each run and portfolio, with its risk report.
+    """Return the newest target book of each run and portfolio, with its own risk report.
+
+    A report between rebalances is of what was held, not of the target.
 
     Parameters
     ----------
@@ -98,5 +117,6 @@ def newest_books(store: RuntimeStore, earliest: date, as_of: date) -> list[dict[
     )
     with store.database.reader() as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
+    rows = [row for row in rows if row["risk_metrics"].get("basis", "target") == "target"]
     newest = {(row["run_id"], row["portfolio_id"]): row for row in rows}
     return list(newest.values())

@@ -6,7 +6,7 @@ the environment alone and are part of no file, no hash and no printout.
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -37,6 +37,9 @@ from strategies.planner import PlannerParams
 
 EngineRows = Literal["rebalance", "all", "none"]
 Settled = TypeVar("Settled", bound=Params)
+Location = tuple[int | str, ...]
+Origin = Callable[[Location], str]
+"""Returns what to put before the location of a setting to say where it was given."""
 
 ENVIRONMENT_PREFIX = "PROMETHEUS__"
 
@@ -200,7 +203,7 @@ class NodeConfig(Params):
         try:
             engines = EnginesConfig.model_validate(merged)
         except ValidationError as invalid:
-            lines = _explain(EnginesConfig, invalid, "engines.")
+            lines = _explain(EnginesConfig, invalid, self._origin(sleeve, "engines"))
             raise ConfigError("\n".join(lines)) from None
         for setting, asked, engine in _needs(engines):
             if asked and engine in self.without:
@@ -212,12 +215,38 @@ class NodeConfig(Params):
     def planner_of(self, sleeve: SleeveParams) -> PlannerParams:
         """Return the planner's settings for a sleeve, in the layers of `engines_of`."""
         layers = (family(sleeve).planner_overrides, self.execution.planner, sleeve.planner)
-        return _layered(PlannerParams, layers, "execution.planner")
+        return _layered(PlannerParams, layers, self._origin(sleeve, "execution.planner"))
 
     def gate_of(self, sleeve: SleeveParams) -> GateParams:
-        """Return the gate's settings for a sleeve, in the layers of `engines_of`."""
+        """Return the gate's settings for a sleeve, in the layers of `engines_of`.
+
+        Raises
+        ------
+        ConfigError
+            If a setting is unknown, or the gate would refuse every plan of the sleeve's book.
+        """
         layers = (family(sleeve).gate_overrides, self.gate, sleeve.gate)
-        return _layered(GateParams, layers, "gate")
+        origin = self._origin(sleeve, "gate")
+        gate = _layered(GateParams, layers, origin)
+        construction = self.engines_of(sleeve).portfolio.construction
+        if gate.long_only and construction != "long_only":
+            raise ConfigError(
+                f"{origin(('long_only',))}long_only: would refuse every plan of {sleeve.sleeve_id},"
+                f" whose {construction} book sells short; set it to false"
+            )
+        return gate
+
+    def _origin(self, sleeve: SleeveParams, section: str) -> Origin:
+        """Return what tells, of a setting of `section`, whether the sleeve or the node gave it."""
+        key = section.rpartition(".")[2]
+        own = getattr(sleeve, key)
+
+        def origin(location: Location) -> str:
+            if not _holds(own, location):
+                return f"{section}."
+            return f"sleeves.{self.sleeves.index(sleeve)}.{key}."
+
+        return origin
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
@@ -383,12 +412,15 @@ def _needs(engines: EnginesConfig) -> tuple[tuple[str, bool, str], ...]:
         ("universe.exclude_weak_fragile", universe.exclude_weak_fragile, "profiles"),
         ("portfolio.construction: short_hedge", hedges, "fragility"),
         ("portfolio.solver.max_fragility", limits_fragility, "fragility"),
+        ("fragility.scenario_set", engines.fragility.scenario_set is not None, "fragility"),
         ("portfolio.solver.two_level", portfolio.solver.two_level, "regime"),
     )
 
 
 def _layered(
-    model: type[Settled], layers: tuple[Mapping[str, Any], Settled, Mapping[str, Any]], where: str
+    model: type[Settled],
+    layers: tuple[Mapping[str, Any], Settled, Mapping[str, Any]],
+    origin: Origin,
 ) -> Settled:
     """Return the defaults, then what a family implies, the node gives, and the sleeve gives."""
     implied, given, own = layers
@@ -396,7 +428,19 @@ def _layered(
     try:
         return model.model_validate(merged)
     except ValidationError as invalid:
-        raise ConfigError("\n".join(_explain(model, invalid, f"{where}."))) from None
+        raise ConfigError("\n".join(_explain(model, invalid, origin))) from None
+
+
+def _holds(given: Mapping[str, Any], location: Location) -> bool:
+    """Return whether a mapping gives a setting, or any part of it; the root is nobody's."""
+    found: Any = given
+    for key in location:
+        if not isinstance(found, Mapping):
+            return True
+        if key not in found:
+            return False
+        found = found[key]
+    return bool(location)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -432,7 +476,9 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
     return nested
 
 
-def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "") -> list[str]:
+def _explain(
+    model: type[BaseModel], invalid: ValidationError, origin: Origin = lambda _: ""
+) -> list[str]:
     """Return one line per error: the field, what was expected, and what was found."""
     lines = []
     errors = invalid.errors()
@@ -440,7 +486,7 @@ def _explain(model: type[BaseModel], invalid: ValidationError, prefix: str = "")
     for error in errors:
         if error["type"] == "too_short" and error["loc"] in deep:
             continue  # pydantic leaves invalid members out, then counts the rest
-        path = (prefix + ".".join(str(part) for part in error["loc"])).rstrip(".")
+        path = (origin(error["loc"]) + ".".join(map(str, error["loc"]))).rstrip(".")
         if error["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
         elif error["type"] == "missing":
@@ -458,7 +504,7 @@ def _readable(value: Any) -> str:
     return repr(value)
 
 
-def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _suggestion(model: type[BaseModel], location: Location) -> str:
     known: Any = model
     for part in location[:-1]:
         if isinstance(part, str) and isinstance(known, type) and issubclass(known, BaseModel):

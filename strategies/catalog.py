@@ -1,13 +1,16 @@
 """The sleeve families a node can name, and what distinguishes their members."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params
 from strategies.schedule import Rebalance
+
+VARIANT = re.compile(r"[A-Z0-9_]{1,24}")
 
 
 class SleeveParams(Params):
@@ -27,10 +30,17 @@ class SleeveParams(Params):
     horizon: int = Field(21, description="sessions; one of the family's horizons")
     capital_usd: float = Field(1_000_000.0, gt=0)
     rebalance: Rebalance | None = None
-    variant: str | None = Field(None, pattern=r"^[A-Z0-9_]{1,24}$")
+    variant: str | None = None
     engines: dict[str, dict[str, Any]] = Field({})
     planner: dict[str, Any] = Field({})
     gate: dict[str, Any] = Field({})
+
+    @field_validator("variant")
+    @classmethod
+    def _fits_an_id(cls, variant: str | None) -> str | None:
+        if variant is not None and not VARIANT.fullmatch(variant):
+            raise ValueError("must be 1 to 24 capital letters, digits or underscores, as ids are")
+        return variant
 
     @property
     def sleeve_id(self) -> str:

@@ -128,7 +128,9 @@ class SleeveStrategy(Strategy):
 
     def _mark(self, panel: MarketPanel) -> None:
         self.ledger.mark(panel.close[-1] / self.parts.units.factor_at(panel.as_of))
-        publish(self, self.ledger.state(panel.as_of, self.parts.book_id))
+        due = period(panel.as_of, self.parts.rebalance) != self._period
+        state = self.ledger.state(panel.as_of, self.parts.book_id, follows_target=due)
+        publish(self, state)
 
     def _follow(self, panel_item: Published, target_item: Published) -> None:
         target: TargetPortfolio = target_item.record

@@ -1,11 +1,15 @@
-"""Hands the engines the panel that ends at the close they are asked about."""
+"""Hands the engines what is known at the close they are asked about, and nothing newer."""
+
+from collections.abc import Sequence
 
 from nautilus_trader.common.actor import Actor
 from nautilus_trader.common.config import ActorConfig
 from nautilus_trader.model.identifiers import ComponentId
 
 from prometheus_nt.bus import Published, publish, subscribe
+from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.runs import Absent
 from prometheus_nt.domain.sessions import SessionClose
 
 
@@ -21,3 +25,22 @@ class PanelReplay(Actor):
 
     def on_data(self, data: Published) -> None:
         publish(self, self._panel.until(data.record.as_of))
+
+
+class ScenarioReplay(Actor):
+    """Publishes, after every close, the newest of several scenario sets that was made by then."""
+
+    def __init__(self, sets: Sequence[SimulatedReturns]) -> None:
+        super().__init__(ActorConfig(component_id=ComponentId("SCENARIOS")))
+        self._sets = sorted(sets, key=lambda one: one.made_on)
+
+    def on_start(self) -> None:
+        subscribe(self, SessionClose)
+
+    def on_data(self, data: Published) -> None:
+        as_of = data.record.as_of
+        known = [one for one in self._sets if one.made_on <= as_of]
+        if known:
+            publish(self, ScenarioOutlook(as_of, (known[-1],)))
+        else:
+            publish(self, Absent(as_of, ScenarioOutlook.__name__, "no set was made by then"))

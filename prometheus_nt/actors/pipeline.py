@@ -9,7 +9,8 @@ soon as it holds every input of that session, and publishes its own record in tu
          `-> profiles --------------------------'
 
 A node may do without profiles, regime and fragility. Universe, portfolio and risk are also told
-their own records of the session before, and risk hears what the sleeve owns (`BookState`). A sleeve
+their own records of the session before, risk hears what the sleeve owns (`BookState`), and
+fragility hears stored scenarios where the node names some (`ScenarioOutlook`). A sleeve
 (`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
 """
 
@@ -31,6 +32,7 @@ from prometheus_nt.domain.market import (
     FragilityMeasures,
     InstrumentScores,
     RegimeState,
+    ScenarioOutlook,
     StabilityVectors,
 )
 from prometheus_nt.domain.panel import MarketPanel
@@ -92,6 +94,7 @@ PIPELINE = (
         measure_fragility,
         (MarketPanel, StabilityVectors),
         FragilityMeasures,
+        optional={"scenarios": ScenarioOutlook},
         skippable=True,
     ),
     Stage("assessment", assess, (MarketPanel, StabilityVectors), InstrumentScores),

@@ -66,6 +66,9 @@ def find_similar_runs(
 ) -> None:
     """List the runs most like one by configuration and market, and how they came out.
 
+    A run of the same configuration over other sessions, or with the same orders, is counted as a
+    re-run and not listed by itself.
+
     Example: [cyan]prometheus similar runs latest --top 5[/]
     """
     from prometheus_nt.jobs.similar import similar_runs
@@ -86,3 +89,26 @@ def find_similar_portfolios(
 
     settings = read_settings()
     print_similar(similar_portfolios(settings, run, as_of.date(), top), as_json)
+
+
+@app.command("scenarios")
+def find_similar_scenarios(
+    instrument: Annotated[str, typer.Option(help="An instrument of the set.")],
+    as_of: AsOfOption,
+    scenario_set: Annotated[str, typer.Option(help="Name of a stored set, made by then.")],
+    dataset: Annotated[str | None, typer.Option(help="If several datasets have the name.")] = None,
+    top: TopOption = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the paths of a scenario set most like what an instrument has just gone through.
+
+    Its last sessions and each of its paths are compared by the same figures: volatility, return,
+    drawdown, shortfall, downside beta, and what the market did.
+
+    Example: [cyan]prometheus similar scenarios --instrument AAPL.US --as-of 2020-03-31
+    --scenario-set covid[/]
+    """
+    from prometheus_nt.jobs.similar import similar_scenarios
+
+    found = similar_scenarios(read_settings(), instrument, as_of.date(), scenario_set, dataset, top)
+    print_similar(found, as_json)

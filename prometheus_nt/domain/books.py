@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
@@ -182,6 +182,10 @@ class RiskAction:
     weight_after: float
 
 
+RiskBasis = Literal["target", "held"]
+"""Which book a risk report describes."""
+
+
 class TailRisk(NamedTuple):
     """Value at risk and expected shortfall of a book, as returns: a loss is negative.
 
@@ -237,7 +241,7 @@ class RiskContributions:
 
 @dataclass(frozen=True, eq=False)
 class RiskReport:
-    """The risk of a target book, from data up to `as_of`; None where it cannot be known.
+    """The risk of a book, from data up to `as_of`; None where it cannot be known.
 
     Exposures are fractions of book equity and signed, long positive; volatility is annualised;
     value at risk and expected shortfall are returns (a loss is negative).
@@ -259,6 +263,9 @@ class RiskReport:
     stress : tuple of StressLoss, empty for an empty book
     sessions_to_liquidate : float or None
         Until 95% of gross is sold at a fixed share of usual volume.
+    basis : str
+        `target`: the book that was decided after this close. `held`: nothing was decided, and it
+        is what the sleeve held, at the marks of this close.
     """
 
     gross_exposure: float
@@ -280,6 +287,7 @@ class RiskReport:
     contributions: RiskContributions | None
     tails: tuple[TailRisk, ...]
     stress: tuple[StressLoss, ...]
+    basis: RiskBasis = "target"
 
 
 @dataclass(frozen=True, eq=False)

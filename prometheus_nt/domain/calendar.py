@@ -32,8 +32,6 @@ FIRST_DAY = date(1980, 1, 1)
 LATER_FIRST_DAYS = {"ASIA_EQ": date(1997, 1, 1)}
 """Markets whose sessions are known only from a later day on."""
 
-RANGE_REMEDY = "choose a day inside it; holidays are known one year ahead of today"
-
 
 @dataclass(frozen=True, eq=False)
 class MarketCalendar:
@@ -67,8 +65,19 @@ class MarketCalendar:
             raise ConfigError(f"market: unknown market {market_id!r}; known markets: {known}")
         return _build(market_id)
 
+    def require_covered(self, day: date, field: str | None = None) -> None:
+        """Raise `DataError` for a day before or after the calendar, naming the `field` it is of."""
+        first = LATER_FIRST_DAYS.get(self.market_id, FIRST_DAY)
+        last = self._at(len(self.sessions) - 1)
+        if not first <= day <= last:
+            whose = f"{field}: " if field else ""
+            raise DataError(
+                f"{whose}{day}: the {self.market_id} calendar covers {first} to {last}; "
+                "use a day between them"
+            )
+
     def is_session(self, day: date) -> bool:
-        self._require_covered(day)
+        self.require_covered(day)
         row = self._first_row_from(day)
         return row < len(self.sessions) and bool(self.sessions[row] == np.datetime64(day, "D"))
 
@@ -82,13 +91,13 @@ class MarketCalendar:
 
     def next_session(self, day: date, count: int = 1) -> date:
         """Return the `count`-th session after `day` (`day` itself never counts)."""
-        self._require_covered(day)
+        self.require_covered(day)
         row = int(np.searchsorted(self.sessions, np.datetime64(day, "D"), side="right"))
         return self._at(row + count - 1)
 
     def previous_session(self, day: date, count: int = 1) -> date:
         """Return the `count`-th session before `day` (`day` itself never counts)."""
-        self._require_covered(day)
+        self.require_covered(day)
         return self._at(self._first_row_from(day) - count)
 
     def roll_back(self, day: date) -> date:
@@ -97,8 +106,8 @@ class MarketCalendar:
 
     def between(self, start: date, end: date) -> SessionArray:
         """Return the sessions from `start` to `end`, both included."""
-        self._require_covered(start)
-        self._require_covered(end)
+        self.require_covered(start)
+        self.require_covered(end)
         last = int(np.searchsorted(self.sessions, np.datetime64(end, "D"), side="right"))
         return self.sessions[self._first_row_from(start) : last]
 
@@ -135,18 +144,11 @@ class MarketCalendar:
         if not 0 <= row < len(self.sessions):
             first, last = self.sessions[0], self.sessions[-1]
             raise DataError(
-                f"{self.market_id}: the calendar covers only {first} to {last}; {RANGE_REMEDY}"
+                f"{self.market_id}: the calendar covers only {first} to {last}; "
+                "start further inside it"
             )
         session: date = self.sessions[row].astype(object)
         return session
-
-    def _require_covered(self, day: date) -> None:
-        first = LATER_FIRST_DAYS.get(self.market_id, FIRST_DAY)
-        last = self._at(len(self.sessions) - 1)
-        if not first <= day <= last:
-            raise DataError(
-                f"{day}: the {self.market_id} calendar covers {first} to {last}; {RANGE_REMEDY}"
-            )
 
 
 _CORRECTIONS: Mapping[str, Callable[[Hours, ZoneInfo], None]] = {

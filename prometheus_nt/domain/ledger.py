@@ -65,6 +65,8 @@ class BookState:
         Received less paid.
     drawdown : float, <= 0
         Equity over its highest close so far, less one; the first high is the starting capital.
+    follows_target : bool
+        The sleeve's schedule has it follow the target of this session. If not, the book stays.
     """
 
     as_of: date
@@ -82,6 +84,14 @@ class BookState:
     borrow_fees: float
     interest: float
     drawdown: float
+    follows_target: bool = True
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """What is held at its marks, (N,) signed fractions of equity; None without equity."""
+        if not self.equity > 0.0:
+            return None
+        return np.where(self.shares != 0, self.shares * self.marks, 0.0) / self.equity
 
 
 class Ledger:
@@ -229,7 +239,7 @@ class Ledger:
         self.unmarked_sessions[~fresh] += 1
         self.peak_equity = max(self.peak_equity, self.equity)
 
-    def state(self, as_of: date, book_id: str) -> BookState:
+    def state(self, as_of: date, book_id: str, *, follows_target: bool = True) -> BookState:
         """Return the books as a record; its arrays are copies."""
         equity = self.equity
         return BookState(
@@ -248,6 +258,7 @@ class Ledger:
             borrow_fees=-self.flow_micros[CashFlowKind.BORROW_FEE] / MICROS,
             interest=self.flow_micros[CashFlowKind.INTEREST] / MICROS,
             drawdown=equity / max(self.peak_equity, equity) - 1.0,
+            follows_target=follows_target,
         )
 
     def check(self) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum, StrEnum
 
-from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.record import FloatArray, IntArray, content_hash
 
 
 class SoftTargetClass(IntEnum):
@@ -252,6 +252,47 @@ class FragilityMeasures:
     components: dict[str, FloatArray]
     scenario_losses: dict[str, FloatArray]
     templates: tuple[PositionTemplate, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedReturns:
+    """What each path of a scenario set earns each instrument from its start to its end.
+
+    Attributes
+    ----------
+    name : str
+        What configurations and reports call the set.
+    made_on : date
+        The newest session that the set was made from.
+    spec_hash : str
+        Hash of the set's generator and its input.
+    returns : (S, N) array
+        Simple returns; NaN for an instrument that the set does not have.
+    """
+
+    name: str
+    made_on: date
+    spec_hash: str
+    returns: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class ScenarioOutlook:
+    """The simulated returns that anybody could have after the close of `as_of`.
+
+    Attributes
+    ----------
+    sets : tuple of SimulatedReturns
+        Of different names, each made from no session after `as_of`.
+    """
+
+    as_of: date
+    sets: tuple[SimulatedReturns, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the sets that does not read their paths."""
+        return content_hash([item.spec_hash for item in self.sets])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,13 @@ out. Whoever searches without outcomes gets a space that has no block for them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from prometheus_nt.domain.market import RegimeLabel
-from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.encoders.joint import Block, JointSpace, JointVectors, join
 from prometheus_nt.encoders.scaling import (
     anchored,
@@ -65,12 +66,38 @@ class RunFacts:
     config : the resolved configuration, nested.
     environment : each of `ENVIRONMENT_FEATURES`; None or absent where it was not recorded.
     outcome : figures of the run by name, those of `OUTCOME_FEATURES` among them.
+    order_list_hash : of every order and fill; None where it was not recorded.
     """
 
     run_id: str
     config: Mapping[str, Any]
     environment: Mapping[str, float | None]
     outcome: Mapping[str, float | None]
+    order_list_hash: str | None = None
+
+
+def repeated_by(runs: Sequence[RunFacts]) -> dict[str, str]:
+    """Return, for each run, the first of `runs` that it repeats; a new one is its own.
+
+    A run repeats another if they are configured alike but for their sessions; or if nothing that
+    counts as likeness tells their configurations apart, and neither do their orders.
+    """
+    first: dict[tuple[str, str], str] = {}
+    found = {}
+    for run in runs:
+        settings = content_hash([sorted(_leaves(run.config), key=itemgetter(0))])
+        keys = [("config", content_hash([_without_sessions(run.config)]))]
+        if run.order_list_hash is not None:
+            keys.append((run.order_list_hash, settings))
+        known = next((first[key] for key in keys if key in first), run.run_id)
+        found[run.run_id] = known
+        for key in keys:
+            first.setdefault(key, known)
+    return found
+
+
+def _without_sessions(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "sessions"}
 
 
 def run_vectors(

@@ -8,8 +8,7 @@ import numpy as np
 
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.constraints import LinearLimit
-
-UNKNOWN_SECTOR = "UNKNOWN"
+from prometheus_nt.engines.numerics.cross_section import UNKNOWN_SECTOR
 
 
 def to_long_space(returns: FloatArray, directions: IntArray, cap: float = 1.0) -> FloatArray:
@@ -52,23 +51,17 @@ def beta_limit(beta: FloatArray, limit: float) -> LinearLimit:
     return LinearLimit("beta", np.maximum(known, 0.0), limit)
 
 
+def factor_limits(name: str, loading: FloatArray, limit: float) -> tuple[LinearLimit, LinearLimit]:
+    """Return the limits on the sum of weight times factor z-score, from above and from below.
+
+    An unknown loading counts as 0, as in the risk report: an average one.
+    """
+    known = np.where(np.isfinite(loading), loading, 0.0)
+    return LinearLimit(f"factor:{name}", known, limit), LinearLimit(
+        f"-factor:{name}", -known, limit
+    )
+
+
 def fragility_limit(score: FloatArray, limit: float) -> LinearLimit:
     """Return the limit on the sum of weight times fragility; an unknown score counts as 1."""
     return LinearLimit("fragility", np.where(np.isfinite(score), score, 1.0), limit)
-
-
-def market_betas(returns: FloatArray, market: FloatArray) -> FloatArray:
-    """Return the slope of each column of (T, K) returns on the market's, (K,).
-
-    Over the sessions with both; NaN where the market does not vary on them, or there are fewer
-    than two.
-    """
-    both = np.isfinite(returns) & np.isfinite(market)[:, None]
-    count = np.maximum(both.sum(axis=0), 1)
-    own = np.where(both, returns, 0.0)
-    common = np.where(both, np.nan_to_num(market)[:, None], 0.0)
-    common_deviation = np.where(both, common - common.sum(axis=0) / count, 0.0)
-    own_deviation = np.where(both, own - own.sum(axis=0) / count, 0.0)
-    scatter = (common_deviation * common_deviation).sum(axis=0)
-    slope = (own_deviation * common_deviation).sum(axis=0) / np.where(scatter > 0.0, scatter, 1.0)
-    return np.where(scatter > 0.0, slope, np.nan)

@@ -33,7 +33,8 @@ class AssessmentParams(CombinationParams):
     Attributes
     ----------
     fragility_penalty_weight
-        Points of combined z that one standard deviation of fragility costs.
+        Points of combined z that one standard deviation of fragility costs. None by default: the
+        universe counts it, and `combination.combiner` measures scores without it.
     min_coverage
         Share of the prior weight that an instrument's known families must carry for a score.
     buy_z, strong_buy_z
@@ -43,7 +44,7 @@ class AssessmentParams(CombinationParams):
         of an instrument stays what it was, so that a reader sees the control expect the worst.
     """
 
-    fragility_penalty_weight: float = Field(0.25, ge=0)
+    fragility_penalty_weight: float = Field(0.0, ge=0)
     min_coverage: float = Field(0.5, gt=0, le=1)
     buy_z: float = Field(0.5, gt=0)
     strong_buy_z: float = Field(1.25, gt=0)

@@ -36,8 +36,9 @@ class LinearLimit:
     ----------
     name : str
         What evidence calls it.
-    coefficients : (K,) array, >= 0
+    coefficients : (K,) array
     upper : float, >= 0
+        So that less of the same weights keeps the limit as well, whatever the signs.
     """
 
     name: str

@@ -12,11 +12,12 @@ import numpy as np
 from prometheus_nt.domain.books import Exclusion, Universe
 from prometheus_nt.domain.market import PositionTemplate
 from prometheus_nt.domain.record import FloatArray, IntArray
-from prometheus_nt.engines.allocation import from_long_space, market_betas
+from prometheus_nt.engines.allocation import from_long_space
 from prometheus_nt.engines.constraints import EXACT
-from prometheus_nt.engines.numerics.returns import equal_weighted_returns
+from prometheus_nt.engines.numerics.market_relations import beta_floor, rolling_beta
 from prometheus_nt.engines.sides import LONG, SHORT, BookInputs, Draft, Side, raised, weigh
 from prometheus_nt.engines.solver import annualised_volatility_of
+from prometheus_nt.engines.turnover import TurnoverLimit
 
 NOT_TO_BE_SOLD = (
     Exclusion.HARD_EXCLUDED,
@@ -57,7 +58,8 @@ def long_short(inputs: BookInputs) -> Draft:
     draft = replace(draft, binding=_selection(inputs, longs) + draft.binding + unsold)
     if params.beta_neutral:
         draft = _beta_neutral(inputs, draft)
-    return _within_volatility(inputs, _within_cash(inputs, draft))
+    draft = _within_volatility(inputs, _within_cash(inputs, draft))
+    return _within_turnover(inputs, draft)
 
 
 def short_hedge(inputs: BookInputs) -> Draft:
@@ -119,8 +121,9 @@ def _joined(bought: Draft, sold: Draft) -> Draft:
 def _beta_neutral(inputs: BookInputs, draft: Draft) -> Draft:
     """Return the draft with its short side scaled down to the market beta of its long side."""
     held = np.flatnonzero(draft.weights)
-    market = inputs.panel.derived(equal_weighted_returns)[-inputs.params.solver.lookback :]
-    exposure = draft.weights[held] * market_betas(inputs.returns(held), market)
+    lookback = inputs.params.solver.lookback
+    betas = inputs.panel.derived(rolling_beta, lookback, beta_floor(lookback))[-1]
+    exposure = draft.weights[held] * betas[held]
     of_longs = float(np.sort(exposure[draft.weights[held] > 0.0]).sum())
     of_shorts = -float(np.sort(exposure[draft.weights[held] < 0.0]).sum())
     # Also where one of them is unknown: NaN compares false.
@@ -153,7 +156,7 @@ def _within_volatility(inputs: BookInputs, draft: Draft) -> Draft:
     if not (inputs.params.solved or solver.volatility_target is not None) or not len(held):
         return draft
     volatility = annualised_volatility_of(
-        draft.weights[held], inputs.returns(held), solver.min_observations
+        draft.weights[held], inputs.returns(held), solver.min_observations, solver.max_missing
     )
     target = solver.volatility_target
     if target is None:
@@ -165,6 +168,28 @@ def _within_volatility(inputs: BookInputs, draft: Draft) -> Draft:
     binding = (*draft.binding, "volatility_target")
     scaled = draft.weights * (target / volatility)
     return replace(draft, weights=scaled, volatility=target, binding=binding)
+
+
+def _within_turnover(inputs: BookInputs, draft: Draft) -> Draft:
+    """Return as much of the draft as may be traded, where a volatility target scaled its sides.
+
+    What was said of the turnover of each side was then said of the sides before they were scaled.
+    """
+    solver, previous = inputs.params.solver, inputs.previous_weights()
+    if solver.max_turnover is None or previous is None or not previous.any():
+        return draft
+    limit, part = TurnoverLimit(solver.max_turnover, previous, 0.0), 1.0
+    relaxed = draft.relaxed
+    if solver.volatility_target is not None:
+        part = limit.part(draft.weights)
+        relaxed = tuple(name for name in relaxed if not name.endswith("max_turnover"))
+    weights = part * draft.weights
+    broken = limit.turnover(weights) > solver.max_turnover + EXACT
+    if broken and "max_turnover" not in relaxed:
+        relaxed += ("max_turnover",)
+    binding = (*draft.binding, "max_turnover") if part < 1.0 else draft.binding
+    volatility = None if draft.volatility is None else part * draft.volatility
+    return replace(draft, weights=weights, relaxed=relaxed, binding=binding, volatility=volatility)
 
 
 def _notional(inputs: BookInputs, templates: list[PositionTemplate]) -> FloatArray:

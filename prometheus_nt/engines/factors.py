@@ -23,6 +23,9 @@ SCORED = ("momentum", "volatility", "dollar_volume")
 MOMENTUM = (252, 21)
 """The momentum factor is the return between these two numbers of sessions ago."""
 
+DOLLAR_VOLUME = 21
+"""Lookback of the dollar volume factor where nobody asks for another."""
+
 VOLATILITY = (63, 31)
 """Lookback of the volatility factor, and how many of its returns must be known."""
 
@@ -39,16 +42,22 @@ def factor_exposures(
     panel, rows = history.panel, history.rows
     loadings = np.empty((1 + len(SCORED), len(rows)))
     loadings[0] = history.beta
-    loadings[1:] = _newest_logs(panel, rows, volume_lookback)
-    moments = panel.derived(_moments, volume_lookback)[-1]
-    loadings[1:] -= moments[0, :, None]
-    loadings[1:] /= moments[1, :, None]
+    loadings[1:] = style_loadings(panel, rows, volume_lookback)
     known = np.isfinite(loadings)
     loadings[~known] = 0.0
     exposures = np.einsum("fk,k->f", loadings, weights).tolist()
     counts = known.sum(axis=1).tolist()
     named = zip(("market", *SCORED), exposures, counts, strict=True)
     return {name: exposure for name, exposure, count in named if count}
+
+
+def style_loadings(panel: MarketPanel, rows: IntArray, volume_lookback: int) -> FloatArray:
+    """Return the newest z-scores of `SCORED` within the panel, (F, K); NaN where unknown."""
+    loadings = _newest_logs(panel, rows, volume_lookback)
+    moments = panel.derived(_moments, volume_lookback)[-1]
+    loadings -= moments[0, :, None]
+    loadings /= moments[1, :, None]
+    return loadings
 
 
 def _newest_logs(panel: MarketPanel, rows: IntArray, volume_lookback: int) -> FloatArray:

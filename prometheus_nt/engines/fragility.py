@@ -9,7 +9,7 @@
 4. `measure_fragility` puts them together; `_templates` suggests shorts.
 """
 
-from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple, Self
 
@@ -20,6 +20,8 @@ from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.market import (
     FragilityMeasures,
     PositionTemplate,
+    ScenarioOutlook,
+    SimulatedReturns,
     StabilityVectors,
 )
 from prometheus_nt.domain.panel import MarketPanel
@@ -72,6 +74,9 @@ class FragilityParams(Params):
         Sessions with known outcomes that a probability needs.
     max_templates
         Positions suggested at most; the classes still name every candidate.
+    scenario_set
+        Name of stored scenarios (`prometheus scenarios generate`) whose losses are one more
+        component. Of several sets of the name each session sees the newest made by its close.
     """
 
     horizon: int = Field(21, ge=1)
@@ -94,6 +99,7 @@ class FragilityParams(Params):
     class_thresholds: tuple[float, float, float] = (0.3, 0.5, 0.7)
     min_calibration_sessions: int = Field(250, ge=1)
     max_templates: int = Field(25, ge=1)
+    scenario_set: str | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -125,7 +131,7 @@ def measure_fragility(
     stability: StabilityVectors,
     params: FragilityParams,
     *,
-    scenarios: Mapping[str, FloatArray] | None = None,
+    scenarios: ScenarioOutlook | None = None,
 ) -> FragilityMeasures:
     """Return how fragile each instrument is after the panel's last close.
 
@@ -141,10 +147,9 @@ def measure_fragility(
 
     Parameters
     ----------
-    scenarios : mapping of scenario set name to (S, N) array, optional
-        Simple return of each path and instrument, as `scenarios.path_losses` gives it. A set's
-        loss is the mean of its worst `tail_fraction` of paths, at least 0; the largest loss of
-        the sets is a component.
+    scenarios : ScenarioOutlook, optional
+        A set's loss is the mean of its worst `tail_fraction` of paths, at least 0; the largest
+        loss of the sets is a component.
 
     Raises
     ------
@@ -160,7 +165,7 @@ def measure_fragility(
     if stability.as_of != panel.as_of or stability.instruments != panel.instruments:
         raise DataError(f"stability of {stability.as_of}: not that of the panel, {panel.as_of}")
     ranked = panel.derived(_ranked, params)[-1]
-    losses = _simulated_losses(scenarios or {}, panel, params)
+    losses = _simulated_losses(scenarios, panel, params)
     others = _others(stability, losses, params)
     score = _with_others(ranked, others, params)
     components = dict(zip(COMPONENTS[:3], ranked[:3], strict=True))
@@ -180,18 +185,29 @@ def measure_fragility(
 
 
 def _simulated_losses(
-    scenarios: Mapping[str, FloatArray], panel: MarketPanel, params: FragilityParams
+    scenarios: ScenarioOutlook | None, panel: MarketPanel, params: FragilityParams
 ) -> dict[str, FloatArray]:
     """Return the mean loss of the worst paths of each set, (N,) >= 0."""
-    losses = {}
-    for name, paths in scenarios.items():
-        if paths.ndim != 2 or not len(paths) or paths.shape[1] != len(panel.instruments):
-            expected = len(panel.instruments)
-            raise DataError(f"scenarios {name}: expected (S, {expected}), found {paths.shape}")
-        worst = ceil(params.tail_fraction * len(paths))
-        tail = np.sort(np.partition(paths, worst - 1, axis=0)[:worst], axis=0)
-        losses[name] = np.maximum(-tail.mean(axis=0), 0.0)
-    return losses
+    if scenarios is None:
+        return {}
+    if scenarios.as_of != panel.as_of:
+        raise DataError(f"scenarios of {scenarios.as_of}: not those of {panel.as_of}")
+    expected = len(panel.instruments)
+    for one in scenarios.sets:
+        paths = one.returns
+        if paths.ndim != 2 or not len(paths) or paths.shape[1] != expected:
+            raise DataError(f"scenarios {one.name}: expected (S, {expected}), found {paths.shape}")
+    return {one.name: _tail_loss(one, params.tail_fraction) for one in scenarios.sets}
+
+
+@lru_cache(maxsize=8)
+def _tail_loss(simulated: SimulatedReturns, tail_fraction: float) -> FloatArray:
+    """Return the mean loss of the worst paths, (N,); of one set it is the same for many days."""
+    worst = ceil(tail_fraction * len(simulated.returns))
+    tail = np.sort(np.partition(simulated.returns, worst - 1, axis=0)[:worst], axis=0)
+    loss: FloatArray = np.maximum(-tail.mean(axis=0), 0.0)
+    loss.flags.writeable = False
+    return loss
 
 
 class _Others(NamedTuple):

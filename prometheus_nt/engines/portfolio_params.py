@@ -7,17 +7,9 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.market import RegimeLabel, RegimeState
 from prometheus_nt.domain.record import Params
 from prometheus_nt.engines.clusters import ClusterParams
+from prometheus_nt.engines.weighting import NamedMethod
 
-Weighting = Literal[
-    "score",
-    "equal",
-    "inverse_volatility",
-    "hrp",
-    "min_variance",
-    "max_ratio",
-    "risk_budgeting",
-    "max_diversification",
-]
+Weighting = Literal["score", NamedMethod]
 
 SOLVED = ("hrp", "min_variance", "max_ratio", "risk_budgeting", "max_diversification")
 """Weightings that cost milliseconds, and so are not made every session."""
@@ -52,6 +44,23 @@ class HedgeScale(Params):
         }[regime.label]
 
 
+class FactorLimits(Params):
+    """Largest size of the sum of weight times z-score of a style factor; None is off.
+
+    The factors are those of the risk report: z-scores within the panel of the logarithms of
+    momentum, volatility, and dollar volume, which stands in for size.
+    """
+
+    momentum: float | None = Field(None, gt=0)
+    volatility: float | None = Field(None, gt=0)
+    dollar_volume: float | None = Field(None, gt=0)
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The limits that are set, by factor."""
+        return {name: limit for name, limit in self if limit is not None}
+
+
 class SolverParams(Params):
     """Parameters of the solver; lookbacks in sessions, limits of None are off.
 
@@ -69,12 +78,15 @@ class SolverParams(Params):
         Largest weight of a sector; instruments of unknown sector count as one.
     max_beta
         Largest sum of weight times beta to the equal-weighted market.
+    max_factor_exposure
+        Of style factors, either way; an unknown factor counts as an average one.
     max_fragility
         Largest sum of weight times fragility score of the long side; an unknown score counts as 1.
     max_turnover
-        One-way, from one solve to the next.
+        One-way, from one solve to the next. Everything else goes first.
     volatility_target
-        Annualised; a riskier book is scaled down into cash.
+        Annualised; a riskier book is scaled down into cash, whatever `max_turnover` says. A book
+        that has become calmer grows back as fast as that allows.
     cost_bps, holding_sessions
         Cost of a trade, and over how many sessions it has to pay.
     risk_aversion
@@ -91,6 +103,7 @@ class SolverParams(Params):
     resolve_every: int = Field(5, ge=1)
     max_sector_weight: float | None = Field(None, gt=0)
     max_beta: float | None = Field(None, ge=0)
+    max_factor_exposure: FactorLimits = FactorLimits()
     max_fragility: float | None = Field(None, ge=0)
     max_turnover: float | None = Field(None, gt=0)
     volatility_target: float | None = Field(None, gt=0)
@@ -113,7 +126,7 @@ class SolverParams(Params):
             self.max_turnover,
             self.volatility_target,
         )
-        return any(limit is not None for limit in limits)
+        return bool(self.max_factor_exposure.given) or any(limit is not None for limit in limits)
 
     def cluster_cap_in(self, regime: RegimeState | None) -> float:
         """Return the largest weight of a cluster in `regime`; an unknown one is not a bad one."""

@@ -3,7 +3,8 @@
 1. `_breaker_tripped` says whether the sleeve's own drawdown holds its book down.
 2. `limits.limit_table` lists the limits that are on; each cuts what the one before it left.
 3. `_require_within` looks at every limit once more, computed another way.
-4. `risk_report.report_risk` measures what is left.
+4. `risk_report.report_risk` measures what is left, or what is held where nothing was decided
+   (`_report_held`).
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from prometheus_nt.domain.books import (
     BookTarget,
     RiskAction,
     RiskActionType,
+    RiskReport,
     TargetPortfolio,
 )
 from prometheus_nt.domain.errors import LimitBreach
@@ -21,8 +23,9 @@ from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import BookHistory, book_history
 from prometheus_nt.engines.factors import by_id
 from prometheus_nt.engines.limits import Limit, LimitInputs, LimitParams, limit_table
+from prometheus_nt.engines.numerics.cross_section import named_sectors
 from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
-from prometheus_nt.engines.risk_report import ReportParams, report_risk, sectors_of
+from prometheus_nt.engines.risk_report import ReportParams, report_risk
 
 
 class RiskParams(LimitParams, ReportParams):
@@ -42,8 +45,8 @@ def apply_limits(
     Parameters
     ----------
     books : BookState, optional
-        The sleeve's equity and drawdown at this close. Without it the breaker stays as it was,
-        and no name passes a limit on liquidity.
+        The sleeve's holdings, equity and drawdown at this close. Without it the breaker stays as
+        it was, no name passes a limit on liquidity, and the report is of the target.
     previous : TargetPortfolio, optional
         The target of the session before: the limit on turnover measures from its weights, and it
         remembers whether the breaker had tripped. Without it there is no limit on turnover.
@@ -57,7 +60,7 @@ def apply_limits(
     before = _weights_of(previous, panel) if params.max_turnover is not None else None
     rows = _touched(panel, book, before)
     inputs = LimitInputs(
-        sector=sectors_of(panel)[1][rows],
+        sector=named_sectors(panel)[1][rows],
         capacity=_capacity(panel, rows, params, books),
         history=_stress_history(panel, rows, params),
         breaker_tripped=tripped,
@@ -76,9 +79,34 @@ def apply_limits(
         instruments=panel.instruments,
         weights=whole,
         actions=actions,
-        report=report_risk(panel, rows[held], weights[held], params, _equity(books)),
+        report=_report_held(panel, params, books, tripped=tripped, previous=previous)
+        or report_risk(panel, rows[held], weights[held], params, _equity(books)),
         breaker_tripped=tripped,
     )
+
+
+def _report_held(
+    panel: MarketPanel,
+    params: RiskParams,
+    books: BookState | None,
+    *,
+    tripped: bool,
+    previous: TargetPortfolio | None,
+) -> RiskReport | None:
+    """Return the risk of what the sleeve holds and will hold on; None if it follows the target.
+
+    A breaker that trips or lets go waits for no schedule. Of a book without equity, or of other
+    instruments than the panel's, nobody can tell the weights.
+    """
+    turned = previous is not None and previous.breaker_tripped != tripped
+    if books is None or books.follows_target or turned:
+        return None
+    weights = books.weights
+    if weights is None or books.instruments != panel.instruments:
+        return None
+    order = by_id(panel.instruments)
+    rows = order[weights[order] != 0.0]
+    return report_risk(panel, rows, weights[rows], params, books.equity, "held")
 
 
 def _breaker_tripped(

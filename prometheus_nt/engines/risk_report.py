@@ -9,7 +9,6 @@
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from math import fsum, sqrt
 from statistics import NormalDist
 from typing import Any
@@ -17,13 +16,13 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from prometheus_nt.domain.books import RiskContributions, RiskReport, TailRisk
+from prometheus_nt.domain.books import RiskBasis, RiskContributions, RiskReport, TailRisk
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.allocation import UNKNOWN_SECTOR
 from prometheus_nt.engines.book_history import BookHistory, book_history
 from prometheus_nt.engines.factors import factor_exposures
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
+from prometheus_nt.engines.numerics.cross_section import named_sectors
 from prometheus_nt.engines.numerics.rolling import rolling_dollar_volume
 from prometheus_nt.engines.scenarios import bootstrap_rows
 from prometheus_nt.engines.stress import stress_table
@@ -74,6 +73,7 @@ def report_risk(
     weights: FloatArray,
     params: ReportParams,
     equity: float | None,
+    basis: RiskBasis = "target",
 ) -> RiskReport:
     """Return the risk of K `weights`, none of them 0, on the panel's columns `rows`.
 
@@ -91,6 +91,7 @@ def report_risk(
         exposures_by_factor=factor_exposures(history, weights, params.liquidity_lookback),
         stress=stress_table(history, weights),
         sessions_to_liquidate=_sessions_to_liquidate(panel, rows, weights, params, equity),
+        basis=basis,
     )
 
 
@@ -112,7 +113,7 @@ def _concentration(weights: FloatArray) -> dict[str, Any]:
 def _sectors(panel: MarketPanel, rows: IntArray, weights: FloatArray) -> dict[str, Any]:
     if not panel.sectors:
         return {"exposures_by_sector": {}, "gross_by_sector": {}}
-    names, codes = sectors_of(panel)
+    names, codes = named_sectors(panel)
     own = codes[rows]
     net, gross = (
         np.bincount(own, weights=part, minlength=len(names)) for part in (weights, np.abs(weights))
@@ -122,18 +123,6 @@ def _sectors(panel: MarketPanel, rows: IntArray, weights: FloatArray) -> dict[st
         "exposures_by_sector": {names[code]: float(net[code]) for code in held},
         "gross_by_sector": {names[code]: float(gross[code]) for code in held},
     }
-
-
-def sectors_of(panel: MarketPanel) -> tuple[tuple[str, ...], IntArray]:
-    """Return the sectors' names in order, and the number of each instrument's sector, (N,)."""
-    return _sector_codes(panel.sectors or (None,) * len(panel.instruments))
-
-
-@lru_cache(maxsize=16)
-def _sector_codes(sectors: tuple[str | None, ...]) -> tuple[tuple[str, ...], IntArray]:
-    labels = np.array([sector or UNKNOWN_SECTOR for sector in sectors])
-    names, codes = np.unique(labels, return_inverse=True)
-    return tuple(str(name) for name in names), codes.astype(np.int64)
 
 
 def _figures(history: BookHistory, weights: FloatArray, params: ReportParams) -> dict[str, Any]:

@@ -41,6 +41,12 @@ CRISES = {
 LOWEST_RETURN = -0.99
 """No estimated or magnified return is below it: a simulated price stays positive."""
 
+MOST_PATHS = 100_000
+"""The 1% tail of so many paths rests on a thousand of them; more would say no more."""
+
+MOST_RETURNS = 2**28
+"""Returns that a set may hold: 2 GiB, which a path's losses need once more to be found."""
+
 VARIANCE_FLOOR = 0.01
 """Least conditional variance, as a fraction of the base window's.
 
@@ -68,8 +74,8 @@ class ScenarioParams(Params):
     Attributes
     ----------
     paths
-        How many to draw. NAMED and ADVERSARIAL take real windows, each once: `paths` is then the
-        most there can be.
+        How many to draw, at most `MOST_PATHS`. NAMED and ADVERSARIAL take real windows, each once:
+        `paths` is then the most there can be.
     lookback, base_start, base_end
         The base window: the newest `lookback` sessions of those between the two dates, each
         optional. Sessions after `as_of` do not exist yet, whatever the dates say.
@@ -99,7 +105,7 @@ class ScenarioParams(Params):
     name: str = Field(min_length=1)
     category: ScenarioCategory
     horizon: int = Field(21, ge=1)
-    paths: int = Field(1000, ge=1)
+    paths: int = Field(1000, ge=1, le=MOST_PATHS)
     seed: int = Field(0, ge=0)
     lookback: int | None = Field(None, ge=2)
     base_start: date | None = None
@@ -164,14 +170,15 @@ def generate_scenarios(
         If the base window is shorter than `min_sessions` or `horizon`, or REGIME has fewer than
         `min_regime_sessions` to draw from.
     DataError
-        If no crisis of NAMED lies inside the panel, ADVERSARIAL lacks finite weights, or REGIME
-        a label for each session.
+        If no crisis of NAMED lies inside the panel, ADVERSARIAL lacks finite weights, REGIME a
+        label for each session, or the set would hold more than `MOST_RETURNS`.
 
     References
     ----------
     Politis and Romano (1994), "The Stationary Bootstrap". Barone-Adesi, Giannopoulos and Vosper
     (1999), "VaR without Correlations for Portfolios of Derivative Securities".
     """
+    _require_room(panel, params)
     history = _history(panel, params, _has_label(labels, panel, params))
     book = _book(weights, panel, params)
     rng = np.random.default_rng(int(content_hash([params.digest(), panel.as_of]), 16))
@@ -245,6 +252,19 @@ class _History:
     market: FloatArray
     beta: FloatArray
     drawable: IntArray
+
+
+def _require_room(panel: MarketPanel, params: ScenarioParams) -> None:
+    names = len(panel.instruments)
+    # A window of NAMED or ADVERSARIAL begins on a session of its own.
+    windows = params.category in (ScenarioCategory.NAMED, ScenarioCategory.ADVERSARIAL)
+    paths = min(params.paths, len(panel)) if windows else params.paths
+    if paths * params.horizon * names > MOST_RETURNS:
+        raise DataError(
+            f"paths: {paths} of {params.horizon} sessions and {names} instruments are "
+            f"{paths * params.horizon * names:,} returns; a set holds {MOST_RETURNS:,}, so use at "
+            f"most {MOST_RETURNS // (params.horizon * names):,} paths or a shorter horizon"
+        )
 
 
 _Generate = Callable[[_History, ScenarioParams, np.random.Generator, FloatArray], FloatArray]

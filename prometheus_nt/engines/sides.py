@@ -11,12 +11,14 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.allocation import (
     beta_limit,
+    factor_limits,
     fragility_limit,
     sector_limits,
     to_long_space,
 )
 from prometheus_nt.engines.clusters import correlation_clusters
 from prometheus_nt.engines.constraints import EXACT, MARGIN, LinearLimit
+from prometheus_nt.engines.factors import DOLLAR_VOLUME, SCORED, style_loadings
 from prometheus_nt.engines.numerics.cross_section import percentile_rank
 from prometheus_nt.engines.numerics.market_relations import beta_floor, rolling_beta
 from prometheus_nt.engines.numerics.returns import total_returns
@@ -162,11 +164,22 @@ def _spec(
 
 
 def _held(inputs: BookInputs, side: Side) -> tuple[FloatArray | None, float]:
-    """Return the previous weights of the side's names, and the sum of those of all others."""
-    previous = inputs.previous_weights()
+    """Return the previous weights of the side's names, and the sum of those of all others.
+
+    A volatility target scales the sides of a book together, once they are weighed: for each of
+    them they are then those of its whole `total`.
+    """
+    previous, params = inputs.previous_weights(), inputs.params
     if previous is None:
         return None, 0.0
     ours = np.maximum(side.direction * previous, 0.0)
+    whole = float(np.sort(ours).sum())
+    if (
+        whole
+        and params.construction == "long_short"
+        and params.solver.volatility_target is not None
+    ):
+        ours *= side.total / whole
     elsewhere = ours.copy()
     elsewhere[side.rows] = 0.0
     return ours[side.rows], float(np.sort(elsewhere).sum())
@@ -182,12 +195,25 @@ def _limits(inputs: BookInputs, side: Side) -> tuple[tuple[LinearLimit, ...], tu
     if solver.max_beta is not None:
         beta = panel.derived(rolling_beta, solver.lookback, beta_floor(solver.lookback))[-1]
         limits += (beta_limit(beta[side.rows], solver.max_beta),)
+    limits += _style_limits(inputs, side)
     if solver.max_fragility is None or side.direction == SHORT:
         return limits, ()
     if inputs.fragility is None:
         return limits, ("fragility",)
     score = inputs.fragility.fragility_score[side.rows]
     return (*limits, fragility_limit(score, solver.max_fragility)), ()
+
+
+def _style_limits(inputs: BookInputs, side: Side) -> tuple[LinearLimit, ...]:
+    wanted = inputs.params.solver.max_factor_exposure.given
+    if not wanted or not len(side.rows):
+        return ()
+    loadings = side.direction * style_loadings(inputs.panel, side.rows, DOLLAR_VOLUME)
+    of_factor = dict(zip(SCORED, loadings, strict=True))
+    limits: tuple[LinearLimit, ...] = ()
+    for name, most in wanted.items():
+        limits += factor_limits(name, of_factor[name], most)
+    return limits
 
 
 def _binding(result: SolveResult, spec: SolverSpec) -> tuple[str, ...]:

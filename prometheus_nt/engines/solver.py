@@ -98,15 +98,21 @@ def solve(spec: SolverSpec, returns: FloatArray, previous: FloatArray | None = N
 
 
 def annualised_volatility_of(
-    weights: FloatArray, returns: FloatArray, min_observations: int
+    weights: FloatArray, returns: FloatArray, min_observations: int, max_missing: float
 ) -> float | None:
     """Return the volatility of signed weights held constant, by the solver's covariance.
 
-    Missing returns count as 0. None where there are too few sessions.
+    None where there are too few sessions, or a name with a weight misses more than `max_missing`
+    of its returns: the solver calls it unknown as well. Those that remain count as 0, which is
+    what a holder's account shows.
     """
-    whole = np.where(np.isfinite(returns), returns, 0.0)
-    if len(whole) < max(min_observations, 2):
+    known = np.isfinite(returns)
+    if len(returns) < max(min_observations, 2):
         return None
+    missing = len(returns) - known[:, weights != 0.0].sum(axis=0)
+    if (missing > max_missing * len(returns)).any():
+        return None
+    whole = np.where(known, returns, 0.0)
     columns = value_order(np.vstack((whole, weights)))
     columns = columns[varies(whole)[columns]]
     if not len(columns):
@@ -185,7 +191,7 @@ def _may_be_kept(previous: FloatArray, case: Case) -> bool:
 
 
 def _result(case: Case, method: str, found: _Found, fallbacks: tuple[Fallback, ...]) -> SolveResult:
-    scaled, volatility = _scaled_to_volatility(found.weights, case)
+    scaled, volatility = _scaled(found, case)
     slack = _slack(case, found, scaled)
     wanted = {
         "max_turnover": slack.get("max_turnover", 0.0) >= -EXACT,
@@ -209,6 +215,20 @@ def _result(case: Case, method: str, found: _Found, fallbacks: tuple[Fallback, .
     )
 
 
+def _scaled(found: _Found, case: Case) -> tuple[FloatArray, float | None]:
+    """Return weights that are not riskier than the target, and as much of them as may be traded.
+
+    Less of a book keeps every limit that the book keeps. Where the target alone forces more to be
+    sold than turnover allows, it is sold.
+    """
+    weights, volatility = _scaled_to_volatility(found.weights, case)
+    turnover = case.traded(found.columns)
+    if turnover is None or case.spec.volatility_target is None:
+        return weights, volatility
+    part = turnover.part(weights[found.columns])
+    return part * weights, None if volatility is None else part * volatility
+
+
 def _scaled_to_volatility(weights: FloatArray, case: Case) -> tuple[FloatArray, float | None]:
     """Return weights that are not riskier than the target, and their annualised volatility."""
     if case.moments is None or weights[~case.known].any():
@@ -227,7 +247,7 @@ def _slack(case: Case, found: _Found, scaled: FloatArray) -> dict[str, float]:
     scale = float(scaled.sum()) / whole if whole > 0.0 else 1.0
     bounds = replace(case.bounds(found.columns), total=found.total * scale)
     slack = bounds.slack(scaled[found.columns])
-    turnover = case.turnover(found.columns)
+    turnover = case.traded(found.columns)
     if turnover is not None:
-        slack["max_turnover"] = turnover.limit - turnover.turnover(found.weights[found.columns])
+        slack["max_turnover"] = turnover.limit - turnover.turnover(scaled[found.columns])
     return slack

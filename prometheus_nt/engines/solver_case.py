@@ -40,7 +40,8 @@ class SolverSpec:
     risk_aversion : float
         What `min_variance` weighs variance with against cost: half of it, per session.
     volatility_target : float or None
-        Annualised. A riskier book is scaled down to it, a calmer one is not scaled up.
+        Annualised. A riskier book is scaled down to it, a calmer one is not scaled up. It goes
+        before `max_turnover`, which may hold the book below the target but never above it.
     min_observations : int
         Sessions without which risk is unknown.
     max_missing : float
@@ -142,19 +143,26 @@ class Case:
         return max(self.spec.cluster_cap, self.spec.total / max(len(np.unique(labels)), 1))
 
     def turnover(self, columns: IntArray) -> TurnoverLimit | None:
-        """Return the limit on trading into these columns; None where there is none."""
-        if self.spec.max_turnover is None or self.reference is None:
+        """Return the limit on trading into a composition; None where there is none."""
+        return self._turnover(self.reference, columns)
+
+    def traded(self, columns: IntArray) -> TurnoverLimit | None:
+        """Return the limit on trading into weights that are scaled for risk; None without one."""
+        return self._turnover(None if self.reference is None else self.previous, columns)
+
+    def _turnover(self, held: FloatArray | None, columns: IntArray) -> TurnoverLimit | None:
+        if self.spec.max_turnover is None or held is None:
             return None
-        left = np.delete(self.reference, columns)
+        left = np.delete(held, columns)
         elsewhere = self.spec.other_sales + float(left.sum())
-        return TurnoverLimit(self.spec.max_turnover, self.reference[columns], elsewhere)
+        return TurnoverLimit(self.spec.max_turnover, held[columns], elsewhere)
 
     @cached_property
     def reference(self) -> FloatArray | None:
-        """The weights from which turnover counts.
+        """The weights from which the turnover of a composition counts.
 
-        With a volatility target it is their composition: what the target took last time it will
-        take again, which is no trade.
+        With a volatility target it is theirs: what the target took last time it will take again,
+        which is no trade. What is traded in the end is then looked at once more (`traded`).
         """
         if self.previous is None or not self.previous.any():
             return None

@@ -29,6 +29,36 @@ class TurnoverLimit:
         """Return the turnover that it takes to hold `weights`."""
         return one_way_turnover(weights - self.held, self.elsewhere)
 
+    def part(self, weights: FloatArray) -> float:
+        """Return the largest part of (K,) weights that keeps the limit, at most 1.
+
+        Where no part does, that of least turnover. Weights may be signed.
+        """
+        if self.turnover(weights) <= self.limit:
+            return 1.0
+        parts = self._kinks(weights)
+        change = np.sort(parts[:, None] * weights - self.held, axis=1)
+        bought = np.maximum(change, 0.0).sum(axis=1)
+        turnover = np.maximum(bought, self.elsewhere - np.minimum(change, 0.0).sum(axis=1))
+        kept = np.flatnonzero(turnover <= self.limit)
+        if not len(kept):
+            return float(parts[np.argmin(turnover)])
+        last = kept[-1]
+        return float(np.interp(self.limit, turnover[last : last + 2], parts[last : last + 2]))
+
+    def _kinks(self, weights: FloatArray) -> FloatArray:
+        """Return the parts between which turnover is linear, ascending from 0 to 1.
+
+        A name is neither bought nor sold there, or as much is bought as is sold.
+        """
+        held, net = self.held[weights != 0.0], float(np.sort(weights).sum())
+        kinks = held / weights[weights != 0.0]
+        if net != 0.0:
+            balanced = (float(np.sort(self.held).sum()) + self.elsewhere) / net
+            kinks = np.append(kinks, balanced)
+        inside = kinks[(kinks > 0.0) & (kinks < 1.0)]
+        return np.concatenate(((0.0,), np.sort(inside), (1.0,)))
+
     def max_trade(self, bounds: Bounds) -> float | None:
         """Return the sum of absolute changes that the limit leaves; None if it cannot be kept."""
         if self.turnover(self._nearest(bounds)) >= self.limit:

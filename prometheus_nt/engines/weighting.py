@@ -16,8 +16,7 @@ from prometheus_nt.engines.constraints import EXACT, Bounds, placed
 from prometheus_nt.engines.covariance import Moments, estimate_moments
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
-Method = Literal[
-    "given",
+NamedMethod = Literal[
     "equal",
     "inverse_volatility",
     "hrp",
@@ -26,6 +25,9 @@ Method = Literal[
     "risk_budgeting",
     "max_diversification",
 ]
+"""Methods that know by themselves how to weigh; a portfolio names one of them, or `score`."""
+
+Method = Literal["given", NamedMethod]
 
 WITHOUT_RISK = ("given", "equal")
 """Methods that need no moments."""

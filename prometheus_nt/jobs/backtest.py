@@ -8,7 +8,7 @@
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +35,7 @@ from prometheus_nt.domain.errors import (
     DeterminismError,
     PrometheusError,
 )
+from prometheus_nt.domain.market import SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
@@ -43,8 +44,9 @@ from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions,
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.outcomes import record_outcomes
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
+from prometheus_nt.jobs.scenarios import simulated_returns
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
+from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
 from prometheus_nt.reporting.metrics import compute_metrics
 from strategies.catalog import SleeveParams, family
 
@@ -171,6 +173,8 @@ def _traded_rows(config: NodeConfig, panel: MarketPanel) -> tuple[int, int]:
     calendar = MarketCalendar.of(config.market)
     begins, ends = panel.sessions[0].astype(object), panel.as_of
     start = config.sessions.start
+    for field, day in (("start", start), ("end", config.sessions.end or ends)):
+        calendar.require_covered(day, f"sessions.{field}")
     if not calendar.is_session(start):
         start = calendar.next_session(start)
     end = calendar.roll_back(config.sessions.end or ends)
@@ -200,14 +204,31 @@ def _aligned(panel: MarketPanel, sessions: np.ndarray, levels: FloatArray) -> Fl
     return aligned
 
 
-def _identity(config: NodeConfig, sleeve: SleeveParams, market: _Market) -> RunIdentity:
+def visible_scenarios(
+    config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel, end: date, stores: Stores
+) -> tuple[SimulatedReturns, ...]:
+    """Return the stored scenario sets that a sleeve's engines may see until `end`."""
+    name = config.engines_of(sleeve).fragility.scenario_set
+    if name is None:
+        return ()
+    return simulated_returns(stores, config.data.dataset, name, panel.instruments, end)
+
+
+def _identity(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    market: _Market,
+    scenarios: Sequence[SimulatedReturns],
+) -> RunIdentity:
+    fingerprint = market.metadata.fingerprint(market.panel)
+    made_from = [one.spec_hash for one in scenarios]
     return RunIdentity(
         strategy_id=family(sleeve).strategy_id,
         sleeve_id=sleeve.sleeve_id,
         mode=Mode.BACKTEST,
         code_hash=code_hash(),
         config_hash=config.config_hash(sleeve),
-        data_fingerprint=market.metadata.fingerprint(market.panel),
+        data_fingerprint=content_hash([fingerprint, *made_from]) if made_from else fingerprint,
         seed=config.seed,
     )
 
@@ -220,18 +241,17 @@ def _run_sleeve(
     progress: Progress | None,
     sleeve: SleeveParams,
 ) -> RunSummary:
-    identity = _identity(config, sleeve, market)
+    scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
+    identity = _identity(config, sleeve, market, scenarios)
     before = stores.runtime.run(identity.run_id)
     known_hash = before["order_list_hash"] if before and before["status"] == "COMPLETED" else None
     if known_hash is not None and not force:
         return _summary(stores, identity.run_id, cached=True)
-    facts = _facts(config, sleeve, market)
-    stores.runtime.begin_run(identity, facts)
-    stores.trials.begin(identity, facts)
+    facts = _begun(config, sleeve, market, identity, stores)
     completed = False
     try:
-        ends = market.metadata.delistings
-        node = wire_backtest(config, sleeve, market.panel, identity, delistings=ends)
+        recorded = Recorded(market.metadata.delistings, scenarios)
+        node = wire_backtest(config, sleeve, market.panel, identity, recorded=recorded)
         try:
             with calm_collector():
                 _drive(node, market, sleeve.sleeve_id, progress)
@@ -300,6 +320,20 @@ def _order_list_hash(mirror: Mirror) -> str:
         for f in mirror.fills
     ]
     return content_hash([mirror.ledger.instruments, orders, fills])
+
+
+def _begun(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    market: _Market,
+    identity: RunIdentity,
+    stores: Stores,
+) -> dict[str, Any]:
+    """Record that a run has started, in its table and in the ledger of trials; return its facts."""
+    facts = _facts(config, sleeve, market)
+    stores.runtime.begin_run(identity, facts)
+    stores.trials.begin(identity, facts)
+    return facts
 
 
 def _facts(config: NodeConfig, sleeve: SleeveParams, market: _Market) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from persistence.artifacts import RunFolder
+from persistence.run_history import runs_of_same_sessions
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.alpha import STORED, followed_scores
@@ -39,7 +40,7 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     if len(unique) < 2:
         raise ConfigError(
             f"compare: {len(unique)} run given; name at least two different ones, or a node's "
-            f"file; given: {', '.join(names)}"
+            f"file; given: {', '.join(names)}; {_beside(stores, unique)}"
         )
     unfinished = [row["run_id"] for row in unique if row["status"] != "COMPLETED"]
     if unfinished:
@@ -70,6 +71,14 @@ def _tried(stores: Stores, runs: Sequence[dict[str, Any]]) -> int:
     end = max(run["end_date"] for run in runs)
     families = {run["strategy_id"] for run in runs}
     return sum(stores.trials.attempts(family, start, end) for family in families)
+
+
+def _beside(stores: Stores, given: Sequence[dict[str, Any]]) -> str:
+    """Return which finished runs could stand beside the one that was given."""
+    others = [other for run in given for other in runs_of_same_sessions(stores.runtime, run)]
+    if not others:
+        return "no other run over the same sessions has finished; `prometheus backtest` makes runs"
+    return f"over the same sessions finished: {', '.join(others)}"
 
 
 def _alpha(stores: Stores, run: dict[str, Any]) -> Iterator[FamilyQuality]:

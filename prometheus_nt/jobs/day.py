@@ -34,11 +34,12 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.phases import TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.jobs.backtest import visible_scenarios
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.stores import Stores, open_stores
-from prometheus_nt.jobs.wiring import wire_backtest
+from prometheus_nt.jobs.wiring import Recorded, wire_backtest
 from strategies.catalog import SleeveParams, family
 
 __all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
@@ -270,7 +271,9 @@ class DayRunner:
             data_fingerprint=content_hash([panel.fingerprint, run.as_of]),
             seed=self._config.seed,
         )
-        node = wire_backtest(self._config, sleeve, panel, identity)
+        stores, config = self._stores, self._config
+        recorded = Recorded(scenarios=visible_scenarios(config, sleeve, panel, run.as_of, stores))
+        node = wire_backtest(config, sleeve, panel, identity, recorded=recorded)
         try:
             node.mirror.attach(node.engine.kernel.msgbus)
             node.feed.run(row, len(panel) - 1)

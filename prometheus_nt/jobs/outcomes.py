@@ -4,8 +4,9 @@ For each decision with stored scores, and each horizon whose sessions are all in
 
 1. outcomes are total returns from the close of the session after the decision, when its orders
    had been filled, to `horizon` sessions later; the outcome is known from that close on;
-2. `_evaluation` correlates the ranks of every family with them, and adds what the target
-   portfolio earned if held unchanged and without costs;
+2. `_evaluation` correlates with them the ranks of every raw family, of the assessment's score
+   (`combined`) and of the universe's, by which candidates are bought and sold (`traded`); and adds
+   what the target portfolio earned if held unchanged and without costs;
 3. the result is written into the metadata of the decision's outcome. Writing it again changes
    nothing, and what the sleeve's own book earned, costs included, stays beside it.
 """
@@ -21,6 +22,7 @@ from persistence.evaluation import (
     score_days,
     sleeve_decisions,
     target_weights,
+    universe_scores,
     write_evaluations,
 )
 from persistence.rows import Row
@@ -33,7 +35,9 @@ from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import rank_ic
 
-COMBINED = "combined"
+COMBINED, TRADED = "combined", "traded"
+"""The scores that families are made into: with the penalty of the assessment for fragility, and
+with that of the universe as well."""
 
 
 def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = None) -> int:
@@ -56,12 +60,13 @@ def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = Non
     database = stores.runtime.database
     decisions = sleeve_decisions(database, run_id)
     targets = target_weights(database, run_id)
+    candidates = universe_scores(database, run_id)
     rows: list[Row] = []
     before: _Day | None = None
     for as_of, stored in score_days(database, run_id):
         if as_of not in decisions:
             continue
-        day = _day(panel, as_of, stored)
+        day = _day(panel, as_of, stored, candidates.get(as_of, {}))
         for horizon, known_at, found in _evaluated(panel, day, before, targets.get(as_of)):
             rows.append((decisions[as_of], horizon, run_id, known_at, found))
         before = day
@@ -70,19 +75,24 @@ def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = Non
 
 @dataclass(frozen=True, eq=False)
 class _Day:
-    """The scores stored on one session: its row, the families, and their (F, N) values."""
+    """The scores stored on one session: its row, the families, and their (F, N) values.
+
+    The last family is `COMBINED`, the one before it `TRADED`.
+    """
 
     row: int
     families: tuple[str, ...]
     values: FloatArray
 
 
-def _day(panel: MarketPanel, as_of: date, stored: list[Row]) -> _Day:
+def _day(
+    panel: MarketPanel, as_of: date, stored: list[Row], candidates: Mapping[str, float]
+) -> _Day:
     columns = {name: column for column, name in enumerate(panel.instruments)}
-    families = (*sorted(stored[0][2] or {}), COMBINED)
+    families = (*sorted(stored[0][2] or {}), TRADED, COMBINED)
     values = np.full((len(families), len(columns)), np.nan)
     for instrument, score, components in stored:
-        parts = (components or {}) | {COMBINED: score}
+        parts = (components or {}) | {TRADED: candidates.get(instrument), COMBINED: score}
         known = [parts.get(family) for family in families]
         if instrument in columns:
             values[:, columns[instrument]] = [np.nan if part is None else part for part in known]

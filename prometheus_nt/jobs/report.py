@@ -50,7 +50,7 @@ def write_run_tables(
     folder.write_table("equity.parquet", _equity(mirror, benchmark))
     newest = mirror.latest(TargetPortfolio)
     if newest is not None:
-        folder.write_json(RISK, _risk(newest.record))
+        folder.write_json(RISK, _risk(newest.record, mirror))
 
 
 def load_run_series(folder: RunFolder) -> RunSeries:
@@ -125,12 +125,18 @@ def remake_report(stores: Stores, run: str) -> Path:
     return folder.path / REPORT
 
 
-def _risk(target: TargetPortfolio) -> dict[str, Any]:
-    held = np.flatnonzero(target.weights).tolist()
+def _risk(target: TargetPortfolio, mirror: Mirror) -> dict[str, Any]:
+    weights = target.weights
+    if target.report.basis == "held":
+        books = next(held for held in reversed(mirror.holdings) if held.as_of == target.as_of)
+        weights = np.zeros(len(target.instruments))
+        weights[books.columns] = books.values / books.equity
+    held = np.flatnonzero(weights).tolist()
     return {
         "as_of": target.as_of,
+        "basis": target.report.basis,
         "volatility": target.report.volatility,
-        "weights": {target.instruments[row]: float(target.weights[row]) for row in held},
+        "weights": {target.instruments[row]: float(weights[row]) for row in held},
         "component_risk": list(component_risk(target.report).items()),
         "tails": target.report.tails,
         "stress": target.report.stress,
@@ -143,6 +149,7 @@ def _book_risk(folder: RunFolder) -> BookRisk | None:
     stored = folder.read_json(RISK)
     return BookRisk(
         as_of=date.fromisoformat(stored["as_of"]),
+        basis=stored.get("basis", "target"),
         volatility=stored["volatility"],
         weights=stored["weights"],
         component_risk=dict(stored["component_risk"]),

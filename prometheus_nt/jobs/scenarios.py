@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from persistence.scenario_store import ScenarioStore
-from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory
+from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory, LookAheadError
+from prometheus_nt.domain.market import ScenarioSet, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.regime import RegimeParams, classify_regime
@@ -19,6 +21,7 @@ from prometheus_nt.engines.scenarios import (
     ScenarioCategory,
     ScenarioParams,
     generate_scenarios,
+    path_losses,
     portfolio_pnl,
     require_known,
 )
@@ -91,9 +94,7 @@ def generate_set(stores: Stores, request: ScenarioRequest) -> dict[str, Any]:
         If the dataset cannot support the request; among them `LookAheadError` for an `as_of`
         after the dataset's end.
     """
-    panel = panel_of(stores, request.dataset_id)
-    if request.as_of is not None:
-        panel = panel.until(request.as_of)
+    panel = _panel_until(panel_of(stores, request.dataset_id), request)
     params, weights, labels = request.params, None, None
     if params.category is ScenarioCategory.ADVERSARIAL:
         weights = _weights(stores, request.run, panel.instruments, panel.as_of)
@@ -102,6 +103,21 @@ def generate_set(stores: Stores, request: ScenarioRequest) -> dict[str, Any]:
     scenarios = generate_scenarios(panel, params, weights, labels)
     spec = params.model_dump(mode="json")
     return scenario_store(stores).save(request.dataset_id, scenarios, spec, panel.fingerprint)
+
+
+def _panel_until(panel: MarketPanel, request: ScenarioRequest) -> MarketPanel:
+    as_of, sessions = request.as_of, panel.sessions
+    if as_of is None:
+        return panel
+    asked = f"--as-of {as_of}: dataset {request.dataset_id!r}"
+    if as_of > panel.as_of:
+        raise LookAheadError(f"{asked} ends at {panel.as_of}; use a session up to then")
+    if as_of < sessions[0].astype(object):
+        raise DataError(f"{asked} begins at {sessions[0]}; use a later session")
+    newest = sessions[np.searchsorted(sessions, np.datetime64(as_of, "D"), side="right") - 1]
+    if newest != np.datetime64(as_of, "D"):
+        raise DataError(f"{asked} has no such session; use the one before it, {newest}")
+    return panel.until(as_of)
 
 
 def list_sets(stores: Stores) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -141,6 +157,43 @@ def show_set(
         book = f"{run_id} at {held_on}"
     about = {column: row[column] for column in (*LISTED, "generator_spec", "path")}
     return {**about, "book": book, **_figures(portfolio_pnl(scenarios, weights), row)}
+
+
+def simulated_returns(
+    stores: Stores, dataset_id: str, name: str, instruments: Sequence[str], until: date
+) -> tuple[SimulatedReturns, ...]:
+    """Return the stored sets of a name that were made by `until`, oldest first.
+
+    Parameters
+    ----------
+    instruments : sequence of N ids
+        What the columns of the result are about.
+
+    Raises
+    ------
+    ConfigError
+        If there is none: nothing would ever be seen of the set.
+    """
+    store = scenario_store(stores)
+    rows = [row for row in store.rows() if (row["dataset_id"], row["name"]) == (dataset_id, name)]
+    known = sorted(
+        (row for row in rows if row["as_of_date"] <= until), key=itemgetter("as_of_date")
+    )
+    if not known:
+        made = ", ".join(str(row["as_of_date"]) for row in rows) or "never"
+        raise ConfigError(
+            f"engines.fragility.scenario_set: no set {name!r} of dataset {dataset_id!r} was made "
+            f"by {until} (made: {made}); `prometheus scenarios generate {name} --dataset "
+            f"{dataset_id} --as-of ...` makes one"
+        )
+    return tuple(_simulated(store.load(row), instruments) for row in known)
+
+
+def _simulated(scenarios: ScenarioSet, instruments: Sequence[str]) -> SimulatedReturns:
+    known = {name: column for column, name in enumerate(scenarios.instruments)}
+    columns = np.array([known.get(name, -1) for name in instruments])
+    returns = np.where(columns >= 0, path_losses(scenarios)[:, columns], np.nan)
+    return SimulatedReturns(scenarios.name, scenarios.as_of, scenarios.spec_hash, returns)
 
 
 def scenario_store(stores: Stores) -> ScenarioStore:

@@ -1,9 +1,10 @@
-"""What is similar: instruments, sessions, books and runs, by one search over joint vectors."""
+"""What is similar: instruments, sessions, books, runs and paths, by one search over vectors."""
 
 import difflib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from persistence import run_history
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory
+from prometheus_nt.domain.market import ScenarioSet
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.encoders.joint import JointVectors
@@ -18,11 +20,14 @@ from prometheus_nt.encoders.numeric import WindowParams, WindowVectors, encode_w
 from prometheus_nt.encoders.portfolio_space import PortfolioFacts, portfolio_vectors
 from prometheus_nt.encoders.profile_space import profile_vectors
 from prometheus_nt.encoders.regime_space import market_outcomes, regime_vectors
-from prometheus_nt.encoders.run_space import RunFacts, run_vectors
+from prometheus_nt.encoders.run_space import RunFacts, repeated_by, run_vectors
+from prometheus_nt.encoders.scenario_space import FIGURES, scenario_vectors
 from prometheus_nt.encoders.similarity import Neighbour, nearest, weighted_outcome
 from prometheus_nt.engines.profiles import ProfileParams, build_profiles
 from prometheus_nt.engines.regime import RegimeParams
+from prometheus_nt.engines.scenarios import require_known
 from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.scenarios import scenario_store
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 HORIZON = 21
@@ -133,14 +138,16 @@ def similar_runs(
 ) -> SimilarReport:
     """Return the completed runs most like `run` by configuration and environment.
 
-    Their figures are shown and averaged, but only `with_outcome` lets them decide who is similar.
+    Of runs that repeat each other the newest stands for all, and `run` for those that repeat it:
+    `reruns` counts the others. Their figures are shown and averaged, but only `with_outcome` lets
+    them decide who is similar.
 
     Raises
     ------
     StoreError
         If no one run matches.
     DataError
-        If the run did not complete, or is the only one.
+        If the run did not complete, or all others repeat it.
     """
     with open_stores(settings) as stores:
         run_id = str(stores.runtime.find_run(run)["run_id"])
@@ -154,10 +161,15 @@ def similar_runs(
             environment=environments.get(row["run_id"], {})
             | {"universe_size": sizes.get(row["run_id"])},
             outcome=row["metrics_json"] or {},
+            order_list_hash=row["order_list_hash"],
         )
         for row in stored
     ]
     _require_others("run", run_id, [item.run_id for item in facts], "completed result")
+    facts, reruns = _without_reruns(
+        facts, {row["run_id"]: row["created_at"] for row in stored}, run_id
+    )
+    _require_others("run", run_id, [item.run_id for item in facts], "result that is no re-run")
     vectors = run_vectors(facts, with_outcome=with_outcome)
     found = nearest(vectors, vectors.row_of(run_id), top)
     figures = {
@@ -165,15 +177,84 @@ def similar_runs(
     }
     return _report(
         vectors,
-        {"run_id": run_id, "with_outcome": with_outcome},
+        {"run_id": run_id, "with_outcome": with_outcome, "reruns": reruns[run_id]},
         found,
-        ("run_id", *RUN_FIGURES),
+        ("run_id", "reruns", *RUN_FIGURES),
         [
-            (item.entity_id, *(_known(figures[name][item.row]) for name in RUN_FIGURES))
+            (
+                item.entity_id,
+                reruns[str(item.entity_id)],
+                *(_known(figures[name][item.row]) for name in RUN_FIGURES),
+            )
             for item in found
         ],
         figures,
     )
+
+
+def _without_reruns(
+    facts: list[RunFacts], made: Mapping[str, datetime], run_id: str
+) -> tuple[list[RunFacts], Counter[str]]:
+    """Return one of all runs that repeat each other, and how many others each stands for."""
+    newest = sorted(facts, key=lambda item: made[item.run_id], reverse=True)
+    first = repeated_by(sorted(newest, key=lambda item: item.run_id != run_id))
+    reruns = Counter(known for name, known in first.items() if known != name)
+    return [item for item in facts if first[item.run_id] == item.run_id], reruns
+
+
+def similar_scenarios(
+    settings: Settings, instrument: str, as_of: date, name: str, dataset_id: str | None, top: int
+) -> SimilarReport:
+    """Return the paths of a scenario set that are most like what `instrument` went through.
+
+    Compared are figures of its newest window, as long as the paths, with the same figures of its
+    paths. The set must have been made by `as_of`; of several the newest is taken.
+
+    Raises
+    ------
+    StoreError
+        If there is no such set, or its name is that of sets of several datasets.
+    LookAheadError
+        If every set of the name was made from later data.
+    ConfigError
+        If the set has no such instrument.
+    DataError
+        If `as_of` is no session of its dataset, or too little is known of the window.
+    """
+    with open_stores(settings) as stores:
+        dataset_id, scenarios = _newest_set(stores, name, dataset_id, as_of)
+        panel = _panel_until(stores, dataset_id, as_of)
+    _require_known("instrument", instrument, scenarios.instruments, f"scenario set {name!r}")
+    _require_known("instrument", instrument, panel.instruments, f"dataset {dataset_id!r}")
+    vectors, figures = scenario_vectors(panel, scenarios, instrument)
+    found = nearest(vectors, 0, top)
+    return _report(
+        vectors,
+        {
+            "instrument": instrument,
+            "as_of": as_of,
+            "scenario_set": name,
+            "made_on": scenarios.as_of,
+            "sessions": scenarios.returns.shape[1],
+            **dict(zip(FIGURES, map(_known, figures[0].tolist()), strict=True)),
+        },
+        found,
+        ("path", *FIGURES),
+        [(item.entity_id, *map(_known, figures[item.row].tolist())) for item in found],
+    )
+
+
+def _newest_set(
+    stores: Stores, name: str, dataset_id: str | None, as_of: date
+) -> tuple[str, ScenarioSet]:
+    store = scenario_store(stores)
+    newest = store.find(name, dataset_id=dataset_id)
+    key = (newest["dataset_id"], name)
+    sets = [row for row in store.rows() if (row["dataset_id"], row["name"]) == key]
+    known = (row for row in sets if row["as_of_date"] <= as_of)
+    scenarios = store.load(next(known, newest))
+    require_known(scenarios, as_of)
+    return key[0], scenarios
 
 
 def similar_portfolios(settings: Settings, run: str, as_of: date, top: int) -> SimilarReport:

@@ -16,12 +16,13 @@ from nautilus_trader.portfolio.config import PortfolioConfig
 
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
-from prometheus_nt.actors.market_data import PanelReplay
+from prometheus_nt.actors.market_data import PanelReplay, ScenarioReplay
 from prometheus_nt.actors.pipeline import PIPELINE, EngineActor, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.ledger import BookState, Ledger
+from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
@@ -54,15 +55,40 @@ class BacktestNode:
         self.engine.dispose()
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What is known of a market besides its panel.
+
+    Attributes
+    ----------
+    delistings : Delistings or None
+        Recorded ends of instruments, and what they returned.
+    scenarios : sequence of SimulatedReturns
+        The sets of one name that fragility may see, each from the session it was made on.
+    """
+
+    delistings: Delistings | None = None
+    scenarios: Sequence[SimulatedReturns] = ()
+
+
+NOTHING_MORE = Recorded()
+
+
 def wire_backtest(
     config: NodeConfig,
     sleeve: SleeveParams,
     panel: MarketPanel,
     identity: RunIdentity,
     table: Sequence[Stage] | None = None,
-    delistings: Delistings | None = None,
+    recorded: Recorded = NOTHING_MORE,
 ) -> BacktestNode:
-    """Return the node that runs one sleeve over a recorded panel; `table` replaces the day's."""
+    """Return the node that runs one sleeve over a recorded panel.
+
+    Parameters
+    ----------
+    table : sequence of Stage, optional
+        Replaces the day's.
+    """
     calendar = MarketCalendar.of(config.market)
     units = ShareUnits.of(panel)
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
@@ -76,6 +102,9 @@ def wire_backtest(
     stages = config.engines_of(sleeve)
     running = [stage for stage in table or PIPELINE if stage.name not in config.without]
     available = {stage.output for stage in running} | {BookState}
+    if recorded.scenarios:
+        engine.add_actor(ScenarioReplay(recorded.scenarios))
+        available.add(ScenarioOutlook)
     for stage in running:
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
     engine.add_strategy(strategy)
@@ -94,7 +123,7 @@ def wire_backtest(
         impact=ImpactModel(panel, config.execution.quotes),
         half_spread=config.execution.quotes.half_spread_bps / 1e4,
         financing=config.execution.financing,
-        delistings=delistings,
+        delistings=recorded.delistings,
     )
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
     return BacktestNode(engine, feed, mirror, strategy)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from prometheus_nt.domain.books import StressLoss, TailRisk
+from prometheus_nt.domain.books import RiskBasis, StressLoss, TailRisk
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.domain.runs import Mode
@@ -97,7 +97,7 @@ class FillTable:
 
 @dataclass(frozen=True, kw_only=True)
 class BookRisk:
-    """What the risk stage said of a run's last target book.
+    """What the risk stage said of a run's last book: held at its last close, or decided then.
 
     Attributes
     ----------
@@ -113,6 +113,7 @@ class BookRisk:
     component_risk: Mapping[str, float]
     tails: tuple[TailRisk, ...]
     stress: tuple[StressLoss, ...]
+    basis: RiskBasis = "target"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

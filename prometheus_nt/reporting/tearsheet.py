@@ -205,12 +205,12 @@ def _position_sections(series: RunSeries) -> list[Section]:
 def _risk_sections(risk: BookRisk | None) -> list[Section]:
     if risk is None:
         return []
+    book = "The target after" if risk.basis == "target" else "What was held at"
     return [
         Section(
             "tail-risk",
             "Tail risk of the last book",
-            f"The target after the close of {risk.as_of}, held at constant weights; a loss is "
-            "negative.",
+            f"{book} the close of {risk.as_of}, held at constant weights; a loss is negative.",
             (tails_table(risk),),
         ),
         Section(

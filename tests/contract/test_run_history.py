@@ -107,3 +107,16 @@ def test_the_newest_book_of_each_run_is_found_with_its_report(store):
     ]
     assert books[0]["target_positions"] == {"weights": {"A": 0.2}}
     assert newest_books(store, date(2020, 1, 5), date(2020, 1, 8)) == []
+
+
+def test_a_book_whose_report_is_of_what_was_held_is_no_target_with_its_report(store):
+    for day, basis in ((2, "target"), (3, "held")):
+        key = RUN | {"run_id": "a", "portfolio_id": "P", "as_of_date": date(2020, 1, day)}
+        put(store, tables.target_portfolios, key | {"target_positions": {"weights": {"A": 0.1}}})
+        exposures = {"net_exposure": 0.1, "gross_exposure": 0.1, "leverage": 0.1}
+        metrics = {"risk_metrics": {"basis": basis}}
+        put(store, tables.portfolio_risk_reports, key | exposures | metrics)
+
+    (book,) = newest_books(store, date(2020, 1, 1), date(2020, 1, 10))
+
+    assert book["as_of_date"] == date(2020, 1, 2)

@@ -17,7 +17,7 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.engines.risk import RiskParams, apply_limits
 from prometheus_nt.jobs import wiring
-from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
+from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
 from prometheus_nt.venue.carry import Delistings
 
 FIRST = date(2010, 1, 4)
@@ -94,7 +94,7 @@ def run_node(
     """Run the first sleeve of a node over the rows of a panel and return it, finished."""
     sleeve = config.sleeves[0]
     identity = RunIdentity("US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.BACKTEST, "c", "h", "d", 0)
-    node = wire_backtest(config, sleeve, panel, identity, delistings=delistings)
+    node = wire_backtest(config, sleeve, panel, identity, recorded=Recorded(delistings))
     node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.run(first, len(panel) - 1 if last is None else last)
     node.mirror.require_same_books()

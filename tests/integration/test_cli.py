@@ -369,15 +369,23 @@ def test_the_resolved_configuration_shows_what_each_horizon_implies(prometheus):
     assert len({values["config_hash"] for values in resolved.values()}) == 3
 
 
-def test_sessions_outside_the_data_are_refused_with_what_there_is(prometheus):
+@pytest.mark.parametrize(
+    ("start", "complaint"),
+    [
+        ("1985-01-02", "is not inside dataset"),
+        ("1912-01-02", "sessions.start: 1912-01-02: the US_EQ calendar covers 1980-01-01 to"),
+        ("2099-01-02", "sessions.start: 2099-01-02: the US_EQ calendar covers 1980-01-01 to"),
+    ],
+)
+def test_sessions_outside_the_data_are_refused_with_what_there_is(prometheus, start, complaint):
     prometheus("data", "ingest", "sample", "--symbols", "AAPL,SPX")
 
     code, _, errors = prometheus(
-        "backtest", "configs/us_core_long_eq.yaml", "--start", "2031-01-02", "--end", "2032-01-02"
+        "backtest", "configs/us_core_long_eq.yaml", "--start", start, "--end", start
     )
 
     assert code == 1
-    assert "2031" in errors
+    assert complaint in errors
 
 
 def test_no_password_of_a_database_url_is_ever_shown(prometheus, monkeypatch):

@@ -59,8 +59,25 @@ def test_a_node_that_was_not_run_says_what_to_do(stores, node):
         compare_runs(stores, [str(node)])
 
 
-def test_one_run_is_nothing_to_compare(stores, node):
-    first, _ = run_backtest(load_config([Path(node)]), stores)
+def test_one_run_is_nothing_to_compare_but_says_what_could_stand_beside_it(stores, node):
+    first, second = run_backtest(load_config([Path(node)]), stores)
 
-    with pytest.raises(ConfigError, match="1 run given; name at least two"):
+    with pytest.raises(ConfigError, match="1 run given; name at least two") as refused:
         compare_runs(stores, [first.run_id, first.run_id])
+
+    assert str(refused.value).endswith(f"; over the same sessions finished: {second.run_id}")
+
+
+def test_a_run_that_nothing_can_stand_beside_says_so(stores, node):
+    alone = load_config([Path(node)], ["sleeves=[{horizon: 5}]"])
+    other = load_config([Path(node)], ["sleeves=[{horizon: 5}]", "sessions.end=2005-12-29"])
+    run_backtest(other, stores)
+    run_backtest(alone, stores)
+
+    with pytest.raises(ConfigError) as refused:
+        compare_runs(stores, ["latest"])
+
+    assert str(refused.value) == (
+        "compare: 1 run given; name at least two different ones, or a node's file; given: latest; "
+        "no other run over the same sessions has finished; `prometheus backtest` makes runs"
+    )

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from scipy.stats import spearmanr
 
 from adapters.sample import sample_sp500
-from persistence.evaluation import score_days, sleeve_decisions, target_weights
+from persistence.evaluation import score_days, sleeve_decisions, target_weights, universe_scores
 from persistence.historical import HistoricalStore
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables import runtime as tables
@@ -62,6 +62,7 @@ def test_an_outcome_follows_the_stored_scores_and_target_of_its_day(stores):
     sessions = panel.sessions.astype(object).tolist()
     scores = dict(score_days(database, run_id))
     targets = target_weights(database, run_id)
+    candidates = universe_scores(database, run_id)
     found = {(row["decision_id"], row["horizon_days"]): row for row in _outcomes(stores)}
 
     as_of, decision_id = list(sleeve_decisions(database, run_id).items())[20]
@@ -81,6 +82,10 @@ def test_an_outcome_follows_the_stored_scores_and_target_of_its_day(stores):
         combined = [row[1] for row in scores[as_of]]
         assert evaluated["ic"]["combined"] == pytest.approx(
             spearmanr(combined, returns[columns]).statistic
+        )
+        traded = [candidates[as_of][name] for name in names]
+        assert evaluated["ic"]["traded"] == pytest.approx(
+            spearmanr(traded, returns[columns]).statistic
         )
         held = targets[as_of].items()
         earned = sum(weight * returns[panel.instruments.index(name)] for name, weight in held)
@@ -125,7 +130,7 @@ def test_the_stored_quality_is_summarised_by_family_and_horizon(stores):
     rows = [dict(zip(STORED, row, strict=True)) for row in stored_alpha(stores, Filters())]
 
     by_key = {(row["family"], row["horizon"]): row for row in rows}
-    families = {"momentum", "reversal", "low_volatility", "fragility", "combined"}
+    families = {"momentum", "reversal", "low_volatility", "fragility", "traded", "combined"}
     assert families <= {family for family, _ in by_key}
     assert {horizon for _, horizon in by_key} == {5, 21, 63}
     weekly = by_key["combined", 5]
@@ -156,3 +161,18 @@ def test_a_run_that_is_not_completed_has_no_outcomes(stores):
 
     with pytest.raises(DataError, match="only a completed run"):
         record_outcomes(stores, run_id)
+
+
+def test_what_was_traded_is_followed_and_not_the_score_before_fragility_was_taken_off(stores):
+    settings = ["engines.assessment.fragility_penalty_weight=0"]
+    harsh = _run(stores, *settings, "engines.universe.stability_weight=3.0")
+    harsh_rows = [row for row in _outcomes(stores) if row["run_id"] == harsh and row["metadata"]]
+    plain = _run(stores, *settings, "engines.universe.stability_weight=0")
+    plain_rows = [row for row in _outcomes(stores) if row["run_id"] == plain and row["metadata"]]
+
+    def of(rows, name):
+        return np.array([row["metadata"]["ic"][name] for row in rows], dtype=float)
+
+    assert of(harsh_rows, "combined") == pytest.approx(of(plain_rows, "combined"))
+    apart = [np.abs(of(rows, "traded") - of(rows, "combined")) for rows in (plain_rows, harsh_rows)]
+    assert apart[0].mean() < 0.3 * apart[1].mean()

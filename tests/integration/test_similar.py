@@ -95,6 +95,9 @@ def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, varian
     _, shown, _ = prometheus("backtest", variants[0], *WINDOW, "--json")
     (first,) = json.loads(shown)
     alone, _, why = prometheus("similar", "runs", first["run_id"])
+    prometheus("backtest", variants[0], "--start", "2004-01-02", "--end", "2004-06-30")
+    again, _, only_reruns = prometheus("similar", "runs", first["run_id"])
+    prometheus("backtest", variants[1], "--start", "2005-01-03", "--end", "2005-03-31")
     for path in variants[1:]:
         prometheus("backtest", path, *WINDOW)
 
@@ -108,7 +111,10 @@ def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, varian
         "similar", "portfolios", first["run_id"], "--as-of", "2001-06-29"
     )
 
-    assert (alone, early) == (1, 1)
+    assert (alone, early, again) == (1, 1, 1)
+    assert "result that is no re-run" in only_reruns
+    assert runs["query"]["reruns"] == 1
+    assert sorted(item["reruns"] for item in runs["neighbours"]) == [0, 1]
     assert "no other run" in why
     assert "has no book decided" in too_early
     assert len(runs["neighbours"]) == 2
@@ -120,3 +126,24 @@ def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, varian
     assert len(similar) == 2 and first["run_id"] not in similar
     assert all(0.0 < item["by_weights"] <= 1.0 for item in books["neighbours"])
     assert books["query"]["decided_on"] <= "2005-06-30"
+
+
+def test_paths_are_compared_with_what_an_instrument_goes_through(prometheus):
+    generate = ("scenarios", "generate", "echo", "--dataset", DATASET, "--category", "HISTORICAL")
+    prometheus(*generate, "--as-of", "2005-06-30", "--horizon", 21, "--paths", 400)
+    prometheus(*generate, "--as-of", "2006-06-30", "--horizon", 21, "--paths", 400)
+    ask = ("similar", "scenarios", "--instrument", "AAPL.US", "--scenario-set", "echo")
+
+    code, shown, _ = prometheus(*ask, "--as-of", "2005-07-29", "--top", 3, "--json")
+    early, _, too_early = prometheus(*ask, "--as-of", "2004-06-30")
+    _, _, wrong = prometheus(*ask[:3], "AAPLE.US", *ask[4:], "--as-of", "2005-07-29")
+
+    found = json.loads(shown)
+    assert (code, early) == (0, 1)
+    assert found["query"]["made_on"] == "2005-06-30"
+    assert "made from data up to 2006-06-30" in too_early
+    assert "did you mean 'AAPL.US'?" in wrong
+    assert len(found["neighbours"]) == 3
+    for item in found["neighbours"]:
+        assert item["similarity"] > 0.9
+        assert item["total_return"] == pytest.approx(found["query"]["total_return"], abs=0.1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prometheus_nt.engines.constraints import Bounds, LinearLimit, placed, projected
 from prometheus_nt.engines.solver import SolverSpec, solve
-from prometheus_nt.engines.turnover import one_way_turnover
+from prometheus_nt.engines.turnover import TurnoverLimit, one_way_turnover
 
 METHODS = (
     "equal",
@@ -34,11 +34,13 @@ def _spec(rng, method, names):
         for number in range(3)
     )
     fragility = LinearLimit("fragility", rng.uniform(0.0, 1.0, names), rng.uniform(0.1, 0.8))
+    style, most = rng.normal(0.0, 1.0, names), rng.uniform(0.05, 1.0)
+    factor = LinearLimit("factor", style, most), LinearLimit("-factor", -style, most)
     return SolverSpec(
         method,
         total=rng.uniform(0.3, 1.0),
         cap=rng.uniform(0.05, 0.6, names) if rng.random() < 0.3 else rng.uniform(0.05, 1.0),
-        limits=(*limits, fragility) if rng.random() < 0.6 else (),
+        limits=(*limits, fragility, *factor) if rng.random() < 0.6 else (),
         max_turnover=rng.uniform(0.05, 0.5) if rng.random() < 0.5 else None,
         volatility_target=rng.uniform(0.05, 0.3) if rng.random() < 0.3 else None,
         clusters=rng.integers(0, 4, names) if rng.random() < 0.3 else None,
@@ -135,6 +137,54 @@ def test_turnover_keeps_its_limit_wherever_the_book_comes_from(method, seed, lim
 
     assert one_way_turnover(result.weights - previous) <= limit + 1e-9
     assert result.relaxed == ()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    seed=SEEDS,
+    limit=st.floats(0.01, 0.5),
+    target=st.floats(0.03, 0.3),
+    held=st.floats(0.05, 1.0),
+    shift=st.floats(0.3, 3.0),
+)
+@settings(max_examples=12, deadline=None)
+def test_a_volatility_target_goes_before_turnover_and_what_gives_way_is_said(
+    method, seed, limit, target, held, shift
+):
+    rng = np.random.default_rng(seed)
+    spec = SolverSpec(method, cap=0.4, max_turnover=limit, volatility_target=target)
+    before = _returns(rng, 60, 8)
+    previous = held * solve(spec, before).weights
+
+    result = solve(spec, shift * before + _returns(rng, 60, 8), previous)
+
+    traded = one_way_turnover(result.weights - previous)
+    assert result.volatility <= target * (1.0 + 1e-9)
+    assert (traded > limit + 1e-9) == ("max_turnover" in result.relaxed)
+    assert result.slack["max_turnover"] == pytest.approx(limit - traded, abs=1e-9)
+    if result.relaxed:
+        assert result.relaxed == ("max_turnover",)
+        assert result.volatility == pytest.approx(target)
+        assert result.weights.sum() < previous.sum()
+
+
+@given(seed=SEEDS, names=st.integers(1, 9), limit=st.floats(0.001, 1.5))
+@settings(max_examples=60, deadline=None)
+def test_the_part_that_may_be_traded_is_the_largest_there_is(seed, names, limit):
+    rng = np.random.default_rng(seed)
+    weights, held = rng.normal(0.0, 0.3, names), rng.normal(0.0, 0.3, names)
+    elsewhere = rng.choice([0.0, 0.2])
+    turnover = TurnoverLimit(limit, held, elsewhere)
+    grid = np.linspace(0.0, 1.0, 2001)
+    asked = np.array([turnover.turnover(part * weights) for part in grid])
+
+    part = turnover.part(weights)
+
+    if (asked <= limit).any():
+        assert turnover.turnover(part * weights) <= limit + 1e-12
+        assert part >= grid[asked <= limit].max() - 1e-12
+    else:
+        assert turnover.turnover(part * weights) <= asked.min() + 1e-12
 
 
 @given(seed=SEEDS, names=st.integers(1, 12), total=st.floats(0.05, 1.0))

@@ -82,6 +82,11 @@ def test_there_are_configurations_to_ship():
         ),
         ("sed: 1", "0.yaml: sed: unknown field; did you mean 'seed'?"),
         (
+            "engines: {portfolio: {solver: {max_factor_exposure: {momentun: 0.5}}}}",
+            "0.yaml: engines.portfolio.solver.max_factor_exposure.momentun: unknown field; did "
+            "you mean 'momentum'?",
+        ),
+        (
             "execution: {fees: {minimum: 1}}",
             "0.yaml: execution.fees.minimum: unknown field; did you mean 'minimum_usd'?",
         ),
@@ -112,6 +117,55 @@ def test_a_mistake_in_an_engine_is_one_line_however_many_sleeves_it_concerns(ref
 
     assert refusal(f"{text}engines: {{portfolio: {{max_name: 3}}}}\n") == (
         "0.yaml: engines.portfolio.max_name: unknown field; did you mean 'max_names'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            "engines: {portfolio: {max_name: 3}}",
+            "sleeves.1.engines.portfolio.max_name: unknown field; did you mean 'max_names'?",
+        ),
+        (
+            "planner: {cash_bufer: 0.1}",
+            "sleeves.1.planner.cash_bufer: unknown field; did you mean 'cash_buffer'?",
+        ),
+        (
+            "gate: {max_groos: 1}",
+            "sleeves.1.gate.max_groos: unknown field; did you mean 'max_gross'?",
+        ),
+        (
+            "engines: {stability: {lookback: many}}",
+            "sleeves.1.engines.stability.lookback: Input should be a valid integer, unable to "
+            "parse string as an integer, found 'many'",
+        ),
+    ],
+)
+def test_a_mistake_in_the_settings_of_one_sleeve_names_that_sleeve(refusal, own, message):
+    text = MINIMAL.replace("[{horizon: 21}]", f"[{{horizon: 5}}, {{horizon: 21, {own}}}]")
+
+    assert refusal(text) == f"0.yaml: {message}"
+
+
+def test_a_mistake_of_the_node_is_not_blamed_on_a_sleeve_with_settings_of_its_own(refusal):
+    sleeve = "{horizon: 21, engines: {portfolio: {max_names: 3}}, gate: {max_gross: 1}}"
+    text = MINIMAL.replace("{horizon: 21}", sleeve)
+
+    assert refusal(f"{text}engines: {{portfolio: {{max_wait: 3}}}}\n").startswith(
+        "0.yaml: engines.portfolio.max_wait: unknown field"
+    )
+
+
+@pytest.mark.parametrize("variant", ["lower", "'A B'", "''", "X" * 25])
+def test_a_variant_that_cannot_be_part_of_an_id_is_refused_in_words(refusal, variant):
+    text = MINIMAL.replace("{horizon: 21}", f"{{horizon: 21, variant: {variant}}}")
+
+    message = refusal(text)
+
+    assert message.startswith(
+        "0.yaml: sleeves.0.variant: must be 1 to 24 capital letters, digits or underscores, as ids "
+        "are, found "
     )
 
 
@@ -422,11 +476,36 @@ def test_a_book_that_sells_short_is_refused_where_risk_would_reject_its_shorts(
     load, refusal, construction
 ):
     engines = f"engines: {{portfolio: {{construction: {construction}}}, risk: {{long_only: %s}}}}\n"
+    text = f"{MINIMAL}gate: {{long_only: false}}\n{engines}"
 
-    message = refusal(MINIMAL + engines % "true")
+    message = refusal(text % "true")
 
     assert "risk.long_only: would reject every short of" in message
-    assert load(MINIMAL + engines % "false")
+    assert load(text % "false")
+
+
+@pytest.mark.parametrize("name", ["US_LONG_SHORT_EQ", "US_SHORT_HEDGE_EQ"])
+def test_a_book_that_sells_short_is_refused_where_the_gate_would_refuse_its_plans(refusal, name):
+    sleeve = f"{{family: {name}, horizon: 21%s}}"
+    own = MINIMAL.replace("{horizon: 21}", "{horizon: 5}, " + sleeve % ", gate: {long_only: true}")
+    node = MINIMAL.replace("{horizon: 21}", sleeve % "") + "gate: {long_only: true}\n"
+
+    messages = refusal(own), refusal(node)
+
+    places = "0.yaml: sleeves.1.gate.long_only: ", "0.yaml: gate.long_only: "
+    for message, place in zip(messages, places, strict=True):
+        assert message.startswith(f"{place}would refuse every plan of {name}_H21, whose ")
+        assert message.endswith("sells short; set it to false")
+
+
+def test_a_long_short_book_needs_a_gate_that_lets_it_sell_short(load, refusal):
+    text = (
+        f"{MINIMAL}engines: {{portfolio: {{construction: long_short, max_names: 10}}, "
+        "risk: {long_only: false}}\n"
+    )
+
+    assert refusal(text).startswith("0.yaml: gate.long_only: would refuse every plan of ")
+    assert load(f"{text}gate: {{long_only: false}}\n")
 
 
 def test_a_setting_must_suit_every_sleeve(load, refusal):
@@ -631,7 +710,7 @@ def test_an_anchored_mapping_that_merges_another_may_be_merged_again(tmp_path):
     ],
 )
 def test_what_needs_an_engine_does_not_run_without_it(refusal, load, settings, engine):
-    text = f"{MINIMAL}engines: {{{settings}}}\n"
+    text = f"{MINIMAL}gate: {{long_only: false}}\nengines: {{{settings}}}\n"
 
     assert load(text)
     assert f"needs the {engine} engine" in refusal(f"{text}without: [{engine}]\n")

@@ -8,6 +8,8 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
+UNKNOWN_SECTOR = "UNKNOWN"
+
 
 def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> FloatArray:
     """Return z-scores along the last axis, after pulling each tail in to its first inner value.
@@ -87,16 +89,25 @@ def sector_codes(panel: MarketPanel, row: int = -1) -> IntArray:
     """
     if panel.sector_history is not None:
         return panel.sector_history.codes_at(panel.sessions[row])
-    return _codes_of(panel.sectors or (None,) * len(panel.instruments))
+    return _sectors(panel.sectors or (None,) * len(panel.instruments))[1]
+
+
+def named_sectors(panel: MarketPanel) -> tuple[tuple[str, ...], IntArray]:
+    """Return names of sectors, that of the unknown first, and the place of each instrument's, (N,).
+
+    Instruments of unknown sector count as one sector, since nothing shows that they differ.
+    """
+    names, codes = _sectors(panel.sectors or (None,) * len(panel.instruments))
+    return (UNKNOWN_SECTOR, *names), codes + 1
 
 
 @lru_cache(maxsize=16)
-def _codes_of(sectors: tuple[str | None, ...]) -> IntArray:
-    names = sorted({sector for sector in sectors if sector})
+def _sectors(sectors: tuple[str | None, ...]) -> tuple[tuple[str, ...], IntArray]:
+    names = tuple(sorted({sector for sector in sectors if sector} - {UNKNOWN_SECTOR}))
     number = {name: code for code, name in enumerate(names)}
-    codes = np.array([number[name] if name else -1 for name in sectors], dtype=np.int64)
+    codes = np.array([number.get(name or UNKNOWN_SECTOR, -1) for name in sectors], dtype=np.int64)
     codes.flags.writeable = False
-    return codes
+    return names, codes
 
 
 def _shared(differs: BoolArray, position: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ def _utc(nanoseconds: int) -> str:
 
 def _covers(day: object, calendar: MarketCalendar, first: str) -> str:
     market, last = calendar.market_id, calendar.sessions[-1]
-    return f"^{day}: the {market} calendar covers {first} to {last}; choose a day inside it"
+    return f"^{day}: the {market} calendar covers {first} to {last}; use a day between them$"
 
 
 def test_a_holiday_is_refused_with_both_neighbours_named(us):
@@ -205,7 +205,7 @@ def test_a_day_outside_the_calendar_is_an_error_that_names_its_span(us, day):
 
 def test_walking_off_either_end_of_the_calendar_is_an_error(us):
     newest = us.sessions[-1].astype(object)
-    span = f"^US_EQ: the calendar covers only 1980-01-02 to {newest}; choose a day inside it"
+    span = f"^US_EQ: the calendar covers only 1980-01-02 to {newest}; start further inside it$"
 
     with pytest.raises(DataError, match=span):
         us.next_session(newest)
@@ -258,3 +258,15 @@ def test_an_unknown_market_is_refused_and_the_known_ones_named():
         ConfigError, match="unknown market 'XNYS'; known markets: US_EQ, EU_EQ, ASIA_EQ"
     ):
         MarketCalendar.of("XNYS")
+
+
+def test_a_day_outside_the_calendar_is_told_with_the_setting_it_comes_from(us):
+    with pytest.raises(DataError) as refused:
+        us.require_covered(date(1912, 1, 2), "sessions.start")
+
+    newest = us.sessions[-1]
+    assert str(refused.value) == (
+        f"sessions.start: 1912-01-02: the US_EQ calendar covers 1980-01-01 to {newest}; "
+        "use a day between them"
+    )
+    us.require_covered(date(1980, 1, 1), "sessions.start")

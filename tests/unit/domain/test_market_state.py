@@ -127,12 +127,12 @@ def test_a_time_without_a_zone_is_refused_with_the_remedy(ask):
 
 
 def test_a_time_outside_the_calendar_names_its_range_and_the_remedy():
-    with pytest.raises(DataError, match=r"covers 1980-01-01 to .*; choose a day inside it"):
+    with pytest.raises(DataError, match=r"covers 1980-01-01 to .*; use a day between them"):
         market_state("US_EQ", datetime(1979, 6, 1, tzinfo=UTC))
     with pytest.raises(DataError, match="covers 1997-01-01 to"):
         market_state("ASIA_EQ", datetime(1996, 6, 3, tzinfo=UTC))
     newest = MarketCalendar.of("EU_EQ").sessions[-1].astype(object)
-    with pytest.raises(DataError, match=r"covers only .*; choose a day inside it"):
+    with pytest.raises(DataError, match=r"covers only .*; use a day between them"):
         next_transition("EU_EQ", datetime(newest.year, newest.month, newest.day, 20, tzinfo=UTC))
 
 

@@ -4,14 +4,17 @@ from datetime import date
 import numpy as np
 import pytest
 
-from prometheus_nt.domain.errors import DataError
+from prometheus_nt.domain.errors import DataError, InsufficientHistory
+from prometheus_nt.domain.market import ScenarioSet
 from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.encoders.numeric import WindowParams, encode_windows
 from prometheus_nt.encoders.portfolio_space import PortfolioFacts, portfolio_vectors
 from prometheus_nt.encoders.profile_space import TEXT_WIDTH, profile_vectors
 from prometheus_nt.encoders.regime_space import market_outcomes, regime_vectors
-from prometheus_nt.encoders.run_space import OUTCOME_FEATURES, RunFacts, run_vectors
+from prometheus_nt.encoders.run_space import OUTCOME_FEATURES, RunFacts, repeated_by, run_vectors
+from prometheus_nt.encoders.scenario_space import FIGURES, scenario_vectors, window_figures
 from prometheus_nt.encoders.similarity import nearest, similarities
+from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.profiles import ProfileParams, build_profiles
 from prometheus_nt.engines.regime import RegimeParams
 
@@ -205,3 +208,74 @@ def test_the_order_of_the_runs_does_not_matter():
     assert {
         item.entity_id: item.similarity for item in nearest(turned, turned.row_of("a"), 9)
     } == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_run_repeats_one_of_its_configuration_or_of_its_likeness_and_orders():
+    base = {"sessions": {"start": "2004"}, "seed": 0, "engines": {"portfolio": {"max_names": 3}}}
+
+    def run(name, orders=None, **changed):
+        return RunFacts(name, base | changed, {}, {}, orders)
+
+    wider = {"portfolio": {"max_names": 4}}
+    found = repeated_by(
+        [
+            run("asked", "o1"),
+            run("other sessions", "o2", sessions={"start": "2005"}),
+            run("other seed, same orders", "o1", seed=1),
+            run("other seed, other orders", "o3", seed=2),
+            run("other names, same orders", "o1", engines=wider),
+            run("of the same names", None, engines=wider, sessions={"start": "2006"}),
+        ]
+    )
+
+    assert found == {
+        "asked": "asked",
+        "other sessions": "asked",
+        "other seed, same orders": "asked",
+        "other seed, other orders": "other seed, other orders",
+        "other names, same orders": "other names, same orders",
+        "of the same names": "other names, same orders",
+    }
+
+
+def test_the_figures_of_a_window_by_hand():
+    own = np.array([[0.1, -0.5, 0.0, 0.2], [0.01, 0.01, 0.01, 0.01]])
+    market = np.array([[0.02, -0.1, -0.1, 0.0], [0.0, 0.01, 0.0, 0.02]])
+
+    figures = dict(zip(FIGURES, window_figures(own, market).T, strict=True))
+
+    assert figures["volatility"] == pytest.approx([np.std(own[0]), 0.0])
+    assert figures["total_return"] == pytest.approx([1.1 * 0.5 * 1.2 - 1.0, 1.01**4 - 1.0])
+    assert figures["max_drawdown"] == pytest.approx([-0.5, 0.0])
+    assert figures["shortfall"] == pytest.approx([-0.5, 0.01])
+    assert figures["downside_beta"][0] == pytest.approx((0.1 * 0.5 + 0.0) / 0.02)
+    assert np.isnan(figures["downside_beta"][1])
+    assert figures["market_return"][0] == pytest.approx(1.02 * 0.9 * 0.9 - 1.0)
+
+
+def test_the_path_that_repeats_the_newest_window_is_its_nearest(market):
+    panel = market()
+    horizon, names = 21, panel.instruments
+    returns = panel.derived(total_returns)
+    starts = (40, 80, len(panel) - horizon, 60)
+    paths = np.stack([np.nan_to_num(returns[start : start + horizon]) for start in starts])
+    scenarios = ScenarioSet(panel.as_of, "echo", "h", "HISTORICAL", names, paths)
+
+    vectors, figures = scenario_vectors(panel, scenarios, names[0])
+
+    assert nearest(vectors, 0, 1)[0].entity_id == "2"
+    assert figures[0] == pytest.approx(figures[3])
+
+
+def test_a_window_that_is_hardly_known_is_compared_with_nothing(market):
+    panel = market()
+    names = panel.instruments
+    flat = ScenarioSet(panel.as_of, "flat", "h", "HISTORICAL", names, np.zeros((3, 21, len(names))))
+    close = panel.close.copy()
+    close[-10:, 0] = np.nan
+    halted = market(close=close)
+
+    with pytest.raises(DataError, match=f"instrument: {names[0]} has no return on 10 of the 21"):
+        scenario_vectors(halted, flat, names[0])
+    with pytest.raises(InsufficientHistory):
+        scenario_vectors(panel.last(21), flat, names[0])

@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
 
 from prometheus_nt.engines.allocation import (
     beta_limit,
     fragility_limit,
     from_long_space,
-    market_betas,
     sector_limits,
     to_long_space,
 )
@@ -58,15 +56,3 @@ def test_names_of_unknown_sector_share_one_limit():
 def test_a_name_of_unknown_fragility_counts_as_the_most_fragile():
     assert beta_limit(np.array([0.5, NAN, -0.3]), 0.5).coefficients.tolist() == [0.5, 1.0, 0.0]
     assert fragility_limit(np.array([0.2, NAN]), 0.5).coefficients.tolist() == [0.2, 1.0]
-
-
-def test_betas_are_slopes_on_common_sessions():
-    market = np.array([0.01, -0.02, 0.03, NAN, 0.01])
-    returns = np.column_stack([2.0 * market + 0.001, -0.5 * market, np.full(5, NAN)])
-    returns[0, 1] = NAN
-
-    betas = market_betas(returns, market)
-
-    assert betas[:2] == pytest.approx([2.0, -0.5])
-    assert np.isnan(betas[2])
-    assert np.isnan(market_betas(returns, np.full(5, 0.01))).all()

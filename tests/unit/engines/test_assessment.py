@@ -16,7 +16,7 @@ SHORT = {
     "volatility_lookback": 20,
     "beta_lookback": 20,
 }
-PARAMS = AssessmentParams(**SHORT, combination="fixed")
+PARAMS = AssessmentParams(**SHORT, combination="fixed", fragility_penalty_weight=0.25)
 FAMILIES = ("momentum", "short_momentum", "residual_momentum", "reversal", "low_volatility")
 PRIOR = np.array([0.5, 0.25, 0.25, 0.2, 0.3]) / 1.5
 
@@ -121,6 +121,17 @@ def test_fragility_costs_score_relative_to_the_others(panel, stability_of):
 
     assert np.allclose(all_fragile, before)
     assert after[7] < before[7]
+
+
+def test_fragility_is_left_to_the_universe_unless_asked_for(panel, stability_of):
+    params = AssessmentParams(**SHORT, combination="fixed")
+    fragile = np.linspace(10.0, 90.0, 30)
+
+    calm = assess(panel, stability_of(panel, np.full(30, 40.0)), params)
+    uneven = assess(panel, stability_of(panel, fragile), params)
+
+    assert (calm.score == uneven.score).all()
+    assert np.ptp(uneven.alpha_components["fragility"]) > 1.0, "it is still told"
 
 
 def test_labels_are_steps_from_hold(panel, stability):

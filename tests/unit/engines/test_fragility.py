@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from prometheus_nt.domain.errors import DataError, InsufficientHistory
-from prometheus_nt.domain.market import FragilityClass
+from prometheus_nt.domain.market import FragilityClass, ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import PANEL_FIELDS
 from prometheus_nt.engines.fragility import (
     COMPONENTS,
@@ -275,6 +275,34 @@ def test_missing_components_leave_the_weight_to_the_others(panel_of, stability_o
     assert measures.fragility_class[0] >= 0
 
 
+def _outlook(panel, **sets):
+    made = tuple(SimulatedReturns(name, panel.as_of, name, paths) for name, paths in sets.items())
+    return ScenarioOutlook(panel.as_of, made)
+
+
+def test_a_name_without_paths_is_judged_by_its_other_components(panel_of, stability_of):
+    panel = panel_of(_walks(8, 60, 4))
+    stability = stability_of(panel, np.linspace(10, 90, 4))
+    paths = np.random.default_rng(1).normal(-0.02, 0.1, (40, 4))
+    paths[:, 2] = np.nan
+
+    without = measure_fragility(panel, stability, SHORT)
+    measures = measure_fragility(panel, stability, SHORT, scenarios=_outlook(panel, set=paths))
+
+    assert np.isnan(measures.scenario_losses["set"]).tolist() == [False, False, True, False]
+    assert measures.fragility_score[2] == pytest.approx(without.fragility_score[2])
+    assert measures.fragility_score[0] != pytest.approx(without.fragility_score[0])
+
+
+def test_scenarios_of_another_session_are_an_error(panel_of, stability_of):
+    panel = panel_of(_walks(8, 60, 4))
+    stability = stability_of(panel, np.full(4, 50.0))
+    later = replace(_outlook(panel, set=np.zeros((9, 4))), as_of=date(2030, 1, 2))
+
+    with pytest.raises(DataError, match="scenarios of 2030-01-02: not those of"):
+        measure_fragility(panel, stability, SHORT, scenarios=later)
+
+
 def test_losses_of_scenarios_are_one_more_component(panel_of, stability_of):
     close = _walks(8, 60, 4)
     panel = panel_of(close)
@@ -283,7 +311,9 @@ def test_losses_of_scenarios_are_one_more_component(panel_of, stability_of):
     mild, deep = rng.normal(-0.01, 0.05, (20, 4)), rng.normal(-0.05, 0.2, (10, 4))
 
     without = measure_fragility(panel, stability, SHORT)
-    with_sets = measure_fragility(panel, stability, SHORT, scenarios={"mild": mild, "deep": deep})
+    with_sets = measure_fragility(
+        panel, stability, SHORT, scenarios=_outlook(panel, mild=mild, deep=deep)
+    )
 
     # The tail fraction of 0.2: the worst four of twenty paths, and two of ten.
     losses = -np.sort(mild, axis=0)[:4].mean(axis=0), -np.sort(deep, axis=0)[:2].mean(axis=0)
@@ -302,7 +332,10 @@ def test_scenarios_of_other_instruments_are_an_error(panel_of, stability_of):
 
     with pytest.raises(DataError, match=r"scenarios SET: expected \(S, 4\), found \(9, 3\)"):
         measure_fragility(
-            panel, stability_of(panel, np.full(4, 50.0)), SHORT, scenarios={"SET": np.zeros((9, 3))}
+            panel,
+            stability_of(panel, np.full(4, 50.0)),
+            SHORT,
+            scenarios=_outlook(panel, SET=np.zeros((9, 3))),
         )
 
 

@@ -213,3 +213,57 @@ def test_settings_that_cannot_be_met_are_refused(settings):
 def test_a_breaker_without_a_release_lets_go_at_half():
     assert RiskParams(drawdown_breaker=-0.3).release_above == -0.15
     assert RiskParams().release_above is None
+
+
+@pytest.fixture
+def drifting(panel_of, books_of):
+    """A market with a history, and the books of a sleeve long I000 and short I002."""
+    steps = np.random.default_rng(8).normal(0.0, 0.01, (90, 4))
+    panel = panel_of(100.0 * np.exp(np.cumsum(steps, axis=0)))
+    shares = np.array([3000, 0, -1000, 0])
+    marks = panel.close[-1]
+    cash = 1e6 - float(shares @ marks)
+    books = replace(books_of(panel), cash=cash, equity=1e6, shares=shares, marks=marks)
+    return panel, books
+
+
+def test_a_book_that_is_held_is_reported_at_its_marks_and_not_at_its_target(drifting, book_of):
+    panel, books = drifting
+    target, held = book_of(panel, [0.5, 0.5, 0.0, 0.0]), book_of(panel, books.weights)
+
+    between = _target(panel, target, replace(books, follows_target=False))
+    decided = _target(panel, target, replace(books, follows_target=True))
+
+    expected = _target(panel, held, books).report
+    figures = ("net_exposure", "gross_exposure", "beta", "var_95", "volatility", "max_drawdown")
+    assert (between.report.basis, decided.report.basis) == ("held", "target")
+    assert between.report.names == 2
+    assert between.report.net_exposure == pytest.approx(
+        (3000, -1000) @ panel.close[-1, [0, 2]] / 1e6
+    )
+    for figure in figures:
+        assert getattr(between.report, figure) == pytest.approx(getattr(expected, figure))
+    assert decided.report.gross_exposure == pytest.approx(1.0)
+    assert (between.weights == decided.weights).all()
+
+
+def test_a_breaker_that_trips_decides_at_once_and_so_reports_the_target(drifting, book_of):
+    panel, books = drifting
+    book = book_of(panel, [0.5, 0.5, 0.0, 0.0])
+    calm, deep = replace(books, follows_target=False), replace(books, drawdown=-0.3)
+    before = _target(panel, book, calm, drawdown_breaker=-0.2)
+
+    tripped = _target(
+        panel, book, replace(deep, follows_target=False), before, drawdown_breaker=-0.2
+    )
+
+    assert (before.report.basis, tripped.report.basis) == ("held", "target")
+    assert tripped.report.gross_exposure == pytest.approx(0.5)
+
+
+def test_a_book_without_equity_has_no_weights_to_report(drifting, book_of):
+    panel, books = drifting
+    ruined = replace(books, equity=0.0, follows_target=False)
+
+    assert ruined.weights is None
+    assert _target(panel, book_of(panel, [0.5, 0, 0, 0]), ruined).report.basis == "target"

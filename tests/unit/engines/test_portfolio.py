@@ -11,8 +11,12 @@ from prometheus_nt.domain.market import (
     RegimeState,
 )
 from prometheus_nt.engines.antifragility import AntifragilityParams, antifragility
+from prometheus_nt.engines.book_history import book_history
+from prometheus_nt.engines.factors import factor_exposures, style_loadings
 from prometheus_nt.engines.numerics.market_relations import rolling_beta
 from prometheus_nt.engines.portfolio import PortfolioParams, SolverParams, build_book
+from prometheus_nt.engines.portfolio_params import FactorLimits
+from prometheus_nt.engines.turnover import one_way_turnover
 
 NAN = np.nan
 FREE = PortfolioParams(max_weight=1.0, cash_buffer=0.0)
@@ -184,6 +188,50 @@ def test_a_limit_on_market_beta_is_kept_and_named(crowd, universe_of, scores_of)
 
     assert bound.weights @ beta <= most + 1e-6
     assert "beta" in bound.binding
+
+
+@pytest.fixture
+def styled(panel_of):
+    """Eight names, each more volatile, more traded and stronger than the one before."""
+    rng = np.random.default_rng(3)
+    place = np.arange(1.0, 9.0)
+    steps = rng.normal(0.0, 0.002 * place, (320, 8)) + 0.0004 * place
+    close = 100.0 * np.exp(np.cumsum(steps, axis=0))
+    return panel_of(close, volume=np.broadcast_to(1e4 * 2.0**place, close.shape))
+
+
+@pytest.mark.parametrize("factor", ["momentum", "volatility", "dollar_volume"])
+@pytest.mark.parametrize("weighting", ["score", "equal", "min_variance", "hrp"])
+def test_a_limit_on_a_style_factor_is_kept_either_way_and_named(
+    styled, universe_of, scores_of, factor, weighting
+):
+    free = _solved(weighting=weighting, max_weight=0.5)
+    limits = FactorLimits(**{factor: 0.1})
+    bound = _solved(weighting=weighting, max_weight=0.5, solver={"max_factor_exposure": limits})
+
+    def exposure(params):
+        book = _book(styled, universe_of, scores_of, params, SCORES)
+        rows = np.flatnonzero(book.weights)
+        history = book_history(styled, rows, 252, 63)
+        return book, factor_exposures(history, book.weights[rows], 21)[factor]
+
+    (_, wild), (book, tamed) = exposure(free), exposure(bound)
+    assert abs(wild) > 0.1 or weighting == "equal"
+    assert abs(tamed) <= 0.1 + 1e-9
+    assert book.weights.sum() == pytest.approx(1.0, abs=1e-6)
+    named = {f"factor:{factor}", f"-factor:{factor}"} & set(book.binding)
+    assert bool(named) == (abs(wild) > 0.1)
+
+
+def test_a_style_limit_holds_on_each_side_of_a_long_short_book(styled, universe_of, scores_of):
+    limits = SOLVER.model_copy(update={"max_factor_exposure": FactorLimits(volatility=0.4)})
+
+    book = _book(styled, universe_of, scores_of, _long_short(solver=limits), SCORES)
+
+    loading = np.nan_to_num(style_loadings(styled, np.arange(8), 21)[1])
+    longs, shorts = np.maximum(book.weights, 0.0), np.minimum(book.weights, 0.0)
+    assert np.abs([longs @ loading, shorts @ loading]).max() <= 0.4 + 1e-9
+    assert {"gross", "short:gross"} >= set(book.evidence.relaxed) > set()
 
 
 def test_a_solved_book_says_what_disorder_does_to_its_names(crowd, universe_of, scores_of):
@@ -427,6 +475,28 @@ def test_a_long_short_book_is_scaled_to_the_volatility_of_both_sides(crowd, univ
     assert scale < 1.0
     assert calm.weights == pytest.approx(scale * book.weights)
     assert calm.evidence.expected_volatility == 0.03
+
+
+@pytest.mark.parametrize(("target", "kept"), [(0.06, True), (0.01, False)])
+def test_a_long_short_book_trades_what_its_turnover_allows_once_the_target_is_kept(
+    crowd, universe_of, scores_of, target, kept
+):
+    calm = SOLVER.model_copy(update={"volatility_target": 0.03})
+    params = _long_short(weighting="equal", solver=calm)
+    changed = SOLVER.model_copy(update={"volatility_target": target, "max_turnover": 0.05})
+    universe, scores = universe_of(crowd, SCORES), scores_of(crowd, SCORES)
+    first = build_book(crowd, universe, scores, params)
+
+    book = build_book(
+        crowd, universe, scores, params.model_copy(update={"solver": changed}), previous=first
+    )
+
+    traded = one_way_turnover(book.weights - first.weights)
+    assert book.evidence.expected_volatility <= target * (1.0 + 1e-9)
+    assert (traded == pytest.approx(0.05)) == kept
+    assert traded > 0.05 - 1e-9
+    assert book.evidence.relaxed == (() if kept else ("max_turnover",))
+    assert ("max_turnover" in book.binding) == kept
 
 
 def _fragility(panel, score, templates=()):

@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 
 from prometheus_nt.engines.constraints import LinearLimit
 from prometheus_nt.engines.covariance import estimate_moments
-from prometheus_nt.engines.solver import SolverSpec, solve
+from prometheus_nt.engines.solver import SolverSpec, annualised_volatility_of, solve
 from prometheus_nt.engines.turnover import one_way_turnover
 
 NAN = np.nan
@@ -248,6 +248,34 @@ def test_what_a_volatility_target_took_last_time_is_no_turnover():
     assert again.relaxed == ()
 
 
+def test_a_book_that_became_calmer_grows_back_as_fast_as_turnover_allows():
+    returns = _uncorrelated(0.01, 0.01)
+    annual = np.sqrt(252 * 80 / 79 / 2) * 0.01
+    spec = SolverSpec("equal", volatility_target=annual / 2.0, max_turnover=0.1)
+    first = solve(spec, returns)
+
+    calmer = solve(spec, returns / 2.0, first.weights)
+
+    assert first.weights == pytest.approx([0.25, 0.25])
+    assert calmer.weights == pytest.approx([0.3, 0.3])
+    assert calmer.volatility == pytest.approx(0.6 * annual / 2.0)
+    assert calmer.slack["max_turnover"] == pytest.approx(0.0, abs=1e-12)
+    assert calmer.relaxed == ()
+
+
+def test_a_book_that_became_riskier_is_sold_to_its_target_whatever_the_turnover():
+    returns = _uncorrelated(0.01, 0.01)
+    annual = np.sqrt(252 * 80 / 79 / 2) * 0.01
+    spec = SolverSpec("equal", volatility_target=annual / 2.0, max_turnover=0.1)
+
+    riskier = solve(spec, 2.0 * returns, np.array([0.25, 0.25]))
+
+    assert riskier.weights == pytest.approx([0.125, 0.125])
+    assert riskier.volatility == annual / 2.0
+    assert riskier.slack["max_turnover"] == pytest.approx(0.1 - 0.25)
+    assert riskier.relaxed == ("max_turnover",)
+
+
 def test_a_limit_on_fragility_makes_room_in_the_calm_names():
     fragility = LinearLimit("fragility", np.array([0.9, 0.8, 0.1, 0.1]), 0.3)
 
@@ -424,3 +452,27 @@ def test_skfolio_is_not_imported_before_a_method_needs_it():
     )
 
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_volatility_of_a_book_is_unknown_where_a_held_name_is():
+    returns = _uncorrelated(0.01, 0.01)
+    listed_late = returns.copy()
+    listed_late[: len(returns) // 2, 1] = NAN
+    book = np.array([0.5, -0.5])
+
+    known = annualised_volatility_of(book, returns, 20, 0.1)
+    unknown = annualised_volatility_of(book, listed_late, 20, 0.1)
+    not_held = annualised_volatility_of(np.array([0.5, 0.0]), listed_late, 20, 0.1)
+
+    assert known == pytest.approx(np.sqrt(252 * 80 / 79 / 2) * 0.01)
+    assert unknown is None
+    assert not_held == pytest.approx(np.sqrt(252 * 80 / 79) * 0.005)
+
+
+def test_the_volatility_of_a_book_bears_a_few_gaps_that_its_account_does_not_show():
+    returns = _uncorrelated(0.01, 0.01)
+    returns[3, 0] = NAN
+
+    assert annualised_volatility_of(np.array([0.5, 0.5]), returns, 20, 0.1) > 0.0
+    assert annualised_volatility_of(np.array([0.5, 0.5]), returns, 20, 0.0) is None
+    assert annualised_volatility_of(np.array([0.5, 0.5]), returns, 200, 0.1) is None

@@ -199,9 +199,45 @@ def test_a_regime_is_judged_by_labels_that_were_known_then(stores, monkeypatch):
     assert row["regime_filter"] == "CRISIS"
 
 
-def test_data_after_the_end_of_the_dataset_cannot_be_asked_for(stores):
-    with pytest.raises(LookAheadError):
-        generate_set(stores, _request(as_of=date(2021, 1, 4)))
+@pytest.mark.parametrize(
+    ("as_of", "error", "message"),
+    [
+        (date(2021, 1, 4), LookAheadError, "ends at 2020-12-31; use a session up to then"),
+        (date(1999, 1, 4), DataError, "begins at 2019-01-02; use a later session"),
+        (
+            date(2020, 7, 4),
+            DataError,
+            "has no such session; use the one before it, 2020-07-02",
+        ),
+    ],
+)
+def test_a_session_that_the_dataset_does_not_have_is_refused_with_one_it_has(
+    stores, as_of, error, message
+):
+    with pytest.raises(error) as refused:
+        generate_set(stores, _request(as_of=as_of))
+
+    assert type(refused.value) is error
+    assert str(refused.value) == f"--as-of {as_of}: dataset 'data' {message}"
+
+
+def test_more_paths_than_a_tail_needs_are_refused():
+    with pytest.raises(ConfigError) as refused:
+        job.scenario_params(SMALL, ["paths=100001"])
+
+    assert str(refused.value) == (
+        "paths: Input should be less than or equal to 100000, found 100001"
+    )
+
+
+def test_more_returns_than_a_set_may_hold_are_refused_before_they_are_drawn(stores):
+    with pytest.raises(DataError) as refused:
+        generate_set(stores, _request(paths=100_000, horizon=1000))
+
+    assert str(refused.value) == (
+        "paths: 100000 of 1000 sessions and 3 instruments are 300,000,000 returns; a set holds "
+        "268,435,456, so use at most 89,478 paths or a shorter horizon"
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,8 @@ def test_what_is_unknown_is_null_or_empty_and_never_zero():
 
     assert metrics["expected_volatility"] is metrics["sessions_to_liquidate"] is None
     assert (metrics["tails"], metrics["component_risk"]) == ([], {})
+
+
+def test_a_risk_report_says_which_book_it_is_of():
+    assert _named(_target())["risk_metrics"]["basis"] == "target"
+    assert _named(_target(basis="held"))["risk_metrics"]["basis"] == "held"

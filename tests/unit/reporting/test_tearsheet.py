@@ -320,6 +320,9 @@ def test_the_risk_of_the_last_book_is_shown_where_it_was_recorded(make_series):
 
     page = page_of(make_series(risk=risk))
 
+    assert "The target after the close of 2021-03-31" in page.text
+    between = page_of(make_series(risk=replace(risk, basis="held")))
+    assert "What was held at the close of 2021-03-31" in between.text
     assert page.headings[-5:-2] == ["Tail risk of the last book", "Who carries the risk", "Stress"]
     for words in ("2021-03-31", "Historical, 1 session", "Market down 10", HOSTILE):
         assert words in page.text

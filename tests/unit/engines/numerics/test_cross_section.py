@@ -1,6 +1,11 @@
 import numpy as np
 
-from prometheus_nt.engines.numerics.cross_section import cross_sectional_zscore, percentile_rank
+from prometheus_nt.engines.numerics.cross_section import (
+    cross_sectional_zscore,
+    named_sectors,
+    percentile_rank,
+    sector_codes,
+)
 
 NAN = np.nan
 
@@ -48,3 +53,22 @@ def test_ties_share_the_average_of_their_ranks():
 def test_a_single_value_ranks_in_the_middle():
     assert np.array_equal(percentile_rank(np.array([NAN, 2.0])), [NAN, 0.5], equal_nan=True)
     assert np.isnan(percentile_rank(np.array([NAN, NAN]))).all()
+
+
+def test_sectors_have_one_numbering_with_and_without_names(panel_of):
+    panel = panel_of(np.ones((2, 4)), sectors=("TECH", None, "BANKS", "TECH"))
+
+    names, places = named_sectors(panel)
+
+    assert names == ("UNKNOWN", "BANKS", "TECH")
+    assert places.tolist() == [2, 0, 1, 2]
+    assert sector_codes(panel).tolist() == [1, -1, 0, 1]
+    assert named_sectors(panel_of(np.ones((2, 2))))[0] == ("UNKNOWN",)
+
+
+def test_a_sector_that_is_called_unknown_is_unknown(panel_of):
+    panel = panel_of(np.ones((2, 3)), sectors=("UNKNOWN", None, "BANKS"))
+
+    names, places = named_sectors(panel)
+
+    assert (names, places.tolist()) == (("UNKNOWN", "BANKS"), [0, 0, 1])
