@@ -335,11 +335,16 @@ def _add_versions(
     now = utc(now or datetime.now(UTC))
     by_key = {_key_id(kind, dataset_id, fact): fact for fact in facts}
     newest = _newest_versions(connection, kind, list(by_key))
+    undated = _undated(connection, kind, dataset_id)
     added: dict[str, datetime] = {}
     for key_id, fact in by_key.items():
         known_at, said = newest.get(key_id, (None, None))
         if known_at is None:
-            added[key_id] = fact[kind.stated]
+            # Whoever does not say since when states what holds as he is asked: to be told the
+            # same again later is no news.
+            about = tuple(fact[name] for name in kind.key)
+            if undated.get(about) != _said(kind, fact):
+                added[key_id] = fact[kind.stated]
         elif said != _said(kind, fact):
             added[key_id] = max(now, known_at + timedelta(microseconds=1))
     if added:
@@ -355,6 +360,19 @@ def _add_versions(
         upsert(connection, kind.table, columns, rows, update=False)
         _bump(connection, dataset_id, kind.name, len(added), now)
     return added
+
+
+def _undated(
+    connection: Connection, kind: _Kind, dataset_id: str
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Return what was said last of each thing that has no first day, by its key."""
+    if "start_date" not in kind.key:
+        return {}
+    table = kind.table
+    columns = [table.c[name] for name in (*kind.key, *kind.said)]
+    query = select(*columns).where(table.c.dataset_id == dataset_id, table.c.start_date.is_(None))
+    rows = [tuple(row) for row in connection.execute(query.order_by(table.c.known_at))]
+    return {row[: len(kind.key)]: row[len(kind.key) :] for row in rows}
 
 
 def _key_id(kind: _Kind, dataset_id: str, fact: Row) -> str:

@@ -35,8 +35,13 @@ NAMES = {
     "totalLiab": "total_liabilities",
     "totalStockholderEquity": "equity",
     "cash": "cash",
+    "incomeBeforeTax": "pretax_income",
+    "incomeTaxExpense": "income_tax",
+    "interestExpense": "interest_expense",
+    "shortLongTermDebtTotal": "total_debt",
+    "commonStockSharesOutstanding": "shares_outstanding",
 }
-"""The vendor's names of what `domain.profiles` knows; other figures keep theirs."""
+"""The vendor's names of what profiles and ratios know; other figures keep theirs."""
 
 LABELS = ("date", "filing_date", "currency_symbol")
 

@@ -142,16 +142,24 @@ def data_ingest(
 
 @app.command("ingest-reference")
 def data_ingest_reference(
-    source: Annotated[str, typer.Argument(help="csv or parquet")],
-    path: Annotated[Path, typer.Argument(help="A folder with a file for each kind of fact.")],
+    source: Annotated[str, typer.Argument(help="csv, parquet or eodhd")],
     dataset: Annotated[
         str, typer.Option(help="Name of the dataset they belong to; its prices come first.")
     ],
+    path: Annotated[
+        Path | None, typer.Argument(help="Of files: a folder with one for each kind of fact.")
+    ] = None,
+    index: Annotated[
+        list[str] | None, typer.Option(help="Of a vendor: an index whose members to store.")
+    ] = None,
+    news_from: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Of a vendor: first day of news.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Store facts besides prices: accounts, index members, sectors, news and holidays.
 
-    Any of these files, .csv or .parquet:
+    EODHD is asked about every instrument of the dataset. Of a folder, any of these files:
 
     * statements: symbol, statement_type (IS, BS, CF), frequency (QUARTERLY, ANNUAL), period_end,
       known_at or report_date, currency; every other column is a figure (revenue, equity, ...)
@@ -165,11 +173,15 @@ def data_ingest_reference(
     good ones are kept. What changed since the last ingest is known from now on, not before.
 
     Example: [cyan]prometheus data ingest-reference csv my_facts/ --dataset mine[/]
-    """
-    from prometheus_nt.jobs.reference import ingest_reference_files
 
-    with progress_bars() as progress:
-        report = ingest_reference_files(read_settings(), source, path, dataset, progress)
+    Example: [cyan]prometheus data ingest-reference eodhd --dataset sp500 --index GSPC[/]
+    """
+    from prometheus_nt.jobs.reference import ReferenceSpec, ingest_reference_named
+
+    since = None if news_from is None else news_from.date()
+    spec = ReferenceSpec(source, dataset, path, tuple(index or ()), since)
+    with progress_bars(one=True) as progress:
+        report = ingest_reference_named(read_settings(), spec, progress)
     if as_json:
         print_json(asdict(report))
         return

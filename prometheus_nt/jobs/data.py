@@ -251,12 +251,21 @@ def sources_of(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketData
         yield [_yahoo(spec)]
     elif spec.kind == "eodhd":
         selection, dataset = _selection(spec), _dataset(spec, "--symbols AAPL,MSFT")
-        limits = Limits(requests_per_minute=settings.eodhd_per_minute)
-        with VendorClient(eodhd(settings.eodhd_key, settings.eodhd_url), limits) as client:
-            yield [EodhdSource(client, dataset, spec.market_id, selection)]
+        with eodhd_source(settings, dataset, spec.market_id, selection) as source:
+            yield [source]
     else:
         known = ", ".join(("sample", *FILE_KINDS, *VENDOR_KINDS))
         raise ConfigError(f"source: unknown source {spec.kind!r}; known sources: {known}")
+
+
+@contextmanager
+def eodhd_source(
+    settings: Settings, dataset_id: str, market_id: str, selection: Selection
+) -> Iterator[EodhdSource]:
+    """Yield EODHD as a source, at the pace that the environment allows."""
+    limits = Limits(requests_per_minute=settings.eodhd_per_minute)
+    with VendorClient(eodhd(settings.eodhd_key, settings.eodhd_url), limits) as client:
+        yield EodhdSource(client, dataset_id, market_id, selection)
 
 
 def _files(spec: SourceSpec) -> FileSource:

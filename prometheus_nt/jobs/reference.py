@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adapters.eodhd import Selection
 from adapters.reference import ReferenceSource
 from adapters.reference_files import ReferenceFiles
 from adapters.source import Issue, as_issue
@@ -21,6 +22,7 @@ from persistence.reference_store import ReferenceStore
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, SourceError
 from prometheus_nt.engines.period_ratios import FIGURES, StatementColumns, period_ratios
+from prometheus_nt.jobs.data import eodhd_source
 from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.stores import open_stores
 
@@ -60,31 +62,72 @@ class FactStores:
     reference: ReferenceStore
 
 
-def ingest_reference_files(
-    settings: Settings, kind: str, folder: Path, dataset_id: str, progress: Progress | None = None
+@dataclass(frozen=True)
+class ReferenceSpec:
+    """Where facts come from: `kind` is `csv`, `parquet` (a folder of files) or `eodhd`.
+
+    indexes, news_from : asked of a vendor; files bring their own.
+    """
+
+    kind: str
+    dataset_id: str
+    path: Path | None = None
+    indexes: tuple[str, ...] = ()
+    news_from: date | None = None
+
+
+def ingest_reference_named(
+    settings: Settings, spec: ReferenceSpec, progress: Progress | None = None
 ) -> ReferenceReport:
-    """Store the facts in a folder of files (see `adapters.reference_files`).
+    """Store the facts that `spec` names.
 
     Raises
     ------
     ConfigError
-        If the kind is unknown, or the folder holds no file of a known name.
+        If the kind is unknown, a folder holds no file of a known name, or a key is missing.
     StoreError
         If there is no such dataset: its prices come first.
+    VendorRefusal
+        If a vendor answers no more; what was finished is stored.
     """
-    if kind not in FILE_KINDS:
-        known = ", ".join(FILE_KINDS)
-        raise ConfigError(f"source: unknown source of facts {kind!r}; known sources: {known}")
     with open_stores(settings, upgrade=True) as opened:
-        dataset = opened.historical.dataset(dataset_id)
-        instruments = opened.historical.instruments(dataset_id)
-        issuers = {row["instrument_id"]: row["issuer_id"] for row in instruments}
-        source = ReferenceFiles(folder, dataset_id, dataset["market_id"], issuers)
-        refused = tuple(source.refused())
         stores = FactStores(opened.historical, ReferenceStore(opened.historical.database))
+        dataset = opened.historical.dataset(spec.dataset_id)
+        instruments = opened.historical.instruments(spec.dataset_id)
+        issuers = {row["instrument_id"]: row["issuer_id"] for row in instruments}
+        if spec.kind == "eodhd":
+            return _from_eodhd(settings, spec, stores, dataset["market_id"], progress)
+        source = _files(spec, dataset["market_id"], issuers)
+        refused = tuple(source.refused())
         scope = ReferenceScope(indexes=source.index_ids)
-        report = ingest_reference(source, stores, dataset_id, scope, progress=progress)
-    return ReferenceReport(dataset_id, report.written, (*refused, *report.issues))
+        report = ingest_reference(source, stores, spec.dataset_id, scope, progress=progress)
+    return ReferenceReport(spec.dataset_id, report.written, (*refused, *report.issues))
+
+
+def _files(spec: ReferenceSpec, market_id: str, issuers: dict[str, str]) -> ReferenceFiles:
+    if spec.kind not in FILE_KINDS:
+        known = ", ".join((*FILE_KINDS, "eodhd"))
+        raise ConfigError(f"source: unknown source of facts {spec.kind!r}; known sources: {known}")
+    if spec.path is None:
+        raise ConfigError(
+            f"data ingest-reference {spec.kind}: a folder is missing; for example: "
+            f"prometheus data ingest-reference {spec.kind} my_facts/ --dataset {spec.dataset_id}"
+        )
+    return ReferenceFiles(spec.path, spec.dataset_id, market_id, issuers)
+
+
+def _from_eodhd(
+    settings: Settings,
+    spec: ReferenceSpec,
+    stores: FactStores,
+    market_id: str,
+    progress: Progress | None,
+) -> ReferenceReport:
+    names = tuple(row["instrument_id"] for row in stores.historical.instruments(spec.dataset_id))
+    scope = ReferenceScope(spec.indexes, spec.news_from or EARLIEST)
+    selection = Selection(symbols=names)
+    with eodhd_source(settings, spec.dataset_id, market_id, selection) as source:
+        return ingest_reference(source, stores, spec.dataset_id, scope, progress=progress)
 
 
 def ingest_reference(

@@ -148,7 +148,39 @@ def default_answers() -> dict[str, object]:
             "2": member("B&N", "Books", None, None),
         },
     }
+    for name in ("AAA.US", "B&N.US", "DEAD.US"):
+        answers[f"fundamentals/{name}"] = accounts_of(name)
+    answers["news"] = lambda params: [ARTICLE] if params["s"] == "AAA.US" else []
+    answers["exchange-details/US"] = {
+        "ExchangeHolidays": {
+            "0": {"Holiday": "New Year", "Date": "2024-01-01", "Type": "official"}
+        },
+    }
     return answers
+
+
+ARTICLE = {
+    "date": "2024-02-05T14:30:00+00:00",
+    "title": "Triple A opens a shop",
+    "content": "It did.",
+    "link": "https://news.example/1",
+    "symbols": ["AAA.US"],
+    "tags": [],
+}
+
+
+def accounts_of(name: str) -> dict[str, object]:
+    quarter = {"date": "2023-12-31", "filing_date": "2024-02-09", "currency_symbol": "USD"}
+    income = quarter | {"totalRevenue": "1000", "netIncome": "100", "incomeBeforeTax": "125"}
+    balance = quarter | {"totalAssets": "5000", "totalStockholderEquity": "2000"}
+    sheets = {"Income_Statement": income, "Balance_Sheet": balance, "Cash_Flow": {}}
+    return {
+        "General": {"Code": name.partition(".")[0], "Sector": "Retail", "Industry": "Shops"},
+        "Financials": {
+            sheet: {"currency_symbol": "USD", "quarterly": {"0": row} if row else {}, "yearly": {}}
+            for sheet, row in sheets.items()
+        },
+    }
 
 
 def listed(code: str, name: str, kind: str = "Common Stock") -> dict[str, str]:

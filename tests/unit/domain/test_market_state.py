@@ -132,7 +132,7 @@ def test_a_time_outside_the_calendar_names_its_range_and_the_remedy():
     with pytest.raises(DataError, match="covers 1997-01-01 to"):
         market_state("ASIA_EQ", datetime(1996, 6, 3, tzinfo=UTC))
     newest = MarketCalendar.of("EU_EQ").sessions[-1].astype(object)
-    with pytest.raises(DataError, match=r"covers only .*; use a day between them"):
+    with pytest.raises(DataError, match=r"covers only .*; start further inside it"):
         next_transition("EU_EQ", datetime(newest.year, newest.month, newest.day, 20, tzinfo=UTC))
 
 
