@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from prometheus_nt.domain.record import FloatArray, IntArray, content_hash
 
@@ -212,8 +213,7 @@ class FragilityClass(IntEnum):
     CRISIS = 3
 
 
-@dataclass(frozen=True)
-class PositionTemplate:
+class PositionTemplate(NamedTuple):
     """A position that a fragile instrument suggests; a hedge sleeve decides whether to take it.
 
     notional_hint : fraction of book equity.

@@ -21,6 +21,12 @@ PANEL_FIELDS = BAR_FIELDS + ACTION_FIELDS
 Causal = Callable[..., FloatArray]
 """A function of a panel whose row t uses rows up to t only: it returns a (T, N) array."""
 
+CausalRows = Callable[..., FloatArray]
+"""The same of some rows alone: handed a panel and (R,) ascending rows, it returns (R, ...)."""
+
+SESSIONS_AHEAD = 16
+"""Sessions computed at a time by `newest`: their temporaries then fit the processor's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class MarketPanel:
@@ -183,6 +189,17 @@ class MarketPanel:
         assert self._wall is not None
         return self._wall.rows(causal, args)
 
+    def newest(self, causal: CausalRows, *args: Any) -> FloatArray:
+        """Return a copy of the row of `causal(panel, rows, *args)` that belongs to `as_of`.
+
+        The rows it is asked for together lie in one of the panel's `sector_spans`.
+
+        For what needs no past results of its own and is asked for at the close alone: sessions are
+        computed a few at a time, which costs little more than one, and forgotten as time goes on.
+        """
+        assert self._wall is not None
+        return self._wall.newest(causal, args)
+
     def derivations(self) -> dict[tuple[Any, ...], FloatArray]:
         """Return every array derived so far, cut to this view, by function and arguments."""
         assert self._wall is not None
@@ -212,31 +229,56 @@ class MarketPanel:
 class _Wall:
     """The rows of the whole history that one view may see, and the arrays derived from it."""
 
-    __slots__ = ("_cache", "_start", "_stop", "_whole")
+    __slots__ = ("_cache", "_few", "_start", "_stop", "_whole")
 
     def __init__(
-        self,
-        whole: MarketPanel,
-        start: int,
-        stop: int,
-        cache: dict[tuple[Any, ...], FloatArray] | None = None,
+        self, whole: MarketPanel, start: int, stop: int, before: "_Wall | None" = None
     ) -> None:
         self._whole, self._start, self._stop = whole, start, stop
-        self._cache: dict[tuple[Any, ...], FloatArray] = {} if cache is None else cache
+        self._cache: dict[tuple[Any, ...], FloatArray] = before._cache if before else {}
+        self._few: dict[tuple[Any, ...], tuple[int, FloatArray]] = before._few if before else {}
 
     def moved(self, start: int, stop: int) -> "_Wall":
-        return _Wall(self._whole, self._start + start, self._start + stop, self._cache)
+        return _Wall(self._whole, self._start + start, self._start + stop, self)
 
     def rows(self, causal: Causal, args: tuple[Any, ...]) -> FloatArray:
         key = (causal, *args)
-        if key not in self._cache:
-            array = np.asarray(causal(self._whole, *args))
-            if array.shape[0] != len(self._whole):
-                expected, found = len(self._whole), array.shape[0]
-                raise DataError(f"{causal.__name__}: expected {expected} rows, found {found}")
-            array.flags.writeable = False
+        # Looked up once: the hash of an engine's settings takes longer than the rest.
+        array = self._cache.get(key)
+        if array is None:
+            array = self._checked(causal, causal(self._whole, *args), len(self._whole))
             self._cache[key] = array
-        return self._cache[key][self._start : self._stop]
+        return array[self._start : self._stop]
+
+    def newest(self, causal: CausalRows, args: tuple[Any, ...]) -> FloatArray:
+        key, row = (causal, *args), self._stop - 1
+        first, array = self._few.get(key, (row + 1, None))
+        if array is None or not first <= row < first + len(array):
+            first, after = self._block(row)
+            rows = np.arange(first, after)
+            array = self._checked(causal, causal(self._whole, rows, *args), len(rows))
+            self._few[key] = first, array
+        # A copy: who keeps one session must not keep those beside it.
+        newest: FloatArray = array[row - first].copy()
+        return newest
+
+    def _block(self, row: int) -> tuple[int, int]:
+        """Return the rows to compute with `row`: a few, all with the same sectors."""
+        first = row - row % SESSIONS_AHEAD
+        after = min(first + SESSIONS_AHEAD, len(self._whole))
+        if self._whole.sector_history is None:
+            return first, after
+        (span,) = (span for span in self._whole.sector_spans() if span[0] <= row < span[1])
+        return max(first, span[0]), min(after, span[1])
 
     def made(self) -> dict[tuple[Any, ...], FloatArray]:
         return {key: array[self._start : self._stop] for key, array in self._cache.items()}
+
+    @staticmethod
+    def _checked(causal: Causal, derived: FloatArray, expected: int) -> FloatArray:
+        array = np.asarray(derived)
+        if array.shape[0] != expected:
+            found = array.shape[0]
+            raise DataError(f"{causal.__name__}: expected {expected} rows, found {found}")
+        array.flags.writeable = False
+        return array

@@ -25,28 +25,22 @@ class ShareUnits:
     sessions : (T,) array
     factor : (T, N) array
         Product of the splits after each session: traded price = venue price * factor.
-    lots : (T, N) int array
-        Venue shares that make whole traded shares.
     """
 
     sessions: SessionArray
     factor: FloatArray
-    lots: IntArray
 
     @classmethod
     def of(cls, panel: MarketPanel) -> "ShareUnits":
         """Return the units of the split-adjusted venue that replays `panel`."""
         running = np.cumprod(panel.split, axis=0)
         factor: FloatArray = np.divide(running[-1:], running)
-        values, inverse = np.unique(factor, return_inverse=True)
-        lots = np.array([_lot(float(value)) for value in values], dtype=np.int64)
-        return cls(panel.sessions, factor, lots[inverse].reshape(factor.shape))
+        return cls(panel.sessions, factor)
 
     @classmethod
     def as_traded(cls, panel: MarketPanel) -> "ShareUnits":
         """Return the units of a broker, who trades shares as they are today."""
-        ones = np.ones(panel.close.shape)
-        return cls(panel.sessions, ones, ones.astype(np.int64))
+        return cls(panel.sessions, np.ones(panel.close.shape))
 
     def row(self, session: date) -> int:
         """Return the row of a session; DataError if the units know no such session."""
@@ -62,9 +56,10 @@ class ShareUnits:
         return row
 
     def lots_at(self, session: date) -> IntArray:
-        """Return the (N,) lot sizes of a session, in venue shares."""
-        row: IntArray = self.lots[self.row(session)]
-        return row
+        """Return the (N,) lot sizes of a session: venue shares that make whole traded shares."""
+        values, inverse = np.unique(self.factor_at(session), return_inverse=True)
+        lots: IntArray = np.array([_lot(float(value)) for value in values], dtype=np.int64)
+        return lots[inverse]
 
 
 def _lot(factor: float) -> int:

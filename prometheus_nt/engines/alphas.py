@@ -26,7 +26,7 @@ from prometheus_nt.engines.numerics.market_relations import (
     residual_momentum,
     rolling_beta,
 )
-from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
 from prometheus_nt.engines.ratios import QUALITY, VALUE, fundamental_ratios
 from prometheus_nt.engines.technicals import (
@@ -205,20 +205,12 @@ def standardised(panel: MarketPanel, params: AlphaParams, rows: IntArray) -> Flo
     measured = [measure(panel, params, rows) for measure in families_of(panel, params).measures]
     stacked = np.array(measured).swapaxes(0, 1)
     # The index of a name that died stands still, for ever: that is no return of 0.
-    np.copyto(stacked, np.nan, where=_stopped(panel, rows)[:, None])
+    np.copyto(stacked, np.nan, where=stopped(panel, rows, MAX_GAP)[:, None])
     raw = stacked.take(layout.order, axis=-1)
     beta = panel.derived(rolling_beta, params.beta_lookback, beta_floor(params.beta_lookback))[
         rows
     ].take(layout.order, axis=-1)
     return _neutral(raw, beta[:, None], layout, params.min_sector_names)
-
-
-def _stopped(panel: MarketPanel, rows: IntArray) -> BoolArray:
-    """Return which instruments had no bar in the `MAX_GAP` sessions up to each row, (R, N)."""
-    bars = panel.derived(bar_counts)
-    before = np.where((rows >= MAX_GAP)[:, None], bars[np.maximum(rows - MAX_GAP, 0)], 0.0)
-    stopped: BoolArray = bars[rows] == before
-    return stopped
 
 
 def _neutral(raw: FloatArray, beta: FloatArray, layout: Layout, min_names: int) -> FloatArray:

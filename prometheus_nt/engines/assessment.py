@@ -2,8 +2,9 @@
 
 1. `alphas.standardised` gives the z-scores of every family, free of sector and beta;
 2. `combination.combiner` gives their weights and the information coefficient to expect;
-3. `assess` combines them, subtracts fragility relative to the other instruments, and turns the
-   result into a score, an expected return and a label.
+3. `_judged` combines them, a few sessions at a time;
+4. `assess` subtracts fragility relative to the other instruments, and turns the result into a
+   score, an expected return and a label.
 """
 
 import hashlib
@@ -84,21 +85,20 @@ def assess(
     if len(panel) < needed:
         raise InsufficientHistory(panel.as_of, needed, len(panel))
     families, layout = families_of(panel, params), layout_of(panel)
-    components = standardised(panel, params, np.array([len(panel) - 1]))[0]
     fitted: FloatArray = panel.derived(combiner, params)[-1]
     weights, coefficient = fitted[:-1], float(fitted[-1])
-    known = np.isfinite(components)
-    coverage = _coverage(known, families.prior)
+    combined, strength, coverage, *components = panel.newest(_judged, params)
     fragility = stability.overall_score.take(layout.order)
     # Shares of weights are rounded; half of them is still half.
     scored = (coverage >= params.min_coverage - NEGLIGIBLE) & np.isfinite(fragility)
     fragility = _standardised(fragility, scored)
-    parts = weights[:, None] * np.where(known, components, 0.0)
-    combined, agreement = _blend(parts, params.fragility_penalty_weight * fragility)
+    penalty = params.fragility_penalty_weight * fragility
+    combined -= penalty
+    agreement = _agreement(combined, strength + np.abs(penalty))
     confidence = np.where(scored, agreement * coverage, 0.0)
     z = _standardised(combined, scored).take(layout.place)
-    named = np.concatenate((components, fragility[None])).take(layout.place, axis=-1)
     shown = _controlled(z, panel, params)
+    components.append(fragility.take(layout.place))
     return InstrumentScores(
         as_of=panel.as_of,
         horizon=params.horizon,
@@ -107,10 +107,39 @@ def assess(
         expected_return=coefficient * _residual_sigma(stability) * sqrt(params.horizon) * z,
         confidence=confidence.take(layout.place),
         signal_label=_labels(shown, params),
-        alpha_components=dict(zip((*families.names, FRAGILITY), named, strict=True)),
+        alpha_components=dict(zip((*families.names, FRAGILITY), components, strict=True)),
         family_weights=dict(zip(families.names, weights.tolist(), strict=True)),
         information_coefficient=coefficient,
     )
+
+
+def _judged(panel: MarketPanel, rows: IntArray, params: AssessmentParams) -> FloatArray:
+    """Return what the families say at the given rows, (R, 3 + F, N).
+
+    The sum of their weighted z-scores, the sum of the sizes of these, and which share of the
+    prior weight is known, all in the layout's order; and the z-scores, in that of the panel.
+    """
+    z = standardised(panel, params, rows)
+    known = np.isfinite(z)
+    weights = panel.derived(combiner, params)[rows, :-1, None]
+    parts = weights * np.where(known, z, 0.0)
+    judged = np.empty((len(rows), 3 + z.shape[1], z.shape[2]))
+    judged[:, 0], judged[:, 1] = parts.sum(axis=1), np.abs(parts).sum(axis=1)
+    judged[:, 2] = _coverage(known, families_of(panel, params).prior)
+    judged[:, 3:] = z.take(layout_of(panel, int(rows[-1])).place, axis=-1)
+    return judged
+
+
+def _coverage(known: BoolArray, prior: FloatArray) -> FloatArray:
+    """Return which share of the prior weight is known of each instrument, (R, N).
+
+    A family that is known of nobody, while it warms up for example, is held against nobody.
+    """
+    share = prior * known.any(axis=-1)
+    total = share.sum(axis=-1, keepdims=True)
+    missing = (share[..., None] * ~known).sum(axis=-2)
+    # What is missing is added up, so that with nothing missing it is exactly 1.
+    return np.where(total > 0.0, 1.0 - missing / np.where(total > 0.0, total, 1.0), 0.0)
 
 
 def _residual_sigma(stability: StabilityVectors) -> FloatArray:
@@ -120,27 +149,11 @@ def _residual_sigma(stability: StabilityVectors) -> FloatArray:
     return residual
 
 
-def _coverage(known: BoolArray, prior: FloatArray) -> FloatArray:
-    """Return which share of the prior weight is known of each instrument, (N,).
-
-    A family that is known of nobody, while it warms up for example, is held against nobody.
-    """
-    share = prior * known.any(axis=1)
-    total = float(share.sum())
-    if total == 0.0:
-        return np.zeros(known.shape[1])
-    # What is missing is added up, so that with nothing missing it is exactly 1.
-    covered: FloatArray = 1.0 - (share[:, None] * ~known).sum(axis=0) / total
-    return covered
-
-
-def _blend(parts: FloatArray, penalty: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return parts less penalty, and in [0, 1] how far they agree on its sign, (N,) each."""
-    combined = parts.sum(axis=0) - penalty
-    strength = np.abs(parts).sum(axis=0) + np.abs(penalty)
+def _agreement(combined: FloatArray, strength: FloatArray) -> FloatArray:
+    """Return in [0, 1] how far parts of so much `strength` agree on the sign of their sum, (N,)."""
     informed = strength > 0.0
     agreement = np.where(informed, np.abs(combined) / np.where(informed, strength, 1.0), 0.0)
-    return combined, np.minimum(agreement, 1.0)
+    return np.minimum(agreement, 1.0)
 
 
 def _standardised(x: FloatArray, known: BoolArray) -> FloatArray:

@@ -46,30 +46,45 @@ class BookHistory:
     beta: FloatArray
     slope: FloatArray
 
-    def earned(self, weights: FloatArray) -> FloatArray:
-        """Return what (K,) weights, held constant, would have earned per session, (D,)."""
-        total: FloatArray = np.einsum("tk,k->t", self.returns, weights)
-        return total
-
-    def covered(self, weights: FloatArray) -> FloatArray | None:
-        """Return the share of gross weight with a return of its own on each session, (D,).
-
-        None says that it is all of it on every session.
-        """
-        if self.unknown is None:
-            return None
+    def held(self, weights: FloatArray) -> "HeldBook":
+        """Return the book of (K,) `weights`, held constant over the history."""
+        earned: FloatArray = np.einsum("tk,k->t", self.returns, weights)
         absolute = np.abs(weights)
-        missing: FloatArray = np.einsum("tk,k->t", self.unknown, absolute)
-        missing /= -absolute.sum()
-        missing += 1.0
-        return missing
+        gross = float(absolute.sum())
+        if self.unknown is None or gross == 0.0:
+            return HeldBook(self, weights, earned, None)
+        covered: FloatArray = np.einsum("tk,k->t", self.unknown, absolute)
+        covered /= -gross
+        covered += 1.0
+        return HeldBook(self, weights, earned, covered)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldBook:
+    """What K weights, held constant, would have earned over a history.
+
+    Attributes
+    ----------
+    history : BookHistory
+    weights : (K,) array
+    earned : (D,) array
+        Simple return of each session.
+    covered : (D,) array, or None if it is all of it on every session
+        Share of gross weight with a return of its own.
+    """
+
+    history: BookHistory
+    weights: FloatArray
+    earned: FloatArray
+    covered: FloatArray | None
 
 
 def book_history(
     panel: MarketPanel, rows: IntArray, lookback: int, min_sessions: int
 ) -> BookHistory:
     """Return the history of the panel's columns `rows`, betas from `min_sessions` on."""
-    returns = np.take(panel.derived(total_returns)[-lookback:], rows, axis=1)
+    # No column is out of bounds; to be told so would take half of the time.
+    returns = panel.derived(total_returns)[-lookback:].take(rows, axis=1, mode="clip")
     market = panel.derived(equal_weighted_returns)[-lookback:]
     market = np.where(np.isnan(market), 0.0, market)
     beta = panel.derived(rolling_beta, lookback, min_sessions)[-1].take(rows)

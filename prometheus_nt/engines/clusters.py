@@ -10,8 +10,6 @@ from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.cluster.hierarchy import fcluster, ward
-from scipy.spatial.distance import squareform
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
@@ -82,13 +80,23 @@ def correlation_clusters(returns: FloatArray, params: ClusterParams) -> IntArray
     if len(columns) < 2:
         labels[columns] = 0
         return labels
-    distance = _mean_distance(window[:, columns], lookbacks, params)
+    labels[columns] = _by_size(
+        _joined(_mean_distance(window[:, columns], lookbacks, params), params)
+    )
+    return labels
+
+
+def _joined(distance: FloatArray, params: ClusterParams) -> IntArray:
+    """Return the cluster of each of K instruments, from 1 on, given their distances, (K, K)."""
+    # Imported where something is clustered: most nodes never do, and it takes 24 MB.
+    from scipy.cluster.hierarchy import fcluster, ward
+    from scipy.spatial.distance import squareform
+
     tree = ward(squareform(distance, checks=False))
-    cut = fcluster(tree, params.threshold, criterion="distance")
+    cut: IntArray = fcluster(tree, params.threshold, criterion="distance")
     if cut.max() > params.max_clusters:
         cut = fcluster(tree, params.max_clusters, criterion="maxclust")
-    labels[columns] = _by_size(cut)
-    return labels
+    return cut
 
 
 def _varies(window: FloatArray, params: ClusterParams) -> BoolArray:

@@ -6,10 +6,7 @@ Weights here are of one direction, not negative; `allocation` says how shorts be
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import clarabel
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
@@ -122,6 +119,9 @@ class Bounds:
     def _largest(self, values: FloatArray, **budget: Any) -> float:
         if not len(values):
             return 0.0
+        # Imported where something is solved: most nodes never do, and it takes 35 MB.
+        from scipy.optimize import linprog
+
         limited: dict[str, Any] = {}
         if self.linear:
             limited["A_ub"] = np.array([limit.coefficients for limit in self.linear])
@@ -163,6 +163,14 @@ def projected(weights: FloatArray, bounds: Bounds) -> FloatArray:
         return weights
     if not bounds.linear or not len(weights):
         return _onto_capped_simplex(weights, bounds)
+    return _nearest_within_linear(weights, bounds)
+
+
+def _nearest_within_linear(weights: FloatArray, bounds: Bounds) -> FloatArray:
+    # Imported where something is solved, as in `_largest`.
+    import clarabel
+    from scipy import sparse
+
     names, one = len(weights), sparse.identity(len(weights), format="csc")
     limits = np.array([limit.coefficients for limit in bounds.linear])
     uppers = [limit.upper for limit in bounds.linear]
@@ -179,7 +187,9 @@ def projected(weights: FloatArray, bounds: Bounds) -> FloatArray:
     return closest
 
 
-def _settings() -> clarabel.DefaultSettings:
+def _settings() -> Any:
+    import clarabel
+
     settings = clarabel.DefaultSettings()
     settings.verbose, settings.max_threads = False, 1
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-12

@@ -1,15 +1,16 @@
 """How exposed each instrument is to a deep fall, and how often such exposure was followed by one.
 
-1. `_exposures` measures tail, trend weakness and the worst stretch of an instrument's own history.
+1. `_exposed` gathers tail, trend weakness and the worst stretch of an instrument's own history.
 2. `_blended` puts each of them on a scale from 0 to 1, part percentile and part absolute size;
    `_combined` is the geometric mean of those that are known. `_with_others` takes in what does not
    come from the panel: stability and, if there are any, losses of scenarios.
 3. `_outcomes` counts, by past score, how often a fall as deep as the threshold followed;
    `_isotonic` turns the counts into probabilities that do not fall as the score rises.
-4. `measure_fragility` puts them together; `_templates` suggests shorts.
+4. `_known_at` is what the panel says of some sessions; `measure_fragility` puts it together with
+   the rest, and `_templates` suggests shorts.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil
 from typing import NamedTuple, Self
 
@@ -27,8 +28,9 @@ from prometheus_nt.domain.market import (
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics.cross_section import percentile_rank
-from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.returns import bar_counts, stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import rolling_expected_shortfall, rolling_max_drawdown
+from prometheus_nt.engines.numerics.running import by_blocks
 
 COMPONENTS = ("tail", "trend_weakness", "scenario_loss", "instability")
 SIMULATED_LOSS = "simulated_loss"
@@ -164,10 +166,10 @@ def measure_fragility(
         raise InsufficientHistory(panel.as_of, needed, len(panel))
     if stability.as_of != panel.as_of or stability.instruments != panel.instruments:
         raise DataError(f"stability of {stability.as_of}: not that of the panel, {panel.as_of}")
-    ranked = panel.derived(_ranked, params)[-1]
+    own, probability, *ranked = panel.newest(_known_at, params)
     losses = _simulated_losses(scenarios, panel, params)
     others = _others(stability, losses, params)
-    score = _with_others(ranked, others, params)
+    score = _with_others(ranked[3], own, others)
     components = dict(zip(COMPONENTS[:3], ranked[:3], strict=True))
     components |= dict(zip(others.names, others.percentiles, strict=True))
     return FragilityMeasures(
@@ -177,7 +179,7 @@ def measure_fragility(
         instruments=panel.instruments,
         fragility_score=score,
         fragility_class=_classes(score, params),
-        drawdown_probability=_probabilities(panel, ranked, score, params),
+        drawdown_probability=np.where(np.isfinite(score), probability, np.nan),
         components=components,
         scenario_losses={WORST_OF_HISTORY: np.maximum(ranked[4], 0.0)} | losses,
         templates=_templates(panel.instruments, score, components, params),
@@ -242,35 +244,45 @@ def _ranked(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     The percentiles of tail, trend weakness and scenario loss; the score they combine to; and the
     scenario loss itself, negative where the worst window gained.
     """
-    exposures = _exposures(panel, params)
+    index = panel.derived(total_return_index)
+    weakness = by_blocks(partial(_trend_weakness, params=params), index)
+    losses = by_blocks(partial(_worst_loss, params=params), index)
     ranked = np.empty((len(panel), 5, len(panel.instruments)))
     for start in range(0, len(panel), BLOCK_SESSIONS):
-        sessions = slice(start, start + BLOCK_SESSIONS)
-        raw, block = exposures[sessions], ranked[sessions]
+        rows = np.arange(start, min(start + BLOCK_SESSIONS, len(panel)))
+        raw, block = _exposed(panel, rows, weakness, losses, params), ranked[rows[0] : rows[-1] + 1]
         block[:, :3] = _midrank(raw)
         block[:, 3] = _combined(_blended(raw, block[:, :3], params), params.own_weights[:, None])
         block[:, 4] = raw[:, 2]
     return ranked
 
 
-def _exposures(panel: MarketPanel, params: FragilityParams) -> FloatArray:
-    """Return tail, trend weakness and scenario loss of every session, larger is worse, (T, 3, N).
+def _exposed(
+    panel: MarketPanel,
+    rows: IntArray,
+    weakness: FloatArray,
+    losses: FloatArray,
+    params: FragilityParams,
+) -> FloatArray:
+    """Return tail, trend weakness and scenario loss at some rows, larger is worse, (R, 3, N).
 
     Each is measured on total returns. Those of an instrument listed within a lookback begin with
     its first bar; NaN where the last bar is too old.
     """
-    index = panel.derived(total_return_index)
-    exposures = np.empty((len(panel), 3, len(panel.instruments)))
     tail = (params.tail_lookback, params.tail_fraction, params.min_observations)
-    exposures[:, 0] = panel.derived(rolling_expected_shortfall, *tail)
-    peak = _rolling_maximum(np.where(np.isnan(index), -np.inf, index), params.trend_lookback)
-    exposures[:, 2] = _worst_loss(index, params)
-    bars = bar_counts(panel)
-    exposures[:, 1] = np.where(bars >= params.min_observations, 1.0 - index / peak, np.nan)
-    before = np.zeros_like(bars)
-    before[params.max_gap :] = bars[: -params.max_gap]
-    np.copyto(exposures, np.nan, where=(bars == before)[:, None, :])
-    return exposures
+    shortfall = panel.derived(rolling_expected_shortfall, *tail)[rows]
+    young = panel.derived(bar_counts)[rows] < params.min_observations
+    weak = np.where(young, np.nan, weakness[rows])
+    exposed = np.stack((shortfall, weak, losses[rows]), axis=1)
+    np.copyto(exposed, np.nan, where=stopped(panel, rows, params.max_gap)[:, None])
+    return exposed
+
+
+def _trend_weakness(index: FloatArray, params: FragilityParams) -> FloatArray:
+    """Return the distance below the highest close of the lookback, as a fraction of it, (T, n)."""
+    closes = np.where(np.isnan(index), -np.inf, index)
+    weakness: FloatArray = 1.0 - index / _rolling_maximum(closes, params.trend_lookback)
+    return weakness
 
 
 def _worst_loss(index: FloatArray, params: FragilityParams) -> FloatArray:
@@ -288,12 +300,12 @@ def _worst_loss(index: FloatArray, params: FragilityParams) -> FloatArray:
 
 def _rolling_maximum(x: FloatArray, lookback: int) -> FloatArray:
     """Return the largest of the last `lookback` rows, or of as many as there are, (T, N)."""
-    largest, covered = x.copy(), 1
+    largest, spare, covered = x.copy(), np.empty_like(x), 1
     while covered < lookback:
         step = min(covered, lookback - covered)
-        # The right-hand side is complete before it is stored: each row sees the older stretch.
-        largest[step:] = np.maximum(largest[step:], largest[:-step])
-        covered += step
+        spare[:step] = largest[:step]
+        np.maximum(largest[step:], largest[:-step], out=spare[step:])
+        largest, spare, covered = spare, largest, covered + step
     return largest
 
 
@@ -324,10 +336,27 @@ def _combined(components: FloatArray, weights: FloatArray) -> FloatArray:
     return np.where(informed, np.exp(mean), np.nan)
 
 
-def _with_others(ranked: FloatArray, others: _Others, params: FragilityParams) -> FloatArray:
-    """Return the score of all components, (N,); NaN where stability is."""
-    own = (np.isfinite(ranked[:3]) * params.own_weights[:, None]).sum(axis=0)
-    scores = np.concatenate((np.where(own > 0.0, ranked[3], np.nan)[None], others.scales))
+def _known_at(panel: MarketPanel, rows: IntArray, params: FragilityParams) -> FloatArray:
+    """Return what the panel says at the given rows, (R, 2 + 5, N).
+
+    The weight of the components that it knows, the probability of the fall, and `_ranked`.
+    """
+    ranked = panel.derived(_ranked, params)[rows]
+    known = np.empty((len(rows), 2 + ranked.shape[1], ranked.shape[2]))
+    known[:, 0] = (np.isfinite(ranked[:, :3]) * params.own_weights[:, None]).sum(axis=1)
+    bins, calibrated = _bins(ranked), panel.derived(_calibration, params)[rows]
+    frequencies = np.take_along_axis(calibrated, np.maximum(bins, 0), axis=1)
+    known[:, 1] = np.where(bins >= 0, frequencies, np.nan)
+    known[:, 2:] = ranked
+    return known
+
+
+def _with_others(score: FloatArray, own: FloatArray, others: _Others) -> FloatArray:
+    """Return the score of all components, (N,); NaN where stability is.
+
+    `score` is that of the panel's own components, and `own` their weight.
+    """
+    scores = np.concatenate((np.where(own > 0.0, score, np.nan)[None], others.scales))
     weights = np.empty(scores.shape)
     weights[0], weights[1:] = own, others.weights[:, None]
     return np.where(np.isnan(others.scales[0]), np.nan, _combined(scores, weights))
@@ -376,14 +405,6 @@ def _calibration(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     return np.where(known, calibrated, np.nan)
 
 
-def _probabilities(
-    panel: MarketPanel, ranked: FloatArray, score: FloatArray, params: FragilityParams
-) -> FloatArray:
-    bins = _bins(ranked)
-    calibrated = panel.derived(_calibration, params)[-1]
-    return np.where((bins >= 0) & np.isfinite(score), calibrated[bins], np.nan)
-
-
 def _isotonic(hits: FloatArray, trials: FloatArray) -> FloatArray:
     """Return frequencies that never fall from bin to bin, strictly between 0 and 1, (T, bins).
 
@@ -409,8 +430,10 @@ def _isotonic(hits: FloatArray, trials: FloatArray) -> FloatArray:
 
 
 def _classes(score: FloatArray, params: FragilityParams) -> IntArray:
-    reached = np.searchsorted(params.class_thresholds, score, side="right")
-    return np.where(np.isnan(score), -1, reached).astype(np.int64)
+    reached = np.where(np.isnan(score), -1, 0)
+    for threshold in params.class_thresholds:
+        reached += score >= threshold
+    return reached
 
 
 def _templates(

@@ -21,7 +21,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from prometheus_nt.domain.record import FloatArray, IntArray, Params
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
 from prometheus_nt.engines.book_history import BookHistory
 from prometheus_nt.engines.stress import worst_pnl
 from prometheus_nt.engines.turnover import one_way_turnover
@@ -93,8 +93,8 @@ class LimitInputs:
 
     Attributes
     ----------
-    sector : (K,) int array
-        Equal numbers are one sector.
+    sector : (K,) int array or None
+        Equal numbers are one sector; None where no limit asks.
     capacity : (K,) array or None
         Largest absolute weight that can be sold in time, NaN where unknown; None where no limit
         asks.
@@ -105,7 +105,7 @@ class LimitInputs:
         Weights of the previous target.
     """
 
-    sector: IntArray
+    sector: IntArray | None
     capacity: FloatArray | None
     history: BookHistory | None
     breaker_tripped: bool
@@ -149,14 +149,14 @@ def _name_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
     yield Limit(
         "finite",
         0.0,
-        lambda weights: np.where(np.isfinite(weights), weights, 0.0),
+        lambda weights: _where_needed(weights, np.isfinite(weights), 0.0),
         lambda weights: float(np.count_nonzero(~np.isfinite(weights))),
     )
     if params.long_only:
         yield Limit(
             "long_only",
             0.0,
-            lambda weights: np.maximum(weights, 0.0),
+            lambda weights: _where_needed(weights, weights >= 0.0, 0.0),
             lambda weights: float(-weights.min(initial=0.0)),
         )
     cap = params.max_abs_weight_per_name
@@ -189,7 +189,7 @@ def _liquidity_limits(capacity: FloatArray, days: float) -> Iterator[Limit]:
 
 def _group_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
     sector, sector_cap = inputs.sector, params.max_sector_weight
-    if sector_cap is not None:
+    if sector_cap is not None and sector is not None:
         yield Limit(
             "max_sector_weight",
             sector_cap,
@@ -223,8 +223,8 @@ def _book_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
         yield Limit(
             "max_stress_loss",
             loss,
-            lambda weights: _scaled(weights, -worst_pnl(history, weights), loss),
-            lambda weights: -worst_pnl(history, weights) - loss,
+            lambda weights: _scaled(weights, -worst_pnl(history.held(weights)), loss),
+            lambda weights: -worst_pnl(history.held(weights)) - loss,
         )
 
 
@@ -259,6 +259,11 @@ def _turnover_limit(hard: tuple[Limit, ...], previous: FloatArray, most: float) 
         return float(max(bought, sold)) - max(most, forced)
 
     return Limit("max_turnover", most, cut, excess)
+
+
+def _where_needed(weights: FloatArray, fine: BoolArray, instead: float) -> FloatArray:
+    """Return `weights` themselves if all are fine: most often they are, and nobody looks again."""
+    return weights if fine.all() else np.where(fine, weights, instead)
 
 
 def _scaled(weights: FloatArray, size: float, most: float) -> FloatArray:

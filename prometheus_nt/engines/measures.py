@@ -28,7 +28,11 @@ def traded_within(panel: MarketPanel, sessions: int) -> BoolArray:
 
 def last_price(panel: MarketPanel, max_gap: int) -> FloatArray:
     """Return the newest close as traded of the last `max_gap` sessions."""
-    price: FloatArray = last_known(panel.close[-max_gap:])[-1]
+    price: FloatArray = panel.close[-1]
+    missing = np.isnan(price)
+    if missing.any():
+        price = price.copy()
+        price[missing] = last_known(panel.close[-max_gap:, missing])[-1]
     return price
 
 

@@ -25,7 +25,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.special import ndtr
 
 from prometheus_nt.domain.books import Exclusion
 from prometheus_nt.domain.errors import InsufficientHistory
@@ -367,6 +366,9 @@ def _points(metrics: _Metrics, params: NaturalParams) -> FloatArray:
 def _probabilities(
     metrics: _Metrics, known: BoolArray, full_liquidity: float
 ) -> dict[str, FloatArray]:
+    # Imported where something is selected: most nodes never do, and it takes 11 MB.
+    from scipy.special import ndtr
+
     def rank(values: FloatArray) -> FloatArray:
         return LEAST_PROBABILITY + (1.0 - LEAST_PROBABILITY) * _percentile(values, known)
 

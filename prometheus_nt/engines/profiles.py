@@ -24,7 +24,7 @@ from prometheus_nt.domain.profiles import (
 )
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.accounts import DAY, FLOW, STOCK, known_at_close
-from prometheus_nt.engines.numerics.returns import bar_counts, total_return_index
+from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import (
     rolling_max_drawdown,
     rolling_volatility_per_session,
@@ -90,7 +90,7 @@ def build_profiles(panel: MarketPanel, params: ProfileParams) -> Profiles:
     """
     if len(panel) < LOOKBACK:
         raise InsufficientHistory(panel.as_of, LOOKBACK, len(panel))
-    prices = panel.derived(_price_features, params.min_observations, params.max_gap)[-1]
+    prices = panel.newest(_price_features, params.min_observations, params.max_gap)
     features = dict(zip(PRICE_FEATURES, prices, strict=True))
     features |= _account_features(panel, params.max_report_age) | _news_features(panel)
     flags = _risk_flags(features, params)
@@ -104,21 +104,20 @@ def build_profiles(panel: MarketPanel, params: ProfileParams) -> Profiles:
     )
 
 
-def _price_features(panel: MarketPanel, min_observations: int, max_gap: int) -> FloatArray:
-    """Return `PRICE_FEATURES` of every session, (T, 3, N)."""
-    features = np.empty((len(panel), len(PRICE_FEATURES), len(panel.instruments)))
-    features[:, 0] = rolling_volatility_per_session(panel, LOOKBACK - 1, min_observations)
-    features[:, 1] = -rolling_max_drawdown(panel, LOOKBACK)
+def _price_features(
+    panel: MarketPanel, rows: IntArray, min_observations: int, max_gap: int
+) -> FloatArray:
+    """Return `PRICE_FEATURES` at the given rows, (R, 3, N)."""
+    features = np.empty((len(rows), len(PRICE_FEATURES), len(panel.instruments)))
+    observed = (LOOKBACK - 1, min_observations)
+    features[:, 0] = panel.derived(rolling_volatility_per_session, *observed)[rows]
+    features[:, 1] = -panel.derived(rolling_max_drawdown, LOOKBACK)[rows]
     index = panel.derived(total_return_index)
-    before = index[: max(len(index) - LOOKBACK + 1, 0)]
-    features[:, 2] = np.nan
+    before = index[np.maximum(rows - LOOKBACK + 1, 0)]
     # The index is 1 at the first bar, so 1 is where an instrument listed within the lookback began.
-    features[LOOKBACK - 1 :, 2] = (
-        index[LOOKBACK - 1 :] / np.where(np.isnan(before), 1.0, before) - 1.0
-    )
-    recent = bar_counts(panel)
-    recent[max_gap:] -= recent[:-max_gap].copy()
-    unknown = np.isnan(features[:, 0]) | (recent == 0.0)
+    features[:, 2] = index[rows] / np.where(np.isnan(before), 1.0, before) - 1.0
+    features[rows < LOOKBACK - 1, 2] = np.nan
+    unknown = np.isnan(features[:, 0]) | stopped(panel, rows, max_gap)
     features.transpose(0, 2, 1)[unknown] = np.nan
     # No drawdown is 0, not the -0 that its sign makes of it.
     features[:, 1] += 0.0

@@ -60,7 +60,7 @@ def apply_limits(
     before = _weights_of(previous, panel) if params.max_turnover is not None else None
     rows = _touched(panel, book, before)
     inputs = LimitInputs(
-        sector=named_sectors(panel)[1][rows],
+        sector=None if params.max_sector_weight is None else named_sectors(panel)[1][rows],
         capacity=_capacity(panel, rows, params, books),
         history=_stress_history(panel, rows, params),
         breaker_tripped=tripped,
@@ -177,8 +177,9 @@ def _cut(
     actions: list[RiskAction] = []
     for limit in limits:
         limited = limit.cut(weights)
-        actions += _interventions(names, limit, weights, limited)
-        weights = limited
+        if limited is not weights:
+            actions += _interventions(names, limit, weights, limited)
+            weights = limited
     return weights, tuple(actions)
 
 

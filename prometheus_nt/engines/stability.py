@@ -1,15 +1,14 @@
 """How stable each instrument is: seven weaknesses, absolute and relative, and what follows them.
 
-1. `_price_risk`, `_tail` and `_evidence` measure every session, each from it and earlier ones:
-   volatility, drawdown, expected shortfall, trend, and relations to the market and to volume.
-2. `_points` puts them on scales of 100 points. What is unknown leaves its weight to the others.
+1. `_measured` gathers what is known of some sessions, each from it and earlier ones: volatility,
+   drawdown, expected shortfall, trend, and relations to the market and to volume (`_evidence`).
+2. `_points` puts it on scales of 100 points. What is unknown leaves its weight to the others.
 3. `_overall` blends the weighted points with their percentiles, among the instruments and in each
    one's own past. In a crisis somebody is still the calmest; in a calm market somebody is not.
 4. `_outlook` counts how the classes of that score have followed each other, and looks ahead.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ from prometheus_nt.engines.numerics.market_relations import (
     rolling_downside_beta,
     rolling_market_correlation,
 )
-from prometheus_nt.engines.numerics.returns import has_bar, total_return_index
+from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import (
     dollar_volume_fall,
     index_over_mean,
@@ -34,7 +33,7 @@ from prometheus_nt.engines.numerics.rolling import (
     rolling_max_drawdown,
     rolling_volatility_per_session,
 )
-from prometheus_nt.engines.numerics.series import own_history_percentile
+from prometheus_nt.engines.numerics.series import own_history_percentiles
 
 BLOCK_SESSIONS = 16
 """Sessions scored at a time: their temporaries then fit the processor's cache."""
@@ -42,8 +41,10 @@ BLOCK_SESSIONS = 16
 COMPONENTS = ("vol", "dd", "trend", "liquidity", "downside_beta", "tail", "contagion")
 """In the order of `StabilityParams.weights`."""
 
+MEASURES = ("sigma", "max_drawdown", "expected_shortfall", "trend")
+"""Measures of prices alone."""
+
 EVIDENCE = (
-    "trend",
     "downside_beta",
     "market_correlation",
     "illiquidity",
@@ -51,7 +52,12 @@ EVIDENCE = (
     "contagion_score",
     "complacent_pricing",
 )
-"""What the panel keeps of the measures beside volatility and drawdown, in single precision."""
+"""What the panel keeps of the other measures, in single precision."""
+
+MEASURED = MEASURES + EVIDENCE
+
+SHOWN = MEASURED + tuple(f"{name}_score" for name in COMPONENTS)
+"""What a record shows of a session; two components are scores to begin with."""
 
 CLASSES = len(SoftTargetClass)
 
@@ -161,117 +167,120 @@ def measure_stability(panel: MarketPanel, params: StabilityParams) -> StabilityV
     """
     if len(panel) < params.lookback:
         raise InsufficientHistory(panel.as_of, params.lookback, len(panel))
-    sigma, drawdown = panel.derived(_price_risk, params)[-1]
-    shortfall = np.where(np.isnan(sigma), np.nan, _tail(panel, params)[-1])
-    evidence = panel.derived(_evidence, params)[-1].astype(np.float64)
-    points = np.minimum(_points(sigma, drawdown, shortfall, evidence, params), 100.0)
+    shown = dict(zip(SHOWN, panel.newest(_shown, params), strict=True))
     classes = panel.derived(_classes, params)[-1].astype(np.int64)
     outlook = panel.derived(_outlook, params)[-1]
-    named = dict(zip(EVIDENCE, evidence, strict=True))
-    named |= {f"{name}_score": row for name, row in zip(COMPONENTS, points, strict=True)}
     return StabilityVectors(
         as_of=panel.as_of,
         instruments=panel.instruments,
         overall_score=panel.derived(_overall, params)[-1],
-        sigma=sigma,
-        max_drawdown=drawdown,
-        expected_shortfall=shortfall,
         soft_target_class=classes,
         transition_matrix=outlook[:, :CLASSES],
         change_risk=_change_risk(outlook[:, CLASSES:], classes),
-        **named,
+        **shown,
     )
 
 
-def _price_risk(panel: MarketPanel, params: StabilityParams) -> FloatArray:
-    """Return volatility per session and drawdown, (T, 2, N); NaN where nothing is known."""
-    risk = np.empty((len(panel), 2, len(panel.instruments)))
-    # Straight into their place: kept by the panel as well, they would be held twice.
-    observed = (params.lookback - 1, params.min_observations)
-    risk[:, 0] = rolling_volatility_per_session(panel, *observed)
-    risk[:, 1] = rolling_max_drawdown(panel, params.lookback)
-    unknown = np.isnan(risk[:, 0]) | (_sessions_since_bar(panel) >= params.max_gap)
-    np.copyto(risk, np.nan, where=unknown[:, None, :])
-    return risk
+def _shown(panel: MarketPanel, rows: IntArray, params: StabilityParams) -> FloatArray:
+    """Return `SHOWN` at the given rows, (R, 17, N)."""
+    shown = np.empty((len(rows), len(SHOWN), len(panel.instruments)))
+    measured = _measured(panel, rows, params)
+    shown[:, : len(MEASURED)] = measured.swapaxes(0, 1)
+    shown[:, len(MEASURED) :] = np.minimum(_points(measured, params), 100.0).swapaxes(0, 1)
+    return shown
 
 
-def _sessions_since_bar(panel: MarketPanel) -> IntArray:
-    rows = np.arange(len(panel))[:, None]
-    newest = np.maximum.accumulate(np.where(has_bar(panel.close), rows, -len(panel)), axis=0)
-    return rows - newest
-
-
-def _tail(panel: MarketPanel, params: StabilityParams) -> FloatArray:
+def _measured(panel: MarketPanel, rows: IntArray, params: StabilityParams) -> FloatArray:
+    """Return `MEASURED` at the given rows, (10, R, N); NaN where nothing is known."""
+    measured = np.empty((len(MEASURED), len(rows), len(panel.instruments)))
+    measured[0] = _volatility(panel, params)[rows]
+    measured[1] = panel.derived(rolling_max_drawdown, params.lookback)[rows]
     tail = (params.tail_lookback, params.tail_fraction, params.min_observations)
-    return panel.derived(rolling_expected_shortfall, *tail)
+    measured[2] = panel.derived(rolling_expected_shortfall, *tail)[rows]
+    # In single precision, as evidence is.
+    measured[3] = _trend(panel, rows, params.lookback).astype(np.float32)
+    measured[len(MEASURES) :] = panel.derived(_evidence, params)[rows].swapaxes(0, 1)
+    unknown = np.isnan(measured[0]) | stopped(panel, rows, params.max_gap)
+    np.copyto(measured, np.nan, where=unknown)
+    return measured
+
+
+def _volatility(panel: MarketPanel, params: StabilityParams) -> FloatArray:
+    observed = (params.lookback - 1, params.min_observations)
+    return panel.derived(rolling_volatility_per_session, *observed)
+
+
+def _trend(panel: MarketPanel, rows: IntArray, lookback: int) -> FloatArray:
+    """Return the simple total return over the lookback, (R, N); NaN on its first rows."""
+    index = panel.derived(total_return_index)
+    before = index[np.maximum(rows - lookback + 1, 0)]
+    # The index is 1 at the first bar: there an instrument listed within the lookback began.
+    trend: FloatArray = index[rows] / np.where(np.isnan(before), 1.0, before) - 1.0
+    trend[rows < lookback - 1] = np.nan
+    return trend
 
 
 def _evidence(panel: MarketPanel, params: StabilityParams) -> FloatArray:
-    """Return `EVIDENCE` of every session, (T, 7, N), in single precision."""
+    """Return `EVIDENCE` of every session, (T, 6, N), in single precision."""
     shape = (len(panel), len(EVIDENCE), len(panel.instruments))
     evidence: npt.NDArray[Any] = np.empty(shape, dtype=np.float32)
-    # One after the other, so that few arrays of the whole history are in memory at a time.
-    _fill_trends(evidence[:, 0], panel, params.lookback)
-    evidence[:, 1] = rolling_downside_beta(panel, params.beta_lookback, params.min_falls)
-    _fill_contagion(evidence[:, 2], evidence[:, 5], panel, params)
-    _fill_liquidity(evidence[:, 3], evidence[:, 4], panel, params)
-    sigma = panel.derived(_price_risk, params)[:, 0]
-    calm, dear = sigma, index_over_mean(panel, params.richness_lookback)
-    past = (_own_percentile(calm, params), _own_percentile(dear, params))
-    _by_rows(evidence[:, 6], _complacent_pricing, *past)
-    np.copyto(evidence, np.nan, where=np.isnan(sigma)[:, None])
+    # Two arrays of the whole history take turns: each new one would cost as much as its figures.
+    spare = np.empty((2, *panel.close.shape))
+    betas = (params.beta_lookback, params.min_falls)
+    evidence[:, 0] = rolling_downside_beta(panel, *betas, out=spare[0])
+    _fill_contagion(evidence, panel, params, spare)
+    _fill_liquidity(evidence, panel, params, spare)
+    _fill_complacency(evidence, panel, params, spare)
     return evidence
 
 
-def _fill_trends(trends: FloatArray, panel: MarketPanel, lookback: int) -> None:
-    index = panel.derived(total_return_index)
-
-    def trend(now: FloatArray, before: FloatArray) -> FloatArray:
-        # The index is 1 at the first bar: there an instrument listed within the lookback began.
-        return now / np.where(np.isnan(before), 1.0, before) - 1.0
-
-    trends[: lookback - 1] = np.nan
-    _by_rows(trends[lookback - 1 :], trend, index[lookback - 1 :], index)
-
-
 def _fill_contagion(
-    correlations: FloatArray, scores: FloatArray, panel: MarketPanel, params: StabilityParams
+    evidence: FloatArray, panel: MarketPanel, params: StabilityParams, spare: FloatArray
 ) -> None:
     observed = (params.lookback - 1, params.min_observations)
-    correlation = rolling_market_correlation(panel, *observed)
-    correlations[:] = correlation
-    _by_rows(scores, _contagion_score, correlation, _own_percentile(correlation, params))
+    correlation = rolling_market_correlation(panel, *observed, out=spare[0])
+    evidence[:, 1] = correlation
+    for rows, past in _own_percentiles(correlation, params):
+        evidence[rows, 4] = _contagion_score(correlation[rows], past)
 
 
 def _fill_liquidity(
-    illiquidities: FloatArray, scores: FloatArray, panel: MarketPanel, params: StabilityParams
+    evidence: FloatArray, panel: MarketPanel, params: StabilityParams, spare: FloatArray
 ) -> None:
-    illiquidity = rolling_illiquidity(panel, params.lookback - 1, params.min_observations)
-    illiquidities[:] = illiquidity
-    past = _own_percentile(illiquidity, params)
-    fall = dollar_volume_fall(panel, params.lookback, params.volume_lookback)
-    scale = 0.5 / params.volume_reference
-    _by_rows(scores, partial(_liquidity_score, scale=scale), illiquidity, past, fall)
+    observed = (params.lookback - 1, params.min_observations)
+    illiquidity = rolling_illiquidity(panel, *observed, out=spare[0])
+    evidence[:, 2] = illiquidity
+    fall = dollar_volume_fall(panel, params.lookback, params.volume_lookback, out=spare[1])
+    fall *= 0.5 / params.volume_reference
+    for rows, past in _own_percentiles(illiquidity, params):
+        evidence[rows, 3] = _liquidity_score(illiquidity[rows], past, fall[rows])
 
 
-def _by_rows(filled: FloatArray, of: Callable[..., FloatArray], *arrays: FloatArray) -> None:
-    for start in range(0, len(filled), BLOCK_SESSIONS):
-        rows = slice(start, min(start + BLOCK_SESSIONS, len(filled)))
-        filled[rows] = of(*(array[rows] for array in arrays))
+def _fill_complacency(
+    evidence: FloatArray, panel: MarketPanel, params: StabilityParams, spare: FloatArray
+) -> None:
+    calm, dear = spare
+    calm[:] = _volatility(panel, params)
+    for start in range(0, len(panel), BLOCK_SESSIONS):
+        rows = np.arange(start, min(start + BLOCK_SESSIONS, len(panel)))
+        calm[rows] = np.where(stopped(panel, rows, params.max_gap), np.nan, calm[rows])
+    index_over_mean(panel, params.richness_lookback, out=dear)
+    places = zip(_own_percentiles(calm, params), _own_percentiles(dear, params), strict=True)
+    for (block, quiet), (_, rich) in places:
+        evidence[block, 5] = _complacent_pricing(quiet, rich)
 
 
 def _liquidity_score(
-    illiquidity: FloatArray, past_percentile: FloatArray, volume_fall: FloatArray, scale: float
+    illiquidity: FloatArray, past_percentile: FloatArray, fallen: FloatArray
 ) -> FloatArray:
     """Return 100 times the mean of what is known of three figures, (..., N).
 
     They are the percentile of illiquidity among the instruments, if there is another, that in the
-    own past, and the fall in money traded.
+    own past, and how much of the scale the fall in money traded fills.
     """
     among = percentile_rank(illiquidity)
     among[np.isfinite(illiquidity).sum(axis=-1) < 2] = np.nan
-    fallen = np.clip(volume_fall * scale, 0.0, 1.0)
-    return 100.0 * _mean_of_known(among, past_percentile, fallen)
+    return 100.0 * _mean_of_known(among, past_percentile, np.clip(fallen, 0.0, 1.0))
 
 
 def _contagion_score(correlation: FloatArray, past_percentile: FloatArray) -> FloatArray:
@@ -293,9 +302,9 @@ def _complacent_pricing(volatility: FloatArray, richness: FloatArray) -> FloatAr
     return complacent
 
 
-def _own_percentile(x: FloatArray, params: StabilityParams) -> FloatArray:
+def _own_percentiles(x: FloatArray, params: StabilityParams) -> Iterator[tuple[slice, FloatArray]]:
     past = (params.history_lookback, params.history_step, params.min_snapshots)
-    return own_history_percentile(x, *past)
+    return own_history_percentiles(x, *past)
 
 
 def _mean_of_known(*parts: FloatArray) -> FloatArray:
@@ -307,23 +316,17 @@ def _mean_of_known(*parts: FloatArray) -> FloatArray:
     return np.where(count > 0.0, total / np.maximum(count, 1.0), np.nan)
 
 
-def _points(
-    sigma: FloatArray,
-    drawdown: FloatArray,
-    shortfall: FloatArray,
-    evidence: FloatArray,
-    params: StabilityParams,
-) -> FloatArray:
-    """Return points for `COMPONENTS`, (7, ..., N), not yet limited to 100."""
-    trend, beta = evidence[..., 0, :], evidence[..., 1, :]
-    points = np.empty((len(COMPONENTS), *sigma.shape))
-    np.multiply(sigma, 50.0 / params.vol_reference, out=points[0])
-    np.multiply(drawdown, -50.0 / params.drawdown_reference, out=points[1])
-    np.multiply(trend, -50.0 / params.trend_reference, out=points[2])
-    points[3] = evidence[..., EVIDENCE.index("liquidity_score"), :]
-    np.multiply(beta, 50.0 / params.beta_reference, out=points[4])
-    np.multiply(shortfall, 50.0 / params.tail_reference, out=points[5])
-    points[6] = evidence[..., EVIDENCE.index("contagion_score"), :]
+def _points(measured: FloatArray, params: StabilityParams) -> FloatArray:
+    """Return points for `COMPONENTS`, (7, R, N), of `MEASURED`; not yet limited to 100."""
+    of = dict(zip(MEASURED, measured, strict=True))
+    points = np.empty((len(COMPONENTS), *measured.shape[1:]))
+    np.multiply(of["sigma"], 50.0 / params.vol_reference, out=points[0])
+    np.multiply(of["max_drawdown"], -50.0 / params.drawdown_reference, out=points[1])
+    np.multiply(of["trend"], -50.0 / params.trend_reference, out=points[2])
+    points[3] = of["liquidity_score"]
+    np.multiply(of["downside_beta"], 50.0 / params.beta_reference, out=points[4])
+    np.multiply(of["expected_shortfall"], 50.0 / params.tail_reference, out=points[5])
+    points[6] = of["contagion_score"]
     np.maximum(points, 0.0, out=points)
     return points
 
@@ -334,31 +337,30 @@ def _overall(panel: MarketPanel, params: StabilityParams) -> FloatArray:
     The weighted mean of points, of their percentile among the instruments and, once known, of
     that in the own past.
     """
-    risk, evidence = panel.derived(_price_risk, params), panel.derived(_evidence, params)
-    tail = _tail(panel, params)
-    size, blended = np.empty(tail.shape), np.empty(tail.shape)
+    # Places in the own past are told apart in single precision only.
+    sizes: npt.NDArray[Any] = np.empty(panel.close.shape, dtype=np.float32)
+    overall = np.empty(panel.close.shape)
     of_points = 1.0 - params.relative_blend - params.history_blend
     for start in range(0, len(panel), BLOCK_SESSIONS):
-        rows = slice(start, start + BLOCK_SESSIONS)
-        shown = evidence[rows].astype(np.float64)
-        points = _points(risk[rows, 0], risk[rows, 1], tail[rows], shown, params)
-        unknown = np.isnan(points) | np.isnan(risk[rows, 0])
+        rows = np.arange(start, min(start + BLOCK_SESSIONS, len(panel)))
+        measured = _measured(panel, rows, params)
+        points = _points(measured, params)
+        unknown = np.isnan(points) | np.isnan(measured[0])
         shares = np.where(unknown, 0.0, params.weights)
         np.copyto(points, 0.0, where=unknown)
+        total = shares.sum(axis=0)
+        np.copyto(total, np.nan, where=total == 0.0)
         # Ranked before the limit: in a crash many reach it, and would tie.
-        size[rows] = _mean_by(shares, points)
-        blended[rows] = of_points * _mean_by(shares, np.minimum(points, 100.0, out=points))
-        blended[rows] += params.relative_blend * 100.0 * percentile_rank(size[rows])
-    own = params.history_blend * 100.0 * _own_percentile(size, params)
-    return np.where(np.isnan(own), blended / (1.0 - params.history_blend), blended + own)
-
-
-def _mean_by(shares: FloatArray, points: FloatArray) -> FloatArray:
-    """Return the mean of points by their shares, (..., N); NaN where there is no share."""
-    total = shares.sum(axis=0)
-    mean: FloatArray = (shares * points).sum(axis=0)
-    mean /= np.where(total > 0.0, total, np.nan)
-    return mean
+        size = (shares * points).sum(axis=0) / total
+        shares *= np.minimum(points, 100.0, out=points)
+        blended = of_points * (shares.sum(axis=0) / total)
+        overall[rows] = blended + params.relative_blend * 100.0 * percentile_rank(size)
+        sizes[rows] = size
+    for block, past in _own_percentiles(sizes, params):
+        blended, own = overall[block], params.history_blend * 100.0 * past
+        alone = blended / (1.0 - params.history_blend)
+        overall[block] = np.where(np.isnan(own), alone, blended + own)
+    return overall
 
 
 def _classes(panel: MarketPanel, params: StabilityParams) -> FloatArray:
@@ -377,7 +379,7 @@ def _outlook(panel: MarketPanel, params: StabilityParams) -> FloatArray:
     overstate change, because a score near a threshold crosses it often and comes back. So the
     class at the horizon is counted directly, and the power is only what the counts start from.
     """
-    classes = panel.derived(_classes, params).astype(np.int64)
+    classes: npt.NDArray[Any] = panel.derived(_classes, params)
     daily = _followed(classes, 1) + params.transition_prior
     daily += params.stickiness * np.eye(CLASSES)
     transition = daily / daily.sum(axis=2, keepdims=True)
@@ -394,17 +396,20 @@ def _outlook(panel: MarketPanel, params: StabilityParams) -> FloatArray:
     return np.concatenate((transition, np.minimum(np.stack(changes, axis=2), 1.0)), axis=2)
 
 
-def _followed(classes: IntArray, sessions: int) -> FloatArray:
+def _followed(classes: npt.NDArray[Any], sessions: int) -> FloatArray:
     """Return how often each class had by each session come `sessions` after each, (T, 5, 5).
 
     Counted over all instruments, where both classes are known.
     """
-    before, after = classes[:-sessions], classes[sessions:]
-    row = np.arange(len(classes))[sessions:, None]
-    cells = (row * CLASSES + before) * CLASSES + after
-    known = (before >= 0) & (after >= 0)
-    counts = np.bincount(cells[known], minlength=len(classes) * CLASSES**2)
-    return np.cumsum(counts.reshape(-1, CLASSES, CLASSES), axis=0, dtype=np.float64)
+    counts = np.zeros((len(classes), CLASSES**2))
+    for start in range(sessions, len(classes), BLOCK_SESSIONS):
+        after = classes[start : start + BLOCK_SESSIONS].astype(np.int64)
+        before = classes[start - sessions : start - sessions + len(after)].astype(np.int64)
+        cells = (np.arange(len(after))[:, None] * CLASSES + before) * CLASSES + after
+        cells = cells[(before >= 0) & (after >= 0)]
+        block = counts[start : start + len(after)]
+        block[:] = np.bincount(cells, minlength=block.size).reshape(block.shape)
+    return np.cumsum(counts.reshape(-1, CLASSES, CLASSES), axis=0)
 
 
 def _change_risk(changes: FloatArray, classes: IntArray) -> dict[str, FloatArray]:

@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_nt.domain.books import StressLoss
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
-from prometheus_nt.engines.book_history import LEAST_RETURN, BookHistory
+from prometheus_nt.engines.book_history import LEAST_RETURN, HeldBook
 from prometheus_nt.engines.numerics.returns import equal_weighted_returns, total_return_index
 from prometheus_nt.engines.scenarios import CRISES
 
@@ -25,8 +25,8 @@ CRISIS_NAMES = tuple(CRISES)
 CRISIS_DAYS = np.array(list(CRISES.values()), dtype="datetime64[D]")
 
 
-def stress_table(history: BookHistory, weights: FloatArray) -> tuple[StressLoss, ...]:
-    """Return what each stress would earn a book of (K,) `weights`; empty for an empty book.
+def stress_table(book: HeldBook) -> tuple[StressLoss, ...]:
+    """Return what each stress would earn a book; empty for an empty book.
 
     - Each crisis that the panel has seen from start to end: the names bought before it and held.
     - Shocks of the market: beta times the shock; a name of unknown beta moves like the market.
@@ -34,48 +34,51 @@ def stress_table(history: BookHistory, weights: FloatArray) -> tuple[StressLoss,
 
     What is unknown of a name is what the market did times its beta, and is not `covered`.
     """
-    absolute = np.abs(weights)
+    absolute = np.abs(book.weights)
     gross = float(absolute.sum())
     if gross == 0.0:
         return ()
     share = absolute / gross
-    return (
-        *_crises(history, weights, share),
-        *_shocks(history, weights, share),
-        *_worst_windows(history, weights),
-    )
+    return (*_crises(book, share), *_shocks(book, share), *_worst_windows(book))
 
 
-def worst_pnl(history: BookHistory, weights: FloatArray) -> float:
+def worst_pnl(book: HeldBook) -> float:
     """Return the least P&L of the stress table, a fraction of equity; 0 for an empty book."""
-    return min((row.pnl for row in stress_table(history, weights)), default=0.0)
+    return min((row.pnl for row in stress_table(book)), default=0.0)
 
 
-def _crises(history: BookHistory, weights: FloatArray, share: FloatArray) -> Iterator[StressLoss]:
-    panel = history.panel
-    seen, before, last = _seen_crises(panel)
+def _crises(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
+    history = book.history
+    found = history.panel.newest(_crises_at)
+    ago, market = found[:, 0], found[:, 1]
+    seen = (ago < len(history.panel)).nonzero()[0]
     if not len(seen):
         return
-    index = panel.derived(total_return_index)
-    own = index[last[:, None], history.rows] / index[before[:, None], history.rows] - 1.0
+    own = found[seen[:, None], 2 + history.rows]
     known = np.isfinite(own)
     if not known.all():
-        level = panel.derived(market_level)
-        market = level[last] / level[before] - 1.0
-        own = np.where(known, own, np.maximum(history.slope * market[:, None], LEAST_RETURN))
-    pnl = np.einsum("ck,k->c", own, weights).tolist()
+        proxy = np.maximum(history.slope * market[seen, None], LEAST_RETURN)
+        own = np.where(known, own, proxy)
+    pnl = np.einsum("ck,k->c", own, book.weights).tolist()
     covered = np.einsum("ck,k->c", known, share).tolist()
     for crisis, earned, part in zip(seen.tolist(), pnl, covered, strict=True):
         yield StressLoss(CRISIS_NAMES[crisis], earned, min(part, 1.0))
 
 
-def _seen_crises(panel: MarketPanel) -> tuple[IntArray, IntArray, IntArray]:
-    """Return which crises lie inside the panel, the rows before them, and their last rows."""
-    ago = panel.derived(_sessions_since_crises)[-1]
-    seen = (np.isfinite(ago[0]) & (ago[1] < len(panel))).nonzero()[0]
-    newest = len(panel) - 1
-    ended, began = ago[:, seen].astype(np.int64)
-    return seen, newest - began, newest - ended
+def _crises_at(panel: MarketPanel, rows: IntArray) -> FloatArray:
+    """Return what each crisis was that is over at the given rows, (R, C, 2 + N); NaN before.
+
+    Sessions since the one before it, the market's total return in it, and each instrument's.
+    """
+    ago = panel.derived(_sessions_since_crises)[rows]
+    crises = np.full((*ago[:, 0].shape, 2 + len(panel.instruments)), np.nan)
+    crises[..., 0] = ago[:, 1]
+    row, crisis = np.isfinite(ago[:, 0]).nonzero()
+    last, before = (rows[row] - ago[row, :, crisis].T).astype(np.int64)
+    index, level = panel.derived(total_return_index), panel.derived(market_level)
+    crises[row, crisis, 1] = level[last] / level[before] - 1.0
+    crises[row, crisis, 2:] = index[last] / index[before] - 1.0
+    return crises
 
 
 def _sessions_since_crises(panel: MarketPanel) -> FloatArray:
@@ -98,17 +101,17 @@ def market_level(panel: MarketPanel) -> FloatArray:
     return level
 
 
-def _shocks(history: BookHistory, weights: FloatArray, share: FloatArray) -> Iterator[StressLoss]:
-    exposure = float((history.slope * weights).sum())
-    covered = 1.0 - float((share * np.isnan(history.beta)).sum())
+def _shocks(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
+    exposure = float((book.history.slope * book.weights).sum())
+    covered = 1.0 - float((share * np.isnan(book.history.beta)).sum())
     for name, shock in SHOCKS.items():
         yield StressLoss(name, shock * exposure, covered)
 
 
-def _worst_windows(history: BookHistory, weights: FloatArray) -> Iterator[StressLoss]:
-    running = np.zeros(len(history.returns) + 1)
-    np.cumsum(history.earned(weights), out=running[1:])
-    covered = history.covered(weights)
+def _worst_windows(book: HeldBook) -> Iterator[StressLoss]:
+    running = np.zeros(len(book.earned) + 1)
+    np.cumsum(book.earned, out=running[1:])
+    covered = book.covered
     known = 1.0 if covered is None else float(covered.sum()) / len(covered)
     for sessions in WINDOWS:
         if len(running) > sessions:

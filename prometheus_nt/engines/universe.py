@@ -192,11 +192,12 @@ def _incumbents(panel: MarketPanel, previous: Universe | None) -> BoolArray:
 
 
 def _first_failing(inputs: _Inputs) -> IntArray:
-    passing, exclusion = _all_pass(inputs), np.zeros(len(inputs.panel.instruments), dtype=np.int64)
-    for code, passes in FILTERS:
-        still = passing & passes(inputs)
-        exclusion[passing & ~still] = int(code)
-        passing = still
+    exclusion = np.zeros(len(inputs.panel.instruments), dtype=np.int64)
+    # Asked from the last to the first, so that the first that fails has the last word.
+    for code, passes in reversed(FILTERS):
+        passing = passes(inputs)
+        if passing is not None:
+            exclusion[~passing] = int(code)
     return exclusion
 
 
@@ -293,54 +294,58 @@ def _allowed(instruments: tuple[str, ...], excluded: tuple[str, ...]) -> BoolArr
     return allowed
 
 
-def _member(inputs: _Inputs) -> BoolArray:
+def _member(inputs: _Inputs) -> BoolArray | None:
     if not inputs.params.require_membership:
-        return _all_pass(inputs)
+        return None
     return membership(inputs.panel, "require_membership")
 
 
 def _trading(inputs: _Inputs) -> BoolArray:
+    traded = traded_within(inputs.panel, 1)
+    if traded.all():
+        return traded
     # A missing bar is not a price, and no reason to sell either: a member may miss a few.
     recent = traded_within(inputs.panel, inputs.params.max_gap)
-    return traded_within(inputs.panel, 1) | (inputs.incumbents & recent)
+    return traded | (inputs.incumbents & recent)
 
 
 def _has_history(inputs: _Inputs) -> BoolArray:
     return np.greater_equal(history(inputs.panel), inputs.params.min_history_sessions)
 
 
-def _liquidity_known(inputs: _Inputs) -> BoolArray:
+def _liquidity_known(inputs: _Inputs) -> BoolArray | None:
     if inputs.params.min_dollar_volume is None:
-        return _all_pass(inputs)
+        return None
     return np.isfinite(_dollar_volume(inputs))
 
 
-def _liquid(inputs: _Inputs) -> BoolArray:
+def _liquid(inputs: _Inputs) -> BoolArray | None:
     if inputs.params.min_dollar_volume is None:
-        return _all_pass(inputs)
+        return None
     return np.greater_equal(_dollar_volume(inputs), inputs.params.min_dollar_volume)
 
 
-def _dear_enough(inputs: _Inputs) -> BoolArray:
+def _dear_enough(inputs: _Inputs) -> BoolArray | None:
     if inputs.params.min_price is None:
-        return _all_pass(inputs)
+        return None
     price = last_price(inputs.panel, inputs.params.max_gap)
-    return np.greater_equal(price, inputs.params.min_price)
+    dear: BoolArray = np.greater_equal(price, inputs.params.min_price)
+    return dear
 
 
 def _stability_known(inputs: _Inputs) -> BoolArray:
     return np.isfinite(inputs.stability.overall_score)
 
 
-def _not_breaking(inputs: _Inputs) -> BoolArray:
+def _not_breaking(inputs: _Inputs) -> BoolArray | None:
     if not inputs.params.exclude_breakers:
-        return _all_pass(inputs)
+        return None
     return np.not_equal(inputs.stability.soft_target_class, int(SoftTargetClass.BREAKER))
 
 
-def _not_weak_and_fragile(inputs: _Inputs) -> BoolArray:
+def _not_weak_and_fragile(inputs: _Inputs) -> BoolArray | None:
     if not inputs.params.exclude_weak_fragile or inputs.profiles is None:
-        return _all_pass(inputs)
+        return None
     stable = np.less(inputs.stability.soft_target_class, int(SoftTargetClass.FRAGILE))
     return np.logical_or(stable, np.not_equal(inputs.profiles.weak_profile, 1))
 
@@ -353,11 +358,7 @@ def _dollar_volume(inputs: _Inputs) -> FloatArray:
     return dollar_volume(inputs.panel, inputs.params.liquidity_lookback)
 
 
-def _all_pass(inputs: _Inputs) -> BoolArray:
-    return np.ones(len(inputs.panel.instruments), dtype=np.bool_)
-
-
-FILTERS: tuple[tuple[Exclusion, Callable[[_Inputs], BoolArray]], ...] = (
+FILTERS: tuple[tuple[Exclusion, Callable[[_Inputs], BoolArray | None]], ...] = (
     (Exclusion.HARD_EXCLUDED, _not_hard_excluded),
     (Exclusion.NOT_MEMBER, _member),
     (Exclusion.NOT_TRADING, _trading),
@@ -370,4 +371,4 @@ FILTERS: tuple[tuple[Exclusion, Callable[[_Inputs], BoolArray]], ...] = (
     (Exclusion.WEAK_AND_FRAGILE, _not_weak_and_fragile),
     (Exclusion.NO_SCORE, _scored),
 )
-"""In the order they are asked: the first that an instrument fails names its exclusion."""
+"""In their order: the first that an instrument fails names its exclusion. None passes all."""

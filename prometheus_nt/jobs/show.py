@@ -11,6 +11,7 @@ from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.derive import derived_store
+from prometheus_nt.jobs.known import FACT_LISTINGS
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 __all__ = ["Filters", "listing"]
@@ -81,7 +82,7 @@ def derived_listing(
     if what not in LISTED:
         raise ConfigError(
             f"--dataset, --instrument-id: {what} are of runs; with them, show one of: "
-            f"{', '.join(LISTED)}"
+            f"{', '.join((*FACT_LISTINGS, *LISTED))}"
         )
     if instrument_id is not None and "instrument_id" not in LISTED[what].table.c:
         raise ConfigError(f"--instrument-id: {what} are not of one instrument; leave it out")

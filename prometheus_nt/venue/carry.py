@@ -86,9 +86,8 @@ class Carry:
         financing: FinancingParams,
         delistings: Delistings | None = None,
     ) -> None:
-        self._panel, self._financing = panel, financing
+        self._panel, self._units, self._financing = panel, units, financing
         self._nights: list[int] = np.diff(panel.sessions).astype(np.int64).tolist()
-        self._per_share: FloatArray = panel.dividend / units.factor
         self._pays = (panel.dividend != 0.0).any(axis=1)
         recorded = delistings or Delistings.unrecorded(len(panel.instruments))
         self._delisted_at = delisting_rows(panel, recorded)
@@ -120,7 +119,7 @@ class Carry:
         return CorporateActions(
             as_of=sessions[row - 1].astype(object),
             session=sessions[row].astype(object),
-            dividend_per_share=self._per_share[row],
+            dividend_per_share=self._panel.dividend[row] / self._units.factor[row],
             delisted=delisted,
             delisting_return=self._delisting_return[delisted],
         )

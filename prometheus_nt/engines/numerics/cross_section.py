@@ -54,23 +54,31 @@ def percentile_rank(x: FloatArray) -> FloatArray:
     Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
     """
     known = np.isfinite(x)
-    count = known.sum(axis=-1, keepdims=True)
-    keyed = np.where(known, x, np.inf)
+    complete = known.all()
+    keyed = x if complete else np.where(known, x, np.inf)
     order = keyed.argsort(axis=-1)
     if x.ndim > 1:
-        order += np.arange(0, x.size, x.shape[-1]).reshape(count.shape)
+        order += np.arange(0, x.size, x.shape[-1]).reshape(*x.shape[:-1], 1)
     ordered = keyed.take(order)
-    position = np.arange(x.shape[-1], dtype=np.float64)
-    ranks = position + 0.5 * (count == 1)
     differs = ordered[..., 1:] != ordered[..., :-1]
+    result = np.empty(x.size)
+    if complete and x.shape[-1] > 1 and differs.all():
+        result[order] = np.arange(x.shape[-1]) / (x.shape[-1] - 1)
+    else:
+        result[order] = _ranks(ordered, differs, known.sum(axis=-1, keepdims=True))
+    return result.reshape(x.shape)
+
+
+def _ranks(ordered: FloatArray, differs: BoolArray, count: IntArray) -> FloatArray:
+    """Return the ranks of ascending values, of which `count` are known and the others infinite."""
+    position = np.arange(ordered.shape[-1], dtype=np.float64)
+    ranks = position + 0.5 * (count == 1)
     if not differs.all():
         differs |= np.isinf(ordered[..., 1:])  # what is unknown is not tied
         tied = ~differs.all(axis=-1)
         ranks[tied] = _shared(differs[tied], position)
     ranks /= np.maximum(count - 1, 1)
-    result = np.empty(x.size)
-    result[order] = np.where(position < count, ranks, np.nan)
-    return result.reshape(x.shape)
+    return np.where(position < count, ranks, np.nan)
 
 
 def position_in_group(groups: IntArray) -> IntArray:

@@ -13,9 +13,11 @@ from prometheus_nt.engines.numerics.returns import (
 )
 from prometheus_nt.engines.numerics.running import (
     by_blocks,
+    rolling_count,
     rolling_scatter,
     rolling_sum,
     running_sum,
+    shared_flags,
 )
 
 
@@ -52,9 +54,9 @@ def _slope(
     returns: FloatArray, factor: FloatArray, lookback: int, min_observations: int
 ) -> FloatArray:
     """Return the slope of (T, n) returns on a factor, (T, 1) or (T, n), over a lookback."""
-    known = np.isfinite(returns) & np.isfinite(factor)
+    known = shared_flags(np.isfinite(returns) & np.isfinite(factor))
     own, common = np.where(known, returns, 0.0), np.where(known, factor, 0.0)
-    count = rolling_sum(known.astype(np.float64), lookback)
+    count = rolling_count(known, lookback)
     divisor = np.maximum(count, 2.0)
     moved = rolling_sum(common, lookback)
     squares = rolling_sum(common * common, lookback)
@@ -94,7 +96,7 @@ def residual_momentum(
         known = np.isfinite(left)
         known[:1] = False
         left[~known] = 0.0
-        count = rolling_sum(known.astype(np.float64), window)
+        count = rolling_count(shared_flags(known), window)
         divisor, total = np.maximum(count, 2.0), rolling_sum(left, window)
         scatter = rolling_sum(left * left, window) - total * total / divisor
         # Below a thousandth of a basis point a residual is what rounding leaves.
@@ -110,7 +112,7 @@ def residual_momentum(
 
 
 def rolling_market_correlation(
-    panel: MarketPanel, lookback: int, min_observations: int
+    panel: MarketPanel, lookback: int, min_observations: int, *, out: FloatArray | None = None
 ) -> FloatArray:
     """Return the correlation with `market_returns` over `lookback` sessions, (T, N).
 
@@ -119,10 +121,10 @@ def rolling_market_correlation(
     market = panel.derived(market_returns)[:, None]
 
     def correlation(returns: FloatArray) -> FloatArray:
-        known = np.isfinite(returns) & np.isfinite(market)
+        known = shared_flags(np.isfinite(returns) & np.isfinite(market))
         own = np.where(known, returns, 0.0)
         common = np.where(known, market, 0.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
+        count = rolling_count(known, lookback)
         own_sum, common_sum = rolling_sum(own, lookback), rolling_sum(common, lookback)
         divisor = np.maximum(count, 1.0)
         together = rolling_sum(own * common, lookback) - own_sum * common_sum / divisor
@@ -132,10 +134,12 @@ def rolling_market_correlation(
         ratio = together / np.sqrt(np.where(enough, scatter, 1.0))
         return np.where(enough, np.clip(ratio, -1.0, 1.0), np.nan)
 
-    return by_blocks(correlation, panel.derived(total_returns))
+    return by_blocks(correlation, panel.derived(total_returns), out=out)
 
 
-def rolling_downside_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+def rolling_downside_beta(
+    panel: MarketPanel, lookback: int, min_observations: int, *, out: FloatArray | None = None
+) -> FloatArray:
     """Return how far each instrument moves per unit of a falling market, (T, N).
 
     The slope through the origin over those of the last `lookback` sessions on which
@@ -151,12 +155,12 @@ def rolling_downside_beta(panel: MarketPanel, lookback: int, min_observations: i
     fell = market < 0.0
 
     def slope(returns: FloatArray) -> FloatArray:
-        known = np.isfinite(returns) & fell
+        known = shared_flags(np.isfinite(returns) & fell)
         fall = np.where(known, market, 0.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
+        count = rolling_count(known, lookback)
         squares = rolling_scatter(fall, 0.0, 1.0, lookback)
         products = rolling_sum(fall * np.where(known, returns, 0.0), lookback)
         enough = (count >= max(min_observations, 1)) & (squares > 0.0)
         return np.where(enough, products / np.where(enough, squares, 1.0), np.nan)
 
-    return by_blocks(slope, panel.derived(total_returns))
+    return by_blocks(slope, panel.derived(total_returns), out=out)

@@ -4,12 +4,14 @@ Hand functions of a panel to `MarketPanel.derived`, which computes the whole his
 the rows a view may see. They are causal, row by row and bit by bit.
 """
 
+from typing import Any
+
 import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.numerics.cross_section import sector_codes
-from prometheus_nt.engines.numerics.running import by_blocks, running_sum
+from prometheus_nt.engines.numerics.running import by_blocks
 from prometheus_nt.engines.numerics.series import shifted
 
 
@@ -18,9 +20,17 @@ def has_bar(close: FloatArray) -> BoolArray:
     return np.isfinite(close) & (close > 0.0)
 
 
-def bar_counts(panel: MarketPanel) -> FloatArray:
-    """Return how many bars each instrument has had up to each session, (T, N)."""
-    return by_blocks(lambda close: running_sum(has_bar(close).astype(np.float64)), panel.close)
+def bar_counts(panel: MarketPanel) -> Any:
+    """Return how many bars each instrument has had up to each session, (T, N) of int32."""
+    return np.cumsum(has_bar(panel.close), axis=0, dtype=np.int32)
+
+
+def stopped(panel: MarketPanel, rows: IntArray, max_gap: int) -> BoolArray:
+    """Return which instruments had no bar in the `max_gap` sessions up to each row, (R, N)."""
+    bars = panel.derived(bar_counts)
+    before = np.where((rows >= max_gap)[:, None], bars[np.maximum(rows - max_gap, 0)], 0)
+    silent: BoolArray = bars[rows] == before
+    return silent
 
 
 def total_returns(panel: MarketPanel) -> FloatArray:
@@ -48,10 +58,13 @@ def total_return_index(panel: MarketPanel) -> FloatArray:
 
     Carried forward through missing bars; NaN before the first bar.
     """
-    returns = panel.derived(total_returns)
-    index = np.cumprod(np.where(np.isnan(returns), 1.0, 1.0 + returns), axis=0)
-    listed = np.logical_or.accumulate(has_bar(panel.close), axis=0)
-    return np.where(listed, index, np.nan)
+
+    def value(returns: FloatArray, close: FloatArray) -> FloatArray:
+        growth = np.cumprod(np.where(np.isnan(returns), 1.0, 1.0 + returns), axis=0)
+        listed = np.logical_or.accumulate(has_bar(close), axis=0)
+        return np.where(listed, growth, np.nan)
+
+    return by_blocks(value, panel.derived(total_returns), panel.close)
 
 
 def trailing_return(panel: MarketPanel, lookback: int, skip: int = 0) -> FloatArray:

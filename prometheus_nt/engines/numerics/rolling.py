@@ -8,11 +8,17 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.numerics.returns import (
     has_bar,
-    log_total_returns,
     total_return_index,
     total_returns,
 )
-from prometheus_nt.engines.numerics.running import by_blocks, rolling_sum, running_sum, window_of
+from prometheus_nt.engines.numerics.running import (
+    by_blocks,
+    rolling_count,
+    rolling_sum,
+    running_sum,
+    shared_flags,
+    window_of,
+)
 from prometheus_nt.engines.numerics.windows import deepest_fall, smallest
 
 
@@ -25,17 +31,17 @@ def rolling_volatility_per_session(
     """
     floor = max(min_observations, 2)
 
-    def deviation(log_returns: FloatArray) -> FloatArray:
-        known = np.isfinite(log_returns)
-        values = np.where(known, log_returns, 0.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
+    def deviation(returns: FloatArray) -> FloatArray:
+        known = shared_flags(np.isfinite(returns))
+        values = np.where(known, np.log1p(returns), 0.0)
+        count = rolling_count(known, lookback)
         divisor = np.maximum(count, 2.0)
         squares = rolling_sum(values * values, lookback)
         scatter = squares - rolling_sum(values, lookback) ** 2 / divisor
         sigma = np.sqrt(np.maximum(scatter, 0.0) / (divisor - 1.0))
         return np.where(count >= floor, sigma, np.nan)
 
-    return by_blocks(deviation, log_total_returns(panel))
+    return by_blocks(deviation, panel.derived(total_returns))
 
 
 def rolling_max_drawdown(panel: MarketPanel, lookback: int) -> FloatArray:
@@ -61,15 +67,15 @@ def rolling_expected_shortfall(
     worst = ceil(tail_fraction * lookback)
     floor = float(max(min_observations, worst))
 
-    def shortfall(log_returns: FloatArray) -> FloatArray:
-        known = np.isfinite(log_returns)
-        tail = smallest(np.where(known, log_returns, np.inf), worst, lookback)
+    def shortfall(returns: FloatArray) -> FloatArray:
+        known = shared_flags(np.isfinite(returns))
+        tail = smallest(np.where(known, np.log1p(returns), np.inf), worst, lookback)
         mean = sum(tail[1:], tail[0]) / worst
-        count = rolling_sum(known.astype(np.float64), lookback)
+        count = rolling_count(known, lookback)
         count[: lookback - 1] = 0.0
         return np.where(count >= floor, -mean, np.nan)
 
-    return by_blocks(shortfall, log_total_returns(panel))
+    return by_blocks(shortfall, panel.derived(total_returns))
 
 
 def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
@@ -79,16 +85,18 @@ def rolling_dollar_volume(panel: MarketPanel, lookback: int) -> FloatArray:
     """
 
     def mean_traded(close: FloatArray, volume: FloatArray) -> FloatArray:
-        known = has_bar(close) & np.isfinite(volume) & (volume >= 0.0)
+        known = shared_flags(has_bar(close) & np.isfinite(volume) & (volume >= 0.0))
         traded = np.where(known, close, 0.0) * np.where(known, volume, 0.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
+        count = rolling_count(known, lookback)
         mean = rolling_sum(traded, lookback) / np.maximum(count, 1.0)
         return np.where(2.0 * count >= lookback, mean, np.nan)
 
     return by_blocks(mean_traded, panel.close, panel.volume)
 
 
-def dollar_volume_fall(panel: MarketPanel, lookback: int, usual_lookback: int) -> FloatArray:
+def dollar_volume_fall(
+    panel: MarketPanel, lookback: int, usual_lookback: int, *, out: FloatArray | None = None
+) -> FloatArray:
     """Return how far `lookback`'s mean dollar volume is below `usual_lookback`'s, (T, N), <= 1.
 
     Both as in `rolling_dollar_volume`; negative where it rose, NaN where either is unknown or
@@ -96,7 +104,7 @@ def dollar_volume_fall(panel: MarketPanel, lookback: int, usual_lookback: int) -
     """
 
     def fall(close: FloatArray, volume: FloatArray) -> FloatArray:
-        known = has_bar(close) & np.isfinite(volume) & (volume >= 0.0)
+        known = shared_flags(has_bar(close) & np.isfinite(volume) & (volume >= 0.0))
         traded = running_sum(np.where(known, close, 0.0) * np.where(known, volume, 0.0))
         sessions = running_sum(known.astype(np.float64))
         count, usual_count = window_of(sessions, lookback), window_of(sessions, usual_lookback)
@@ -106,10 +114,12 @@ def dollar_volume_fall(panel: MarketPanel, lookback: int, usual_lookback: int) -
         share /= np.where(enough, usual * count, 1.0)
         return np.where(enough, 1.0 - share, np.nan)
 
-    return by_blocks(fall, panel.close, panel.volume)
+    return by_blocks(fall, panel.close, panel.volume, out=out)
 
 
-def rolling_illiquidity(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
+def rolling_illiquidity(
+    panel: MarketPanel, lookback: int, min_observations: int, *, out: FloatArray | None = None
+) -> FloatArray:
     """Return the mean absolute total return per unit of money traded, (T, N).
 
     Over those of the last `lookback` sessions with a return and with money traded; NaN where fewer
@@ -123,26 +133,28 @@ def rolling_illiquidity(panel: MarketPanel, lookback: int, min_observations: int
     def impact(returns: FloatArray, close: FloatArray, volume: FloatArray) -> FloatArray:
         with np.errstate(invalid="ignore"):
             traded = close * volume
-        known = np.isfinite(returns) & np.isfinite(traded) & (traded > 0.0)
+        known = shared_flags(np.isfinite(returns) & np.isfinite(traded) & (traded > 0.0))
         ratio = np.where(known, np.abs(returns), 0.0) / np.where(known, traded, 1.0)
-        count = rolling_sum(known.astype(np.float64), lookback)
+        count = rolling_count(known, lookback)
         # What is left of larger sums when all is still can be a little below zero.
         mean = np.maximum(rolling_sum(ratio, lookback), 0.0) / np.maximum(count, 1.0)
         return np.where(count >= max(min_observations, 1), mean, np.nan)
 
-    return by_blocks(impact, panel.derived(total_returns), panel.close, panel.volume)
+    return by_blocks(impact, panel.derived(total_returns), panel.close, panel.volume, out=out)
 
 
-def index_over_mean(panel: MarketPanel, lookback: int) -> FloatArray:
+def index_over_mean(
+    panel: MarketPanel, lookback: int, *, out: FloatArray | None = None
+) -> FloatArray:
     """Return `total_return_index` over its own mean of `lookback` sessions, (T, N).
 
     NaN until that many have passed since the first bar.
     """
 
     def ratio(index: FloatArray) -> FloatArray:
-        listed = np.isfinite(index)
+        listed = shared_flags(np.isfinite(index))
         total = rolling_sum(np.where(listed, index, 0.0), lookback)
         complete = running_sum(listed.astype(np.float64)) >= lookback
         return np.where(complete, lookback * index / np.where(complete, total, 1.0), np.nan)
 
-    return by_blocks(ratio, panel.derived(total_return_index))
+    return by_blocks(ratio, panel.derived(total_return_index), out=out)

@@ -7,21 +7,40 @@ from collections.abc import Callable
 
 import numpy as np
 
-from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.record import BoolArray, FloatArray
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 
 BLOCK_COLUMNS = 16
 """Instruments per block: the working arrays of a ten-year block then fit a core's cache."""
 
 
-def by_blocks(of: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
-    """Return `of` the arrays, (T, N) each, taken `BLOCK_COLUMNS` instruments at a time."""
+def by_blocks(
+    of: Callable[..., FloatArray], *arrays: FloatArray, out: FloatArray | None = None
+) -> FloatArray:
+    """Return `of` the arrays, (T, N) each, taken `BLOCK_COLUMNS` instruments at a time.
+
+    Written to `out` if it is given: memory that was touched before is faster than new memory.
+    """
     # Whatever the order of the input in memory: it decides how sums over the names are rounded.
-    result: FloatArray = np.empty(arrays[0].shape)
+    result: FloatArray = np.empty(arrays[0].shape) if out is None else out
     for start in range(0, result.shape[1], BLOCK_COLUMNS):
         columns = slice(start, start + BLOCK_COLUMNS)
         result[:, columns] = of(*(np.ascontiguousarray(array[:, columns]) for array in arrays))
     return result
+
+
+def shared_flags(known: BoolArray) -> BoolArray:
+    """Return (T, n) flags, or their first column alone, (T, 1), if all columns are the same.
+
+    Most names of a panel trade on the same sessions: what is counted for one holds for all.
+    """
+    first = known[:, :1]
+    return first if (known == first).all() else known
+
+
+def rolling_count(known: BoolArray, lookback: int) -> FloatArray:
+    """Return how many of the last `lookback` rows are known, (T, ...)."""
+    return rolling_sum(known.astype(np.float64), lookback)
 
 
 def rolling_sum(x: FloatArray, lookback: int) -> FloatArray:

@@ -1,5 +1,7 @@
 """Arrays of history, (T, ...), whatever they measure: means, shifts, places in the own past."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
@@ -25,37 +27,42 @@ def shifted(x: FloatArray, rows: int) -> FloatArray:
 
 
 def last_known(x: FloatArray) -> FloatArray:
-    """Return `x` with each NaN replaced by the newest earlier value of its column, (T, N)."""
-    newest = np.where(np.isnan(x), 0, np.arange(len(x))[:, None])
+    """Return `x` with each NaN replaced by the newest earlier value of its column, (T, N).
+
+    That is `x` itself where no value is followed by a NaN.
+    """
+    unknown = np.isnan(x)
+    if not (unknown[1:] & ~unknown[:-1]).any():
+        return x
+    newest = np.where(unknown, 0, np.arange(len(x))[:, None])
     np.maximum.accumulate(newest, axis=0, out=newest)
     filled: FloatArray = np.take_along_axis(x, newest, axis=0)
     return filled
 
 
-def own_history_percentile(
+def own_history_percentiles(
     x: FloatArray, lookback: int, step: int, min_snapshots: int
-) -> FloatArray:
-    """Return the share of each instrument's own past that was below its value now, (T, N).
+) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield rows of `x` and the share of each instrument's own past below its value there, (R, N).
 
-    Rows fall into blocks of `step`. A value is compared with the first row of each earlier block
-    that began within `lookback` rows: neighbours of a rolling measure repeat each other, so
-    little is lost. Equal values count half. NaN where `x` is, and where fewer than
-    `min_snapshots` (at least 1) of those rows are known.
+    Rows fall into blocks of `step`, and a block is yielded at a time. A value is compared with the
+    first row of each earlier block that began within `lookback` rows: neighbours of a rolling
+    measure repeat each other, so little is lost. Equal values count half. NaN where `x` is, and
+    where fewer than `min_snapshots` (at least 1) of those rows are known.
     """
     # In single precision rounding does not pass for a difference, and half the bytes move.
-    narrow = x.astype(np.float32)
-    snapshots = narrow[::step]
+    snapshots = x[::step].astype(np.float32)
     known = np.cumsum(np.isfinite(snapshots), axis=0)
-    percentile = np.full(x.shape, np.nan)
-    for block in range(1, len(snapshots)):
-        rows = slice(block * step, (block + 1) * step)
+    for block in range(len(snapshots)):
+        rows = slice(block * step, min((block + 1) * step, len(x)))
         oldest = max(0, block - lookback // step)
-        past, now = snapshots[oldest:block, None], narrow[rows]
-        count = known[block - 1] - (known[oldest - 1] if oldest else 0)
+        past, now = snapshots[oldest:block, None], x[rows].astype(np.float32)
+        count = known[block - 1] if block else np.zeros_like(known[0])
+        if oldest:
+            count = count - known[oldest - 1]
         share = 0.5 * (_counted(past < now) + _counted(past <= now)) / np.maximum(count, 1)
         enough = np.isfinite(now) & (count >= max(min_snapshots, 1))
-        np.copyto(percentile[rows], share, where=enough)
-    return percentile
+        yield rows, np.where(enough, share, np.nan)
 
 
 def _counted(flags: BoolArray) -> IntArray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.errors import DataError, LookAheadError
-from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
+from prometheus_nt.domain.panel import PANEL_FIELDS, SESSIONS_AHEAD, MarketPanel
 
 CLOSE = np.arange(1.0, 13.0).reshape(6, 2)
 
@@ -217,3 +217,46 @@ def test_what_was_derived_is_listed_cut_to_the_view(panel, running_sum):
     assert found[0] == (running_sum, 2.0)
     assert np.array_equal(found[1], 2.0 * np.cumsum(CLOSE, axis=0)[:4])
     assert len(panel.derivations()[running_sum, 2.0]) == len(panel)
+
+
+def test_the_newest_row_is_computed_a_few_sessions_at_a_time(panel_of):
+    panel, asked = panel_of(np.arange(2 * SESSIONS_AHEAD + 1.0)), []
+
+    def doubled(whole, rows, factor):
+        asked.append(rows.tolist())
+        return factor * whole.close[rows]
+
+    newest = [panel.until(day).newest(doubled, 2.0) for day in panel.sessions.astype(object)]
+
+    assert [row.tolist() for row in newest] == (2.0 * panel.close).tolist()
+    everyone = list(range(len(panel)))
+    assert asked == [
+        everyone[start : start + SESSIONS_AHEAD] for start in everyone[::SESSIONS_AHEAD]
+    ]
+
+
+def test_the_newest_row_of_an_earlier_view_is_its_own(panel):
+    def closes(whole, rows):
+        return whole.close[rows]
+
+    later, earlier = (panel.until(_day(day)).last(2).newest(closes) for day in (6, 2))
+
+    assert later.tolist() == CLOSE[5].tolist()
+    assert earlier.tolist() == CLOSE[1].tolist()
+
+
+def test_whoever_changes_a_newest_row_changes_nobody_elses(panel):
+    def closes(whole, rows):
+        return whole.close[rows]
+
+    panel.newest(closes)[:] = 0.0
+
+    assert panel.newest(closes).tolist() == CLOSE[5].tolist()
+
+
+def test_the_newest_row_needs_a_row_per_session(panel):
+    def too_short(whole, rows):
+        return whole.close[rows[1:]]
+
+    with pytest.raises(DataError, match="too_short: expected 6 rows, found 5"):
+        panel.newest(too_short)

@@ -9,6 +9,7 @@ from prometheus_nt.engines.numerics.returns import (
     equal_weighted_returns,
     has_bar,
     log_total_returns,
+    stopped,
     total_return_index,
     total_returns,
     trailing_return,
@@ -100,7 +101,7 @@ def test_the_market_return_is_the_mean_of_the_known_returns(panel_of):
 
 
 def test_bars_are_counted_since_the_first_session(panel_of):
-    assert bar_counts(panel_of([1.0, NAN, 1.0])).ravel().tolist() == [1.0, 1.0, 2.0]
+    assert bar_counts(panel_of([1.0, NAN, 1.0])).ravel().tolist() == [1, 1, 2]
 
 
 @pytest.mark.parametrize("lookback", [1, 2, 3, 16, 63, 100])
@@ -137,3 +138,12 @@ def test_how_a_panel_lies_in_memory_changes_no_sum_over_its_names(panel_of, rand
     same = equal_weighted_returns(replace(panel, _wall=None, **by_column))
 
     assert np.array_equal(same, equal_weighted_returns(panel), equal_nan=True)
+
+
+def test_an_instrument_has_stopped_after_so_many_sessions_without_a_bar(panel_of):
+    panel = panel_of([NAN, 1.0, NAN, NAN, NAN, 1.0])
+
+    silent = stopped(panel, np.arange(6), 2)
+
+    assert silent.ravel().tolist() == [True, False, False, True, True, False]
+    assert stopped(panel, np.array([3, 5]), 3).ravel().tolist() == [False, False]
