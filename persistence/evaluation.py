@@ -1,6 +1,6 @@
 """The rows that say how well a run's scores ranked what came after: read, written, read back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from itertools import groupby
 from operator import itemgetter
@@ -16,12 +16,12 @@ from persistence.tables import runtime as tables
 OUTCOME_COLUMNS = ("decision_id", "horizon_days", "run_id", "known_at", "metadata")
 
 
-def sleeve_decisions(database: Database, run_id: str) -> dict[date, str]:
-    """Return the ids of a run's sleeve decisions by session, oldest first."""
+def sleeve_decisions(database: Database, run_id: str, engine: str = "SLEEVE") -> dict[date, str]:
+    """Return the ids of a run's decisions by session, oldest first: of its sleeve, or an engine."""
     decisions = tables.engine_decisions.c
     query = (
         sa.select(decisions.as_of_date, decisions.decision_id)
-        .where(decisions.run_id == run_id, decisions.engine_name == "SLEEVE")
+        .where(decisions.run_id == run_id, decisions.engine_name == engine)
         .order_by(decisions.as_of_date)
     )
     with database.reader() as connection:
@@ -68,6 +68,26 @@ def write_evaluations(database: Database, rows: Iterable[Row]) -> int:
     """Write `OUTCOME_COLUMNS` of outcomes; what is known of the book's own return stays."""
     with database.writer() as connection:
         return upsert(connection, tables.decision_outcomes, OUTCOME_COLUMNS, list(rows))
+
+
+def write_target_outcomes(database: Database, rows: Iterable[Row]) -> int:
+    """Write whole outcomes of decisions that no book of its own followed; pnl is unknown."""
+    names = (*OUTCOME_COLUMNS, "realized_return", "realized_drawdown", "realized_vol")
+    with database.writer() as connection:
+        return upsert(connection, tables.decision_outcomes, names, list(rows))
+
+
+def traded_runs(database: Database, strategies: Sequence[str]) -> list[str]:
+    """Return the runs of strategies that no backtest made, oldest first."""
+    runs = tables.backtest_runs.c
+    query = (
+        sa.select(runs.run_id)
+        .where(runs.mode != "BACKTEST", sa.text("mode <> 'BACKTEST'"))
+        .where(runs.strategy_id.in_(strategies))
+        .order_by(runs.created_at)
+    )
+    with database.reader() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def evaluations(database: Database, run_id: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Numbers that are not finite are unknown, and become NULL. Nothing here reads or 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from math import isfinite
 from typing import Any
 
@@ -80,6 +80,8 @@ class RunContext:
     portfolio_id: str
     market_id: str
     region: str
+    config_hash: str | None = None
+    began_at: datetime | None = None
 
     @property
     def head(self) -> tuple[str, str, str]:
@@ -295,7 +297,9 @@ def target_row(
 ) -> Row:
     """Return the row of `target_portfolios`."""
     positions = {"weights": _weights(record.instruments, record.weights)}
-    return (*run.head, record.book_id, record.as_of, positions, model_id, lineage)
+    made = {name: value for name, value in lineage.items() if name != "construction"}
+    key = (*run.head, record.book_id, record.as_of)
+    return (*key, positions, model_id, made, lineage.get("construction"), run.began_at)
 
 
 def construction(record: BookTarget) -> dict[str, Any]:
@@ -340,6 +344,9 @@ def risk_report_row(
         report.exposures_by_sector,
         report.exposures_by_factor,
         model_id,
+        run.decision_id(record.as_of),
+        None,
+        run.began_at,
     )
 
 

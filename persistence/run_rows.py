@@ -379,6 +379,8 @@ def _trade_row(mirror: Mirror, fill: FillTrace) -> Row:
         fill.pnl,
         None,
         {"decision_id": _decision_id(mirror, fill.order.decided_on)},
+        run.sleeve_id,
+        None if run.config_hash is None else {"config_hash": run.config_hash},
     )
 
 

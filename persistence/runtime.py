@@ -1,150 +1,20 @@
 """The runtime store: what runs wrote, and the questions people ask of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from persistence.database import Database, upsert
+from persistence.listings import LISTINGS, Filters, is_known, listing
 from persistence.rows import Row
-from persistence.tables import operations
+from persistence.tables import columns, governance
 from persistence.tables import runtime as tables
-from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.errors import StoreError
 from prometheus_nt.domain.runs import RunIdentity
 
-
-@dataclass(frozen=True)
-class Filters:
-    """What a `show` command may ask for; None is no restriction.
-
-    portfolio_id : a portfolio id, a sleeve id, or a strategy id, which matches all its sleeves.
-    """
-
-    portfolio_id: str | None = None
-    strategy_id: str | None = None
-    run_id: str | None = None
-    mode: str | None = None
-    as_of: date | None = None
-    limit: int = 50
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A table that people list: which columns, and what orders and dates its rows."""
-
-    table: sa.Table
-    columns: tuple[str, ...]
-    newest_first: tuple[str, ...]
-    as_of_column: str | None = None
-
-
-LISTINGS = {
-    "runs": Listing(
-        tables.backtest_runs,
-        (
-            "run_id",
-            "strategy_id",
-            "sleeve_id",
-            "mode",
-            "status",
-            "start_date",
-            "end_date",
-            "dataset_id",
-            "order_list_hash",
-            "created_at",
-            "metrics_json",
-        ),
-        ("created_at", "run_id"),
-    ),
-    "orders": Listing(
-        tables.orders,
-        (
-            "timestamp",
-            "portfolio_id",
-            "instrument_id",
-            "side",
-            "order_type",
-            "quantity",
-            "filled_quantity",
-            "status",
-            "mode",
-            "decision_id",
-            "order_id",
-        ),
-        ("timestamp", "order_id"),
-    ),
-    "fills": Listing(
-        tables.fills,
-        (
-            "timestamp",
-            "portfolio_id",
-            "order_id",
-            "instrument_id",
-            "side",
-            "quantity",
-            "price",
-            "commission",
-            "mode",
-        ),
-        ("timestamp", "fill_id"),
-    ),
-    "positions": Listing(
-        tables.positions_snapshots,
-        (
-            "portfolio_id",
-            "timestamp",
-            "as_of_date",
-            "instrument_id",
-            "quantity",
-            "avg_cost",
-            "market_value",
-            "unrealized_pnl",
-            "mode",
-        ),
-        ("as_of_date", "run_id", "instrument_id"),
-        "as_of_date",
-    ),
-    "decisions": Listing(
-        tables.engine_decisions,
-        (
-            "decision_id",
-            "engine_name",
-            "run_id",
-            "strategy_id",
-            "market_id",
-            "as_of_date",
-            "config_id",
-            "input_refs",
-            "output_refs",
-        ),
-        ("as_of_date", "decision_id"),
-        "as_of_date",
-    ),
-    "trials": Listing(
-        operations.trials,
-        (
-            "recorded_at",
-            "family",
-            "sleeve_id",
-            "start_date",
-            "end_date",
-            "status",
-            "sharpe_per_session",
-            "observations",
-            "run_id",
-            "reason",
-        ),
-        ("recorded_at", "trial_id"),
-    ),
-    "risk-actions": Listing(
-        tables.risk_actions,
-        ("as_of_date", "strategy_id", "instrument_id", "action_type", "details_json", "run_id"),
-        ("as_of_date", "action_id"),
-        "as_of_date",
-    ),
-}
+__all__ = ["LISTINGS", "Filters", "RuntimeStore"]
 
 
 class RuntimeStore:
@@ -162,7 +32,7 @@ class RuntimeStore:
         for table, rows in batches:
             if rows:
                 with self.database.writer() as connection:
-                    written += upsert(connection, table, table.columns.keys(), rows)
+                    written += upsert(connection, table, columns.written(table), rows)
         return written
 
     def begin_run(self, identity: RunIdentity, facts: dict[str, Any]) -> None:
@@ -262,14 +132,26 @@ class RuntimeStore:
 
     def listing(self, name: str, filters: Filters) -> tuple[tuple[str, ...], list[Row]]:
         """Return the columns and the newest rows of a listing, newest first."""
-        if name not in LISTINGS:
-            raise ConfigError(f"show: unknown listing {name!r}; known: {', '.join(LISTINGS)}")
-        spec = LISTINGS[name]
-        query = sa.select(*(spec.table.c[column] for column in spec.columns))
-        query = query.where(*_conditions(spec, filters)).limit(filters.limit)
-        query = query.order_by(*(spec.table.c[column].desc() for column in spec.newest_first))
+        return listing(self.database, name, filters)
+
+    def is_known(self, name: str) -> bool:
+        """Return whether a strategy, a sleeve or a portfolio of this name has ever begun a run."""
+        return is_known(self.database, name)
+
+    def newest_configs(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return sleeve, run and resolved configuration of the newest run of every sleeve."""
+        runs, sleeves = tables.backtest_runs.c, governance.portfolios.c.sleeve_id
         with self.database.reader() as connection:
-            return spec.columns, [tuple(row) for row in connection.execute(query)]
+            known = connection.execute(sa.select(sleeves).order_by(sleeves)).scalars().all()
+            newest = (
+                sa.select(runs.sleeve_id, runs.run_id, runs.config_json)
+                .where(runs.sleeve_id == sleeve)
+                .order_by(runs.created_at.desc())
+                .limit(1)
+                for sleeve in known
+            )
+            found = [connection.execute(query).first() for query in newest]
+        return [tuple(row) for row in found if row is not None]
 
     def outcomes(self, decision_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the known outcomes of decisions, by decision and horizon."""
@@ -308,34 +190,3 @@ class RuntimeStore:
         query = sa.select(tables.artifacts).where(tables.artifacts.c.run_id == run_id)
         with self.database.reader() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _conditions(spec: Listing, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    columns = spec.table.c
-    family = "family" if "family" in columns else "strategy_id"
-    found = [
-        columns[name] == value
-        for name, value in (
-            (family, filters.strategy_id),
-            ("run_id", filters.run_id),
-            ("mode", filters.mode),
-        )
-        if value is not None and name in columns
-    ]
-    if filters.as_of is not None and spec.as_of_column is not None:
-        found.append(columns[spec.as_of_column] == filters.as_of)
-    if filters.portfolio_id is not None:
-        found.append(_matches_portfolio(columns, filters.portfolio_id))
-    return found
-
-
-def _matches_portfolio(columns: Any, portfolio_id: str) -> sa.ColumnElement[bool]:
-    choices = [columns["family" if "family" in columns else "strategy_id"] == portfolio_id]
-    if "portfolio_id" in columns:
-        ids = (portfolio_id, f"{portfolio_id}_PORTFOLIO")
-        choices.append(columns["portfolio_id"].in_(ids))
-    elif "run_id" in columns:
-        runs = tables.backtest_runs.c
-        of_sleeve = (runs.sleeve_id == portfolio_id) | (runs.portfolio_id == portfolio_id)
-        choices.append(columns["run_id"].in_(sa.select(runs.run_id).where(of_sleeve)))
-    return sa.or_(*choices)

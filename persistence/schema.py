@@ -22,7 +22,7 @@ from prometheus_nt.domain.errors import ConfigError, StoreError
 
 TABLES = {
     "historical": ("historical", "reference", "derived"),
-    "runtime": ("runtime", "operations"),
+    "runtime": ("runtime", "operations", "governance"),
 }
 """The modules of `persistence.tables` that belong to each branch; the first holds its metadata."""
 
@@ -30,12 +30,12 @@ BRANCHES = tuple(TABLES)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(database: Database, branch: str, target: str = "head") -> None:
-    """Run every missing revision of `branch` up to `target`, all of them or none."""
+def upgrade(database: Database, branch: str, to: str = "head") -> None:
+    """Run every missing revision of `branch` up to `to`, all of them or none."""
     config = _config(branch)
     with database.migration() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, target)
+        command.upgrade(config, to)
 
 
 def check(database: Database, branch: str) -> None:
@@ -60,6 +60,12 @@ def check(database: Database, branch: str) -> None:
     if differences:
         listed = "; ".join(_described(difference) for difference in differences)
         raise StoreError(f"{database.safe_url}: the {branch} schema differs: {listed}")
+
+
+def revisions(branch: str) -> list[str]:
+    """Return the revisions of a branch, the first one first."""
+    walked = ScriptDirectory.from_config(_config(branch)).walk_revisions()
+    return [one.revision for one in walked][::-1]
 
 
 def revision(database: Database, branch: str, revision_id: str, message: str) -> None:

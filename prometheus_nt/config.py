@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -282,13 +283,15 @@ class Settings:
     eodhd_key: str | None = field(default=None, repr=False)
     eodhd_url: str | None = field(default=None, repr=False)
     eodhd_per_minute: int = 600
+    log: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
         """Read the variables named below.
 
         PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL say where things are;
-        EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked.
+        EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked;
+        PROMETHEUS_LOG=json logs to a file.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -302,7 +305,15 @@ class Settings:
             eodhd_key=environment.get("EODHD_API_KEY"),
             eodhd_url=environment.get("PROMETHEUS_EODHD_URL"),
             eodhd_per_minute=_whole_number(environment, "PROMETHEUS_EODHD_PER_MINUTE", 600),
+            log=environment.get("PROMETHEUS_LOG"),
         )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may appear in no message: the passwords of both databases and the vendor's key."""
+        passwords = (urlsplit(url).password for url in (self.historical_url, self.runtime_url))
+        found = [unquote(password) for password in passwords if password]
+        return tuple(sorted({*found, *([self.eodhd_key] if self.eodhd_key else [])}))
 
     @property
     def runs_dir(self) -> Path:

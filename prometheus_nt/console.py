@@ -1,5 +1,6 @@
 """What commands print: tables, documents, progress and complaints; no logic."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,9 +83,18 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
-    """Print rows as a table, or as a JSON list of objects."""
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    as_json: bool,
+    *,
+    as_csv: bool = False,
+) -> None:
+    """Print rows as a table, as a JSON list of objects, or as CSV with its heading."""
     rows = list(rows)
+    if as_csv:
+        _print_csv(columns, rows)
+        return
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
@@ -99,6 +109,35 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: b
         table.add_row(*(_cell(value) for value in row))
     # A terminal wraps a long line better than rich squeezes a column.
     Console(width=MOST_COLUMNS).print(table, crop=False)
+
+
+def _print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print comma-separated values: unknown is empty, a document is JSON."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+
+
+def _csv_cell(value: Any) -> Any:
+    match value:
+        case dict() | list():
+            return json.dumps(value, default=str)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value
+
+
+def print_status(document: dict[str, Any], as_json: bool) -> None:
+    """Print how the orders of a portfolio stand, then the newest orders and fills."""
+    if as_json:
+        print_json(document)
+        return
+    print_rows(("state", "orders"), list(document["states"].items()), as_json=False)
+    for name in ("orders", "fills"):
+        rows = document[name]
+        if rows:
+            print_rows(tuple(rows[0]), [tuple(row.values()) for row in rows], as_json=False)
 
 
 def print_fields(document: dict[str, Any], as_json: bool) -> None:

@@ -44,3 +44,17 @@ def document(name: str) -> "sa.Column[object]":
 def table(name: str, *columns: "sa.schema.SchemaItem") -> sa.Table:
     """Return a table of the runtime database that is stored by its key."""
     return sa.Table(name, RUNTIME, *columns, sqlite_with_rowid=False)
+
+
+def traded_index(name: str, *columns: str) -> sa.Index:
+    """Return an index of the rows that no backtest wrote.
+
+    They are few among many and asked for by mode; backtests, which write most, do not pay for it.
+    """
+    rare = sa.text("mode <> 'BACKTEST'")
+    return sa.Index(name, *columns, sqlite_where=rare, postgresql_where=rare)
+
+
+def written(table_: sa.Table) -> list[str]:
+    """Return the names of the columns that are written: the database computes the others."""
+    return [column.name for column in table_.columns if column.computed is None]

@@ -15,6 +15,7 @@ from persistence.tables.columns import (
     session,
     table,
     text,
+    traded_index,
 )
 from persistence.tables.types import JSON, UtcDateTime
 
@@ -40,6 +41,11 @@ backtest_runs = table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime, nullable=True),
     sa.Index("ix_backtest_runs_strategy", "strategy_id", "created_at"),
+    sa.Index("ix_backtest_runs_sleeve", "sleeve_id", "created_at"),
+    sa.Index("ix_backtest_runs_portfolio", "portfolio_id", "created_at"),
+    sa.Index("ix_backtest_runs_recent", "created_at"),
+    sa.Index("ix_backtest_runs_status", "status", "mode"),
+    traded_index("ix_backtest_runs_traded", "mode", "created_at"),
 )
 
 backtest_daily_equity = table(
@@ -52,6 +58,9 @@ backtest_daily_equity = table(
     number("gross_exposure"),
     number("net_exposure"),
     document("exposure_metrics_json"),
+    # The same under the names that the mission's documents use; no column of these is written.
+    sa.Column("as_of_date", sa.Date, sa.Computed("date")),
+    sa.Column("equity", sa.Double, sa.Computed("equity_curve_value")),
 )
 
 backtest_trades = table(
@@ -68,6 +77,11 @@ backtest_trades = table(
     number("pnl"),
     text("universe_id", nullable=True),
     document("decision_metadata_json"),
+    text("sleeve_id", nullable=True),
+    document("config_snapshot"),
+    sa.Column("as_of_date", sa.Date, sa.Computed("trade_date")),
+    sa.Column("side", sa.String(8), sa.Computed("direction")),
+    sa.Column("quantity", sa.Double, sa.Computed("size")),
     sa.Index("ix_backtest_trades_date", "run_id", "trade_date"),
 )
 
@@ -93,6 +107,8 @@ orders = table(
     sa.Index("ix_orders_run", "run_id", "timestamp"),
     sa.Index("ix_orders_portfolio", "portfolio_id", "timestamp"),
     sa.Index("ix_orders_strategy", "strategy_id", "timestamp"),
+    sa.Index("ix_orders_recent", "timestamp"),
+    traded_index("ix_orders_traded", "mode", "timestamp"),
 )
 
 fills = table(
@@ -112,6 +128,9 @@ fills = table(
     document("metadata"),
     sa.Index("ix_fills_run", "run_id", "timestamp"),
     sa.Index("ix_fills_portfolio", "portfolio_id", "timestamp"),
+    sa.Index("ix_fills_strategy", "strategy_id", "timestamp"),
+    sa.Index("ix_fills_recent", "timestamp"),
+    traded_index("ix_fills_traded", "mode", "timestamp"),
     sa.Index("ix_fills_order", "order_id"),
 )
 
@@ -152,6 +171,7 @@ positions_snapshots = table(
     number("market_value"),
     number("unrealized_pnl"),
     sa.Column("unmarked_sessions", sa.Integer, nullable=False),
+    traded_index("ix_positions_snapshots_traded", "mode", "as_of_date"),
 )
 
 cash_flows = table(
@@ -173,6 +193,9 @@ target_portfolios = table(
     sa.Column("target_positions", JSON, nullable=False),
     text("model_id", 96),
     document("metadata"),
+    document("optimization_params"),
+    # When its run began; unknown of rows that are older than the column.
+    sa.Column("created_at", UtcDateTime, nullable=True),
 )
 
 portfolio_risk_reports = table(
@@ -190,6 +213,10 @@ portfolio_risk_reports = table(
     document("exposures_by_sector"),
     document("exposures_by_factor"),
     text("model_id", 96),
+    # The decision that the report is about.
+    text("report_id", 160, nullable=True),
+    document("metadata"),
+    sa.Column("created_at", UtcDateTime, nullable=True),
 )
 
 book_targets = table(
@@ -343,6 +370,8 @@ risk_actions = table(
     text("action_type", 32),
     document("details_json"),
     sa.Index("ix_risk_actions_strategy", "strategy_id", "as_of_date"),
+    sa.Index("ix_risk_actions_recent", "as_of_date"),
+    traded_index("ix_risk_actions_traded", "mode", "as_of_date"),
 )
 
 engine_decisions = table(
@@ -360,6 +389,10 @@ engine_decisions = table(
     document("metadata"),
     sa.Index("ix_engine_decisions_strategy", "strategy_id", "as_of_date"),
     sa.Index("ix_engine_decisions_run", "run_id", "as_of_date"),
+    sa.Index("ix_engine_decisions_recent", "as_of_date"),
+    sa.Index("ix_engine_decisions_engine", "engine_name", "as_of_date"),
+    sa.Index("ix_engine_decisions_of_strategy", "engine_name", "strategy_id", "as_of_date"),
+    traded_index("ix_engine_decisions_traded", "mode", "as_of_date"),
 )
 
 decision_outcomes = table(

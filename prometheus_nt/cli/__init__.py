@@ -1,6 +1,7 @@
 """`prometheus ...`: parses, calls a job, prints; holds no logic."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -11,11 +12,15 @@ from prometheus_nt.cli import (
     environment,
     instruments,
     markets,
+    mission,
+    outcomes,
     runs,
     scan,
     scenarios,
+    show,
     similar,
 )
+from prometheus_nt.cli.arguments import asked_log
 from prometheus_nt.console import err, plain
 from prometheus_nt.domain.errors import PrometheusError
 
@@ -27,13 +32,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Backtest and trade on NautilusTrader. `prometheus demo` shows the main job.",
 )
+
+
+@app.callback()
+def options(
+    log: Annotated[
+        str | None,
+        typer.Option(help="json: log what is done to a file in the home folder's `logs`."),
+    ] = None,
+) -> None:
+    """Options that stand before a command's name; `read_settings` heeds them."""
+    asked_log.set(log)
+
+
 app.command()(runs.demo)
 app.command()(runs.backtest)
 app.command()(runs.report)
 app.command()(runs.compare)
-app.command()(runs.show)
+app.command()(show.show)
+app.command("execution-status")(show.execution_status)
+app.command()(show.lineage)
 app.command()(scan.scan)
 app.command()(environment.doctor)
+app.command()(environment.metrics)
 app.command()(markets.markets)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
@@ -41,6 +62,9 @@ app.add_typer(instruments.app, name="instruments")
 app.add_typer(environment.db_app, name="db")
 app.add_typer(environment.config_app, name="config")
 app.add_typer(check.app, name="check")
+app.add_typer(show.dump_app, name="dump")
+app.add_typer(mission.app, name="mission")
+app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(similar.app, name="similar")
 app.add_typer(scenarios.app, name="scenarios")
 

@@ -4,6 +4,7 @@ The configuration knows every engine, and so takes a second to import: a command
 runs, and help does not.
 """
 
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from prometheus_nt.config import NodeConfig, Settings
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+CsvFlag = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 ConfigPaths = Annotated[
     list[Path], typer.Argument(help="YAML files; later ones override earlier ones.")
 ]
@@ -26,12 +28,21 @@ Assignments = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
 
+asked_log: ContextVar[str | None] = ContextVar("asked_log", default=None)
+"""The form of log that was asked for before the command's name."""
+
 
 def read_settings() -> "Settings":
-    """Return what the environment says: where the data and the databases are."""
+    """Return what the environment says: where things are; begin to log if it says so."""
     from prometheus_nt.config import Settings
 
-    return Settings.from_environment()
+    settings = Settings.from_environment()
+    form = asked_log.get() or settings.log
+    if form is not None:
+        from prometheus_nt.jobs.observability import start_logging
+
+        start_logging(settings, form)
+    return settings
 
 
 def node_of(

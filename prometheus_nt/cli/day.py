@@ -49,7 +49,7 @@ def day_run(
         run = ensure_day(node, session, stores)
         tell = None if as_json else lambda each: say(f"{each.as_of} {each.phase}")
         run = DayRunner(node, stores, worker_name()).run_to_end(run, tell)
-    _print([run], as_json)
+    print_days([run], as_json)
     if run.phase is not RunPhase.COMPLETED:
         raise typer.Exit(1)
 
@@ -72,7 +72,7 @@ def day_advance(
     node = node_of(config, assign)
     with open_stores(read_settings(), upgrade=True) as stores:
         moved = DayRunner(node, stores, worker_name()).advance_all(retry=retry)
-    _print(moved, as_json)
+    print_days(moved, as_json)
     if any(run.phase is RunPhase.FAILED for run in moved):
         raise typer.Exit(1)
 
@@ -95,7 +95,7 @@ def day_retry(
     node = node_of(config, assign)
     with open_stores(read_settings(), upgrade=True) as stores:
         run = DayRunner(node, stores, worker_name()).retry(ensure_day(node, as_of.date(), stores))
-    _print([run], as_json)
+    print_days([run], as_json)
     if run.phase is not RunPhase.COMPLETED:
         raise typer.Exit(1)
 
@@ -122,10 +122,11 @@ def day_status(
         active=active,
         limit=limit,
     )
-    _print(list_days(read_settings(), filters), as_json)
+    print_days(list_days(read_settings(), filters), as_json)
 
 
-def _print(runs: "list[EngineRun]", as_json: bool) -> None:
+def print_days(runs: "list[EngineRun]", as_json: bool) -> None:
+    """Print days and how far they have come, and what went wrong with those that failed."""
     rows = [tuple(getattr(run, name) for name in STATUS) for run in runs]
     print_rows(STATUS, rows, as_json)
     for run in runs:

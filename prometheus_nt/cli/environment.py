@@ -1,5 +1,8 @@
 """`prometheus config|db|doctor`: what a run needs around it."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 import yaml
 
@@ -45,6 +48,50 @@ def db_check(as_json: JsonFlag = False) -> None:
     from prometheus_nt.jobs.stores import check_schemas
 
     print_databases(check_schemas(read_settings()), "up to date", as_json)
+
+
+@db_app.command("backup")
+def db_backup(
+    to: Annotated[
+        Path | None, typer.Option(help="Folder; default `backups` in the home folder.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy both databases while they are in use, and check the copies; run folders are not copied.
+
+    Example: [cyan]prometheus db backup --to /mnt/backups[/]
+    """
+    from prometheus_nt.jobs.backup import back_up_databases
+
+    made = back_up_databases(read_settings(), to)
+    rows = [(one.name, str(one.path), one.bytes, one.sha256) for one in made]
+    print_rows(("database", "file", "bytes", "sha256"), rows, as_json)
+
+
+@db_app.command("restore")
+def db_restore(
+    file: Annotated[Path, typer.Argument(help="A file that `db backup` made.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a backup in the place of the database it is of.
+
+    Example: [cyan]prometheus db restore backups/runtime-20250102T030405Z.db[/]
+    """
+    from prometheus_nt.jobs.backup import restore_backup
+
+    held = restore_backup(read_settings(), file, force=force)
+    print_rows(("database", "restored from"), [(name, str(file)) for name in held], as_json)
+
+
+def metrics() -> None:
+    """Print the state of the stores as numbers, in the text that a Prometheus server reads.
+
+    Example: [cyan]prometheus metrics[/]
+    """
+    from prometheus_nt.jobs.metrics import metrics_text
+
+    out.print(metrics_text(read_settings()), end="", highlight=False, markup=False, soft_wrap=True)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

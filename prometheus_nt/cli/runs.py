@@ -1,4 +1,4 @@
-"""`prometheus demo|backtest|report|compare|show`: make runs and look at them."""
+"""`prometheus demo|backtest|report|compare`: make runs and look at them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from prometheus_nt.cli.arguments import (
     node_of,
     read_settings,
 )
-from prometheus_nt.console import emit, out, print_rows, print_runs, progress_bars, say
+from prometheus_nt.console import emit, out, print_runs, progress_bars, say
 
 
 def demo(
@@ -98,65 +98,3 @@ def compare(
     with open_stores(read_settings()) as stores:
         path = compare_runs(stores, runs, to)
     emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
-
-
-def show(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="runs, orders, fills, positions, decisions, trials, risk-actions, alpha; of a "
-            "--dataset: statements, ratios, news, membership, sectors, returns, volatility, "
-            "factors, exposures, features, correlations"
-        ),
-    ],
-    portfolio_id: Annotated[
-        str | None,
-        typer.Option(
-            "--portfolio-id",
-            "--sleeve",
-            help="A portfolio, a sleeve, or a strategy with all its sleeves.",
-        ),
-    ] = None,
-    strategy_id: Annotated[str | None, typer.Option()] = None,
-    run_id: Annotated[str | None, typer.Option("--run-id", "--run")] = None,
-    mode: Annotated[str | None, typer.Option(help="BACKTEST, PAPER or LIVE")] = None,
-    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Whose facts or derived data to list.")
-    ] = None,
-    instrument_id: Annotated[
-        str | None,
-        typer.Option("--instrument-id", "--instrument", help="With a dataset: one of its."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000)] = 50,
-    include_outcomes: Annotated[
-        bool, typer.Option(help="With decisions: what became of them.")
-    ] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """List what runs recorded, newest first; `alpha` is how well their scores ranked what came.
-
-    With --dataset: what was known of its instruments at the close of --as-of, today by default.
-
-    Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
-    """
-    from prometheus_nt.jobs.known import FACT_LISTINGS, FactFilters, known_facts
-    from prometheus_nt.jobs.show import Filters, derived_listing, listing
-
-    filters = Filters(
-        portfolio_id=portfolio_id,
-        strategy_id=strategy_id,
-        run_id=run_id,
-        mode=None if mode is None else mode.upper(),
-        as_of=None if as_of is None else as_of.date(),
-        limit=limit,
-    )
-    settings = read_settings()
-    if what in FACT_LISTINGS:
-        facts = FactFilters(dataset, instrument_id, filters.as_of, limit)
-        columns, rows = known_facts(settings, what, facts)
-    elif dataset is not None:
-        columns, rows = derived_listing(settings, what, filters, dataset, instrument_id)
-    else:
-        columns, rows = listing(settings, what, filters, include_outcomes=include_outcomes)
-    print_rows(columns, rows, as_json)

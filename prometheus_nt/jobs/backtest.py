@@ -8,6 +8,7 @@
 """
 
 import gc
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,13 +43,17 @@ from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
+from prometheus_nt.jobs.observability import about_run
 from prometheus_nt.jobs.outcomes import record_outcomes
+from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.scenarios import simulated_returns
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
 from prometheus_nt.reporting.metrics import compute_metrics
 from strategies.catalog import SleeveParams, family
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 
@@ -112,7 +117,7 @@ def run_backtest(
     """
     market = _load(config, stores)
     return [
-        _run_sleeve(config, market, stores, force, progress, sleeve) for sleeve in config.sleeves
+        _logged_sleeve(config, market, stores, force, progress, sleeve) for sleeve in config.sleeves
     ]
 
 
@@ -233,7 +238,16 @@ def _identity(
     )
 
 
-def _run_sleeve(
+@dataclass(frozen=True)
+class _Run:
+    """One sleeve's run before it begins."""
+
+    sleeve: SleeveParams
+    identity: RunIdentity
+    scenarios: tuple[SimulatedReturns, ...]
+
+
+def _logged_sleeve(
     config: NodeConfig,
     market: _Market,
     stores: Stores,
@@ -242,15 +256,38 @@ def _run_sleeve(
     sleeve: SleeveParams,
 ) -> RunSummary:
     scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
-    identity = _identity(config, sleeve, market, scenarios)
+    run = _Run(sleeve, _identity(config, sleeve, market, scenarios), scenarios)
+    run_id = run.identity.run_id
+    with about_run(run_id):
+        log.info("run=%s sessions=%s..%s began", run_id, market.start, market.end)
+        try:
+            summary = _run_sleeve(config, market, stores, force, progress, run)
+        except PrometheusError as failure:
+            log.exception("run=%s reason=%s failed", run_id, type(failure).__name__)
+            raise
+        done = "was recorded before" if summary.cached else "completed"
+        log.info("run=%s fills=%s %s", run_id, summary.metrics.get("num_fills"), done)
+        return summary
+
+
+def _run_sleeve(
+    config: NodeConfig,
+    market: _Market,
+    stores: Stores,
+    force: bool,
+    progress: Progress | None,
+    run: _Run,
+) -> RunSummary:
+    sleeve, identity = run.sleeve, run.identity
     before = stores.runtime.run(identity.run_id)
     known_hash = before["order_list_hash"] if before and before["status"] == "COMPLETED" else None
     if known_hash is not None and not force:
         return _summary(stores, identity.run_id, cached=True)
-    facts = _begun(config, sleeve, market, identity, stores)
+    register_run(stores, config, sleeve, identity)
+    facts = _begin(config, sleeve, market, identity, stores)
     completed = False
     try:
-        recorded = Recorded(market.metadata.delistings, scenarios)
+        recorded = Recorded(market.metadata.delistings, run.scenarios)
         node = wire_backtest(config, sleeve, market.panel, identity, recorded=recorded)
         try:
             with calm_collector():
@@ -270,6 +307,20 @@ def _run_sleeve(
             stores.runtime.end_run(identity.run_id, "FAILED")
     record_outcomes(stores, identity.run_id, market.panel)
     return _summary(stores, identity.run_id, cached=False)
+
+
+def _begin(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    market: _Market,
+    identity: RunIdentity,
+    stores: Stores,
+) -> dict[str, Any]:
+    """Record that a run has started, in its table and in the ledger of trials; return its facts."""
+    facts = _facts(config, sleeve, market)
+    stores.runtime.begin_run(identity, facts)
+    stores.trials.begin(identity, facts)
+    return facts
 
 
 def _require_same_orders(run_id: str, known: str | None, found: str) -> None:
@@ -320,20 +371,6 @@ def _order_list_hash(mirror: Mirror) -> str:
         for f in mirror.fills
     ]
     return content_hash([mirror.ledger.instruments, orders, fills])
-
-
-def _begun(
-    config: NodeConfig,
-    sleeve: SleeveParams,
-    market: _Market,
-    identity: RunIdentity,
-    stores: Stores,
-) -> dict[str, Any]:
-    """Record that a run has started, in its table and in the ledger of trials; return its facts."""
-    facts = _facts(config, sleeve, market)
-    stores.runtime.begin_run(identity, facts)
-    stores.trials.begin(identity, facts)
-    return facts
 
 
 def _facts(config: NodeConfig, sleeve: SleeveParams, market: _Market) -> dict[str, Any]:

@@ -12,6 +12,7 @@ Every write is an upsert: a phase that was cut off is simply done again.
 """
 
 import gc
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -38,11 +39,14 @@ from prometheus_nt.jobs.backtest import visible_scenarios
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
+from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.stores import Stores, open_stores
 from prometheus_nt.jobs.wiring import Recorded, wire_backtest
 from strategies.catalog import SleeveParams, family
 
 __all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
+
+log = logging.getLogger(__name__)
 
 Coverage = dict[str, Any]
 """What a phase achieved; None where it has to wait."""
@@ -100,6 +104,39 @@ def ensure_day(config: NodeConfig, as_of: date, stores: Stores) -> EngineRun:
     return runs.ensure(as_of, config.region, strategies[0], config.mode.upper())
 
 
+def change_engine_state(
+    config: NodeConfig,
+    stores: Stores,
+    as_of: date | None,
+    region: str | None,
+    steps: Mapping[str, bool],
+) -> list[EngineRun]:
+    """Make or move runs of days as the mission's `run_engine_state` does; return them.
+
+    Parameters
+    ----------
+    steps : which of `ensure`, `data_ready` and `advance_all` are asked for
+        `data_ready` counts the prices of the day; nobody can declare them to be there.
+
+    Raises
+    ------
+    ConfigError
+        If the region is not the node's, nothing is asked for, or the day is missing.
+    """
+    if region not in (None, config.region):
+        raise ConfigError(
+            f"--region: the node trades {config.region}, found {region}; name its node by --config"
+        )
+    runner = DayRunner(config, stores, worker_name())
+    if steps["advance_all"]:
+        return runner.advance_all()
+    if as_of is None or not (steps["ensure"] or steps["data_ready"]):
+        raise ConfigError("give --advance-all, or --as-of DAY with --ensure and --data-ready")
+    run = ensure_day(config, session_of(config, as_of), stores)
+    waiting = run.phase is RunPhase.WAITING_FOR_DATA
+    return [runner.advance(run) if steps["data_ready"] and waiting else run]
+
+
 @dataclass(frozen=True)
 class _Replayed:
     """What one sleeve's node said of the day."""
@@ -137,10 +174,13 @@ class DayRunner:
         try:
             coverage = PHASES[held.phase](self, held)
         except PrometheusError as failure:
+            reason = type(failure).__name__
+            log.exception("run=%s phase=%s reason=%s failed", run.run_id, held.phase, reason)
             return self._runs.fail(held, _told(held, failure))
         if coverage is None:
             self._runs.release(held)
             return self._runs.run(run.run_id)
+        log.info("run=%s phase=%s attempt=%s completed", run.run_id, held.phase, held.attempt)
         return self._runs.complete_phase(held, next_phase(held.phase), coverage)
 
     def run_to_end(
@@ -272,6 +312,7 @@ class DayRunner:
             seed=self._config.seed,
         )
         stores, config = self._stores, self._config
+        register_run(stores, config, sleeve, identity)
         recorded = Recorded(scenarios=visible_scenarios(config, sleeve, panel, run.as_of, stores))
         node = wire_backtest(config, sleeve, panel, identity, recorded=recorded)
         try:

@@ -18,26 +18,34 @@ from typing import Any
 
 import numpy as np
 
+from persistence.engine_runs import EngineRunStore, RunFilters
 from persistence.evaluation import (
     score_days,
     sleeve_decisions,
     target_weights,
+    traded_runs,
     universe_scores,
     write_evaluations,
+    write_target_outcomes,
 )
 from persistence.rows import Row
 from persistence.run_rows import OUTCOME_HORIZONS
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import rank_ic
+from strategies.catalog import family
 
 COMBINED, TRADED = "combined", "traded"
 """The scores that families are made into: with the penalty of the assessment for fragility, and
 with that of the universe as well."""
+MOST_DAYS = 10_000
+SESSIONS_A_YEAR = 252.0
 
 
 def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = None) -> int:
@@ -58,19 +66,96 @@ def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = Non
         raise DataError(f"{run_id}: {run['status']}; only a completed run has outcomes")
     panel = panel_of(stores, run["dataset_id"]) if panel is None else panel
     database = stores.runtime.database
-    decisions = sleeve_decisions(database, run_id)
+    rows = list(_evaluations(stores, run_id, panel, sleeve_decisions(database, run_id)))
+    return write_evaluations(database, rows) if rows else 0
+
+
+def _evaluations(
+    stores: Stores, run_id: str, panel: MarketPanel, decisions: Mapping[date, str]
+) -> Iterator[Row]:
+    """Yield decision, horizon, run, session it is known from, and evaluation, where complete."""
+    database = stores.runtime.database
     targets = target_weights(database, run_id)
     candidates = universe_scores(database, run_id)
-    rows: list[Row] = []
     before: _Day | None = None
     for as_of, stored in score_days(database, run_id):
         if as_of not in decisions:
             continue
         day = _day(panel, as_of, stored, candidates.get(as_of, {}))
         for horizon, known_at, found in _evaluated(panel, day, before, targets.get(as_of)):
-            rows.append((decisions[as_of], horizon, run_id, known_at, found))
+            yield decisions[as_of], horizon, run_id, known_at, found
         before = day
-    return write_evaluations(database, rows) if rows else 0
+
+
+def update_outcomes(config: NodeConfig, stores: Stores) -> list[tuple[str, int]]:
+    """Evaluate the decisions of a node's days, and of its runs in paper and live, with later data.
+
+    A day has no book of its own: its outcome is what its target earned, held unchanged and without
+    costs, from the close of the session after it.
+
+    Returns
+    -------
+    list of (run id, rows written)
+        Runs without an outcome so far are left out. Written again, nothing changes.
+    """
+    panel = panel_of(stores, config.data.dataset)
+    if config.instruments != "all":
+        panel = panel.select(config.instruments)
+    strategies = sorted({family(sleeve).strategy_id for sleeve in config.sleeves})
+    database = stores.runtime.database
+    days = EngineRunStore(database).listing(
+        RunFilters(region=config.region, phase=RunPhase.COMPLETED, limit=MOST_DAYS)
+    )
+    counts = [
+        (run_id, _record_day(stores, run_id, panel))
+        for day in reversed(days)
+        if day.strategy_id in strategies
+        for run_id in (f"{day.run_id}:{sleeve.horizon}" for sleeve in config.sleeves)
+    ]
+    for run_id in traded_runs(database, strategies):
+        rows = list(_evaluations(stores, run_id, panel, sleeve_decisions(database, run_id)))
+        counts.append((run_id, write_evaluations(database, rows) if rows else 0))
+    return [(run_id, count) for run_id, count in counts if count]
+
+
+def _record_day(stores: Stores, run_id: str, panel: MarketPanel) -> int:
+    database = stores.runtime.database
+    targets = target_weights(database, run_id)
+    decisions = sleeve_decisions(database, run_id, "RISK")
+    sessions = {decision_id: as_of for as_of, decision_id in decisions.items()}
+    rows = []
+    for row in _evaluations(stores, run_id, panel, decisions):
+        as_of = sessions[row[0]]
+        path = _held(panel, targets.get(as_of), as_of, row[1])
+        rows.append((*row, *_figures(path)))
+    return write_target_outcomes(database, rows) if rows else 0
+
+
+def _held(
+    panel: MarketPanel, target: Mapping[str, float] | None, as_of: date, horizon: int
+) -> FloatArray | None:
+    """Return the value of a target held unchanged, (horizon + 1,), 1 at the first close after it.
+
+    None if there was none, or a price of it is unknown on the way.
+    """
+    if target is None or not set(target) <= set(panel.instruments):
+        return None
+    first = int(np.searchsorted(panel.sessions, np.datetime64(as_of, "D"))) + 1
+    columns = [panel.instruments.index(name) for name in sorted(target)]
+    weights = np.array([target[name] for name in sorted(target)])
+    index = panel.derived(total_return_index)[first : first + horizon + 1, columns]
+    path: FloatArray = 1.0 + (index / index[0] - 1.0) @ weights
+    return path if np.isfinite(path).all() else None
+
+
+def _figures(path: FloatArray | None) -> tuple[float | None, float | None, float | None]:
+    """Return return, deepest drawdown and annualised volatility of a path; None if unknown."""
+    if path is None:
+        return None, None, None
+    returns = path[1:] / path[:-1] - 1.0
+    drawdown = path / np.maximum.accumulate(path) - 1.0
+    volatility = float(returns.std(ddof=1) * np.sqrt(SESSIONS_A_YEAR))
+    return float(path[-1] - 1.0), float(drawdown.min()), volatility
 
 
 @dataclass(frozen=True, eq=False)

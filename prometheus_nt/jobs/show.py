@@ -1,7 +1,8 @@
 """Answers of the stores to the questions an operator asks."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 from persistence.derived_store import LISTED, DerivedFilters
@@ -18,8 +19,22 @@ __all__ = ["Filters", "listing"]
 
 ALPHA = "alpha"
 KNOWN = (*LISTINGS, ALPHA, *LISTED)
+ALIASES = {
+    "engine-decisions": "decisions",
+    "positions-snapshots": "positions",
+    "backtest-runs": "runs",
+    "backtest-daily-equity": "equity",
+    "backtest-trades": "trades",
+    "portfolio-risk-reports": "risk-reports",
+    "target-portfolios": "targets",
+}
+"""Other names of listings: those of their tables."""
 
-FIGURES = ("cumulative_return", "annualised_sharpe", "max_drawdown")
+FROM_DOCUMENT = {
+    "runs": ("metrics_json", ("cumulative_return", "annualised_sharpe", "max_drawdown")),
+    "risk-actions": ("details_json", ("original_weight", "adjusted_weight", "reason")),
+}
+"""Of listings: members of a document that have columns of their own."""
 
 
 def listing(
@@ -42,6 +57,7 @@ def listing(
         If the database is missing or not up to date, no one run matches, or no run has the
         portfolio or strategy asked for.
     """
+    what = ALIASES.get(what, what)
     if what not in KNOWN:
         raise ConfigError(f"show: unknown listing {what!r}; known: {', '.join(KNOWN)}")
     if what in LISTED:
@@ -52,8 +68,8 @@ def listing(
             return STORED, stored_alpha(stores, filters)
         filters = _of_known_runs(stores, filters)
         columns, rows = stores.runtime.listing(what, filters)
-        if what == "runs":
-            return _with_figures(columns, rows)
+        if what in FROM_DOCUMENT:
+            return _with_figures(columns, rows, *FROM_DOCUMENT[what])
         if not include_outcomes or what != "decisions":
             return columns, rows
         known = stores.runtime.outcomes([row[0] for row in rows])
@@ -93,44 +109,144 @@ def derived_listing(
         return derived_store(stores).listing(what, wanted)
 
 
+def portfolio(
+    settings: Settings, portfolio_id: str, as_of: date | None, limit: int
+) -> dict[str, Any]:
+    """Return the newest target of a portfolio, its largest weights first, and its risk report.
+
+    Raises
+    ------
+    StoreError
+        If no run of the portfolio recorded a target.
+    """
+    filters = Filters(portfolio_id=portfolio_id, as_of=as_of, limit=1)
+    with open_stores(settings) as stores:
+        filters = _of_known_runs(stores, filters)
+        target = _documents(stores, "targets", filters)
+        if not target:
+            when = "" if as_of is None else f" on {as_of}"
+            raise StoreError(f"{portfolio_id}: no target was recorded{when}; run it first")
+        found = target[0]
+        same = Filters(run_id=found["run_id"], as_of=found["as_of_date"], limit=1)
+        report = _documents(stores, "risk-reports", same)
+    weights = found["target_positions"]["weights"]
+    largest = sorted(weights.items(), key=lambda item: -abs(item[1]))[:limit]
+    return {
+        "portfolio_id": found["portfolio_id"],
+        "run_id": found["run_id"],
+        "as_of_date": found["as_of_date"],
+        "names": len(weights),
+        "weights": dict(largest),
+        "optimization_params": found["optimization_params"],
+        "risk_report": report[0] if report else None,
+    }
+
+
+def execution_status(
+    settings: Settings, portfolio_id: str, mode: str | None, limits: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the newest orders and fills of a portfolio, and how many orders are in each state.
+
+    Parameters
+    ----------
+    limits : how many orders, and how many fills; the states are counted among those orders
+    """
+    orders, fills = limits
+    with open_stores(settings) as stores:
+        filters = _of_known_runs(stores, Filters(portfolio_id=portfolio_id, mode=_mode(mode)))
+        newest = _documents(stores, "orders", replace(filters, limit=orders))
+        filled = _documents(stores, "fills", replace(filters, limit=fills))
+    states = Counter(order["status"] for order in newest)
+    return {"states": dict(states), "orders": newest, "fills": filled}
+
+
+def execution_risk(settings: Settings) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Return the limits that each sleeve's newest run puts between its orders and the venue."""
+    with open_stores(settings) as stores:
+        runs = stores.runtime.newest_configs()
+    gates = {sleeve: config.get("gate") or {} for sleeve, _, config in runs}
+    names = sorted({name for gate in gates.values() for name in gate})
+    rows = [
+        (sleeve, run_id, *(gates[sleeve].get(name) for name in names)) for sleeve, run_id, _ in runs
+    ]
+    return ("sleeve_id", "run_id", *names), rows
+
+
+def _documents(stores: Stores, what: str, filters: Filters) -> list[dict[str, Any]]:
+    columns, rows = stores.runtime.listing(what, filters)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _mode(mode: str | None) -> str | None:
+    if mode is not None and mode not in list(Mode):
+        raise ConfigError(f"--mode: unknown mode {mode!r}; known: {', '.join(Mode)}")
+    return mode
+
+
+OPTIONS = {
+    "as_of": "--as-of",
+    "entity_id": "--instrument-id",
+    "market_id": "--market-id",
+    "engine_name": "--engine-name",
+    "region": "--region",
+    "phase": "--phase",
+    "status": "--status",
+    "mode": "--mode",
+    "run_id": "--run-id",
+    "portfolio_id": "--portfolio-id",
+    "strategy_id": "--strategy-id",
+}
+BY_RUN_ALONE = ("mode", "market_id", "portfolio_id", "strategy_id", "run_id")
+"""Filters that choose the run of a listing by run, whatever columns its rows have."""
+
+
 def _require_meaning(what: str, filters: Filters) -> None:
     """Refuse a filter that could only find nothing, or that the listing would not heed."""
-    if filters.mode is not None and filters.mode not in list(Mode):
-        raise ConfigError(f"--mode: unknown mode {filters.mode!r}; known: {', '.join(Mode)}")
-    dated = [name for name, spec in LISTINGS.items() if spec.as_of_column is not None]
-    if filters.as_of is not None and what not in dated:
+    _mode(filters.mode)
+    if what == ALPHA:
+        return
+    for name, option in OPTIONS.items():
+        asked = getattr(filters, name)
+        if asked is None or _heeds(what, name):
+            continue
+        others = ", ".join(other for other in LISTINGS if _heeds(other, name))
         raise ConfigError(
-            f"--as-of: {filters.as_of} cannot choose among {what}; leave it out, or show one of: "
-            f"{', '.join(dated)}"
+            f"{option}: {asked} cannot choose among {what}; leave it out, or show one of: {others}"
         )
+
+
+def _heeds(what: str, name: str) -> bool:
+    spec = LISTINGS[what]
+    return name in spec.heeds or (spec.by == "run" and name in BY_RUN_ALONE)
 
 
 def _of_known_runs(stores: Stores, filters: Filters) -> Filters:
     """Return the filters with the whole id of the run asked for; refuse names no run has."""
-    if filters.run_id is not None:
+    if filters.run_id is not None and not _is_whole(filters.run_id):
         run_id = stores.runtime.find_run(filters.run_id)["run_id"]
         filters = replace(filters, run_id=run_id)
-    for option, name, asked in (
-        (
-            "--portfolio-id or --sleeve",
-            filters.portfolio_id,
-            Filters(portfolio_id=filters.portfolio_id),
-        ),
-        ("--strategy-id", filters.strategy_id, Filters(strategy_id=filters.strategy_id)),
+    for option, name in (
+        ("--portfolio-id or --sleeve", filters.portfolio_id),
+        ("--strategy-id", filters.strategy_id),
     ):
-        if name is not None and not stores.runtime.listing("runs", replace(asked, limit=1))[1]:
+        if name is not None and not stores.runtime.is_known(name):
             raise StoreError(
                 f"{option}: no run of {name!r} is recorded; `prometheus show runs` lists them"
             )
     return filters
 
 
+def _is_whole(run_id: str) -> bool:
+    """Return whether an id is of a day's sleeve or of a scan, which are not in the list of runs."""
+    return ":" in run_id or run_id.startswith("scan-")
+
+
 def _with_figures(
-    columns: tuple[str, ...], rows: list[tuple[Any, ...]]
+    columns: tuple[str, ...], rows: list[tuple[Any, ...]], document: str, names: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Put the headline figures of each run before its last column; None while it has none."""
-    at = columns.index("metrics_json")
-    named = (*columns[:at], *FIGURES, *columns[at:])
+    """Put members of a document of each row before it; None while it has none."""
+    at = columns.index(document)
+    named = (*columns[:at], *names, *columns[at:])
     return named, [
-        (*row[:at], *((row[at] or {}).get(figure) for figure in FIGURES), *row[at:]) for row in rows
+        (*row[:at], *((row[at] or {}).get(name) for name in names), *row[at:]) for row in rows
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from nautilus_trader.backtest.config import BacktestEngineConfig
@@ -189,6 +190,8 @@ def run_context(config: NodeConfig, sleeve: SleeveParams, identity: RunIdentity)
         portfolio_id=sleeve.portfolio_id,
         market_id=config.market,
         region=config.region,
+        config_hash=identity.config_hash,
+        began_at=datetime.now(UTC),
     )
 
 

@@ -25,7 +25,16 @@ pytestmark = pytest.mark.integration
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
 DAILY = {"engine_runs", "engine_run_attempts"}
-MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"} | DAILY
+OF_OTHER_WORK = {
+    "jobs",
+    "job_executions",
+    "experiments",
+    "experiment_results",
+    "meta_config_proposals",
+    "config_change_log",
+    "strategy_configs",
+}
+MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"} | DAILY | OF_OTHER_WORK
 WALL_CLOCK = {"created_at", "completed_at", "recorded_at"}
 
 
@@ -42,7 +51,8 @@ def stores(sqlite_database, tmp_path):
 
 
 def _rows(database, table):
-    columns = [column for column in table.columns if column.name not in WALL_CLOCK]
+    clocks = WALL_CLOCK | ({"updated_at"} if "created_at" in table.c else set())
+    columns = [column for column in table.columns if column.name not in clocks]
     with database.reader() as connection:
         found = connection.execute(sa.select(*columns).order_by(*table.primary_key)).all()
     return [tuple(row) for row in found]

@@ -247,7 +247,7 @@ def test_a_run_that_does_not_exist_is_an_error_with_a_hint(prometheus):
 def test_an_unknown_listing_names_those_that_exist(prometheus):
     prometheus("db", "upgrade")
 
-    code, _, errors = prometheus("show", "trades")
+    code, _, errors = prometheus("show", "dreams")
 
     assert code == 1
     assert "known: runs, orders, fills, positions, decisions, trials, risk-actions" in errors

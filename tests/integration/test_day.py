@@ -56,7 +56,8 @@ def config():
 
 def rows(stores, table, as_of, prefix):
     """Return the rows of runs that begin with `prefix` on a session, without the run's name."""
-    kept = [column for column in table.columns if column.name not in ("run_id", "action_id")]
+    apart = {"run_id", "action_id", "report_id", "created_at"}
+    kept = [column for column in table.columns if column.name not in apart]
     query = sa.select(*kept).where(table.c.as_of_date == as_of, table.c.run_id.startswith(prefix))
     with stores.runtime.database.reader() as connection:
         return sorted(map(tuple, connection.execute(query).all()), key=str)

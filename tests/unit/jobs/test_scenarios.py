@@ -62,7 +62,7 @@ def _recorded_run(stores: Stores, weights: dict[str, float], as_of: date) -> str
     }
     stores.runtime.begin_run(identity, facts)
     head = (identity.run_id, "BACKTEST", "S")
-    row = (*head, "P", as_of, {"weights": weights}, "m", None)
+    row = (*head, "P", as_of, {"weights": weights}, "m", None, None, None)
     with stores.runtime.database.writer() as connection:
         table = tables.target_portfolios
         upsert(connection, table, table.columns.keys(), [row])

@@ -1,0 +1,109 @@
+"""`prometheus mission ...`: the names and flags that the mission's documents use for our commands.
+
+Each inspection is `prometheus show` of one listing, under the name of the script that listed it.
+"""
+
+import inspect
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prometheus_nt.cli import show, similar
+from prometheus_nt.cli.arguments import JsonFlag, node_of, read_settings
+from prometheus_nt.cli.day import print_days
+
+SPACE = "joint-meta-config-env-v1"
+
+app = typer.Typer(no_args_is_help=True, help="Our commands under the mission's names.")
+
+LISTED = {
+    "show_engine_runs": ("engine-runs", "--as-of 2024-03-28 --region US"),
+    "show_engine_decisions": ("engine-decisions", "--engine-name META_ORCHESTRATOR --limit 20"),
+    "show_orders": ("orders", "--portfolio-id US_CORE_LONG_EQ --mode BACKTEST --limit 50"),
+    "show_fills": ("fills", "--portfolio-id US_CORE_LONG_EQ --mode BACKTEST --limit 50"),
+    "show_positions_snapshots": ("positions", "--portfolio-id US_CORE_LONG_EQ --limit 50"),
+    "show_risk_actions": ("risk-actions", "--strategy-id US_CORE_LONG_EQ"),
+    "show_backtest_runs": ("runs", "--strategy-id US_CORE_LONG_EQ"),
+    "show_backtest_daily_equity": ("equity", "--portfolio-id US_CORE_LONG_EQ_H21"),
+    "show_universe_members": ("universe-members", "--as-of 2024-03-28"),
+    "show_portfolio_risk_reports": ("risk-reports", "--portfolio-id US_CORE_LONG_EQ_H21"),
+    "show_execution_risk": ("execution-risk", "--csv"),
+}
+"""Script, what it lists, and the options of its example."""
+
+
+def _listing(script: str, what: str, options: str) -> Callable[..., None]:
+    """Return `show` of one listing as a command of its own."""
+
+    def command(**given: Any) -> None:
+        show.show(what, **given)
+
+    signature = inspect.signature(show.show)
+    rest = [one for name, one in signature.parameters.items() if name != "what"]
+    command.__doc__ = (
+        f"List {what}: the same as `prometheus show {what}`.\n\n"
+        f"Example: [cyan]prometheus mission {script} {options}[/]"
+    )
+    command.__annotations__ = {one.name: one.annotation for one in rest}
+    command.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+    return command
+
+
+for name, (listed, example) in LISTED.items():
+    app.command(name)(_listing(name, listed, example))
+
+Node = Annotated[Path, typer.Option(help="The node's YAML file.")]
+DEFAULT_NODE = Path("configs/us_core_long_eq_ohlcv.yaml")
+
+
+@app.command("run_engine_state")
+def run_engine_state(
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])] = None,
+    region: Annotated[str | None, typer.Option(help="Must be the node's.")] = None,
+    ensure: Annotated[bool, typer.Option(help="Make the day's run if there is none.")] = False,
+    data_ready: Annotated[
+        bool, typer.Option(help="Move it on if enough prices are there; they are counted.")
+    ] = False,
+    advance_all: Annotated[bool, typer.Option(help="Move unfinished days one phase on.")] = False,
+    config: Node = DEFAULT_NODE,
+    assign: Annotated[list[str] | None, typer.Option("--set")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a day's run, let it see that its data are there, or move all days one phase on.
+
+    A day on which the market is closed is refused, and the session before it named.
+
+    Example: [cyan]prometheus mission run_engine_state --as-of 2013-02-28 --region US --ensure[/]
+    """
+    from prometheus_nt.jobs.day import change_engine_state
+    from prometheus_nt.jobs.stores import open_stores
+
+    node = node_of([config], assign)
+    day = None if as_of is None else as_of.date()
+    steps = {"ensure": ensure, "data_ready": data_ready, "advance_all": advance_all}
+    with open_stores(read_settings(), upgrade=True) as stores:
+        moved = change_engine_state(node, stores, day, region, steps)
+    print_days(moved, as_json)
+
+
+app.command("show_execution_status")(show.execution_status)
+app.command("dump_portfolio")(show.dump_portfolio)
+
+
+@app.command("find_similar_meta_runs")
+def find_similar_meta_runs(
+    run_id: Annotated[str, typer.Option(help="A run id, its beginning, or `latest`.")],
+    model_id: Annotated[str, typer.Option(help="The one space of runs there is.")] = SPACE,
+    top_k: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the runs most like one by configuration and market: `prometheus similar runs`.
+
+    Example: [cyan]prometheus mission find_similar_meta_runs --run-id latest --top-k 10[/]
+    """
+    if model_id != SPACE:
+        raise typer.BadParameter(f"expected {SPACE}, found {model_id}", param_hint="--model-id")
+    similar.find_similar_runs(run_id, top=top_k, as_json=as_json)
