@@ -10,6 +10,7 @@ from prometheus_nt.cli import (
     data,
     day,
     environment,
+    gateway,
     instruments,
     markets,
     mission,
@@ -56,6 +57,7 @@ app.command()(scan.scan)
 app.command()(environment.doctor)
 app.command()(environment.metrics)
 app.command()(markets.markets)
+app.command()(gateway.gateway)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(instruments.app, name="instruments")

@@ -12,6 +12,8 @@ EARLIER = [
     (branch, revision) for branch in schema.BRANCHES for revision in schema.revisions(branch)[:-1]
 ]
 ALLOWED = {
+    "frequency": "QUARTERLY",
+    "statement_type": "IS",
     "adjustment": "AS_TRADED",
     "action_type": "SPLIT",
     "status": "PENDING",
@@ -34,7 +36,7 @@ def _value(column, row):
     if isinstance(kind, sa.LargeBinary):
         return bytes([row, 0, 255])
     if isinstance(kind, sa.Integer):
-        return row
+        return row + 1
     if isinstance(kind, sa.Float | sa.Numeric):
         return row + 0.1
     return ALLOWED.get(column.name, f"x{row}")
@@ -69,6 +71,8 @@ def _read(database, table):
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
+RECOUNTED = {"revision"}
+"""Columns that an upgrade counts anew: what was stored before revisions were kept is one of them."""
 VIEWS = {"prices_daily"}
 """Tables that became views: `test_revisions` upgrades one with its rows."""
 
@@ -89,8 +93,9 @@ def test_rows_of_every_earlier_revision_survive_the_way_to_the_newest(
         if name in VIEWS:
             continue
         found = _read(empty_database, after[name])
-        kept = [{column: _plain(row[column]) for column in rows[0]} for row in found]
-        assert kept == rows, name
+        columns = [column for column in rows[0] if column not in RECOUNTED]
+        kept = [{column: _plain(row[column]) for column in columns} for row in found]
+        assert kept == [{column: row[column] for column in columns} for row in rows], name
 
 
 def test_what_is_known_of_older_rows_is_filled_in(empty_database):
