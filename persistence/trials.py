@@ -5,6 +5,7 @@ Rules of the ledger:
 - A trial is written when it starts and again when it ends; a crash leaves it counted.
 - Rows are never removed; every change is an entry of the sealed stream `trials` as well, so that
   a row that disappears is found by `missing`.
+- A look at a hold-out is sealed as well, each time, whatever came of it.
 - N is what was tried on data that overlap, not what one campaign tried. The same settings on the
   same data with the same returns are one trial, whatever version of the code made them.
 """
@@ -26,6 +27,7 @@ from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.meta.sharpe import sharpe_moments
 
 STREAM = "trials"
+LOOK = "HOLDOUT_LOOK"
 
 
 class TrialLedger:
@@ -82,6 +84,34 @@ class TrialLedger:
         with self.database.reader() as connection:
             rows = connection.execute(query).all()
         return len({(*row[:3], row[3] or row[4]) for row in rows})
+
+    def knows(self, family: str, params_hash: str) -> bool:
+        """Return whether a family ever tried these settings on any data."""
+        query = sa.select(trials.c.trial_id).where(
+            trials.c.family == family, trials.c.params_hash == params_hash
+        )
+        with self.database.reader() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def look(self, told: Mapping[str, Any]) -> int:
+        """Seal a look at a hold-out, before it is taken; return how many there were of it.
+
+        Parameters
+        ----------
+        told : mapping
+            family, start and end of the hold-out at least.
+        """
+        with self.database.writer() as connection:
+            events.append(connection, STREAM, [(LOOK, told)])
+        return self.looks(told["family"], told["start"], told["end"])
+
+    def looks(self, family: str, start: str, end: str) -> int:
+        """Return how often a family looked at a hold-out that overlaps these ISO dates."""
+        with self.database.reader() as connection:
+            found = events.payloads(connection, STREAM, LOOK)
+        return sum(
+            one["family"] == family and one["start"] <= end and one["end"] >= start for one in found
+        )
 
     def missing(self) -> list[str]:
         """Return the trials that the sealed stream knows and the table does not."""

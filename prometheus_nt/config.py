@@ -348,12 +348,12 @@ def load_config(
         merged = deep_merge(merged, read_yaml(path))
     settings = _from_environment(environment)
     for name, dotted, text in settings:
-        merged = deep_merge(merged, _nested(dotted, _value(name, text)))
+        merged = deep_merge(merged, nested(dotted, _value(name, text)))
     for assignment in assignments:
         dotted, separator, text = assignment.partition("=")
         if not separator:
             raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
-        merged = deep_merge(merged, _nested(dotted, _value(f"--set {assignment}", text)))
+        merged = deep_merge(merged, nested(dotted, _value(f"--set {assignment}", text)))
     others = [name for name, _, _ in settings] + [f"--set {item}" for item in assignments]
     source = " + ".join([*map(str, paths), *others])
     try:
@@ -480,7 +480,8 @@ def _value(where: str, text: str) -> Any:
         raise ConfigError(f"{where}: {text!r} is not a YAML value: {malformed}") from None
 
 
-def _nested(dotted: str, value: Any) -> dict[str, Any]:
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """Return `{"a": {"b": value}}` for the setting `a.b`."""
     for key in reversed(dotted.strip().split(".")):
         value = {key: value}
     nested: dict[str, Any] = value

@@ -93,7 +93,7 @@ def print_rows(
     """Print rows as a table, as a JSON list of objects, or as CSV with its heading."""
     rows = list(rows)
     if as_csv:
-        _print_csv(columns, rows)
+        print_csv(columns, rows)
         return
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -111,7 +111,7 @@ def print_rows(
     Console(width=MOST_COLUMNS).print(table, crop=False)
 
 
-def _print_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print comma-separated values: unknown is empty, a document is JSON."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from prometheus_nt.cli import (
+    campaign,
     check,
     data,
     day,
@@ -13,6 +14,7 @@ from prometheus_nt.cli import (
     gateway,
     instruments,
     markets,
+    meta,
     mission,
     outcomes,
     runs,
@@ -60,6 +62,8 @@ app.command()(markets.markets)
 app.command()(gateway.gateway)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
+app.add_typer(campaign.app, name="campaign")
+app.add_typer(meta.app, name="meta")
 app.add_typer(instruments.app, name="instruments")
 app.add_typer(environment.db_app, name="db")
 app.add_typer(environment.config_app, name="config")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
-from prometheus_nt.console import err, print_rows, say
+from prometheus_nt.cli.campaign import (
+    DEFAULT_BASE,
+    Base,
+    DisableRisk,
+    Workers,
+    print_horizons,
+    tell_risk,
+)
+from prometheus_nt.console import err, print_rows, progress_bars, say
 
 if TYPE_CHECKING:
     from persistence.engine_runs import EngineRun
@@ -51,6 +59,84 @@ def day_run(
         run = DayRunner(node, stores, worker_name()).run_to_end(run, tell)
     print_days([run], as_json)
     if run.phase is not RunPhase.COMPLETED:
+        raise typer.Exit(1)
+
+
+@app.command("full")
+def day_full(
+    as_of: AsOf,
+    strategy_id: Annotated[str, typer.Option()],
+    market_id: Annotated[str, typer.Option()],
+    region: Annotated[str, typer.Option(help="US, EU or ASIA")] = "US",
+    campaign_start: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Default: the node's first session."),
+    ] = None,
+    campaign_end: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Default: the day itself.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=0)] = 3,
+    disable_risk: DisableRisk = False,
+    skip_engine: Annotated[bool, typer.Option("--skip-engine", help="Campaign only.")] = False,
+    skip_campaign: Annotated[bool, typer.Option("--skip-campaign", help="Day only.")] = False,
+    even_if_failed: Annotated[
+        bool,
+        typer.Option("--even-if-failed", help="Run the campaign although the day is not done."),
+    ] = False,
+    max_engine_steps: Annotated[int, typer.Option(min=1)] = 8,
+    roll_back: RollBack = False,
+    config: Base = DEFAULT_BASE,
+    workers: Workers = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a session through its phases, then run its strategy's campaign and decide.
+
+    The campaign needs a completed day. Exit code 1 if the day is not completed or a variant failed.
+
+    To compare with and without risk limits, run it twice, once with --skip-engine --disable-risk:
+    only the campaign's sleeves lose the limits, the day itself keeps them. `prometheus show
+    risk-actions` lists what they changed.
+
+    Example: [cyan]prometheus day full --as-of 2013-02-28 --strategy-id US_CORE_LONG_EQ
+    --market-id US_EQ --campaign-start 2011-01-03 --campaign-end 2013-02-28[/]
+    """
+    from prometheus_nt.jobs.day import session_of
+    from prometheus_nt.jobs.full_day import (
+        Horizons,
+        completed,
+        require_known_by,
+        require_same_day,
+        run_day,
+        run_horizons,
+    )
+    from prometheus_nt.jobs.stores import open_stores
+
+    if skip_engine and skip_campaign:
+        raise typer.BadParameter("--skip-engine and --skip-campaign leave nothing to do")
+    node = node_of([config], None)
+    require_same_day(node, region, strategy_id, market_id)
+    session = session_of(node, as_of.date(), roll_back=roll_back)
+    start = campaign_start.date() if campaign_start else node.sessions.start
+    end = campaign_end.date() if campaign_end else session
+    require_known_by(session, end)
+    asked = Horizons(strategy_id, market_id, start, end, config, top_k, disable_risk, workers)
+    tell = None if as_json else lambda each: say(f"{each.as_of} {each.phase}")
+    with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:
+        run = None if skip_engine else run_day(node, session, stores, max_engine_steps, tell)
+        if run is not None and (not as_json or skip_campaign):
+            print_days([run], as_json)
+        if skip_campaign or not (completed(run) or even_if_failed):
+            if not completed(run):
+                say(
+                    "the day is not completed"
+                    + ("" if skip_campaign else ", so its campaign was not run")
+                )
+                raise typer.Exit(1)
+            return
+        tell_risk(disable_risk)
+        status, decision = run_horizons(asked, stores, progress)
+    print_horizons(status, decision, as_json)
+    if not completed(run):
         raise typer.Exit(1)
 
 

@@ -56,6 +56,8 @@ from strategies.catalog import SleeveParams, family
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
+LoadPanel = Callable[[Stores, str, str | None, int | str | None], MarketPanel]
+"""Of a dataset, with the members of an index, at a revision."""
 
 BENCHMARK_PATIENCE = 5
 """Sessions over which a benchmark's last level may stand in for a missing one."""
@@ -103,28 +105,38 @@ class _Market:
 
 
 def run_backtest(
-    config: NodeConfig, stores: Stores, *, force: bool = False, progress: Progress | None = None
+    config: NodeConfig,
+    stores: Stores,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    load: LoadPanel = panel_of,
 ) -> list[RunSummary]:
     """Run every sleeve of a node; return their summaries in the order of the file.
 
     A run that was completed before, from the same code, configuration, data and seed, is not run
     again unless `force` is set; forced, it must reproduce its orders exactly.
 
+    Parameters
+    ----------
+    load : function of the stores and a dataset
+        Returns its panel; one that keeps it spares the next run what was derived for this one.
+
     Raises
     ------
     PrometheusError
         If the data cannot support the run, or the run fails; the run is then marked FAILED.
     """
-    market = _load(config, stores)
+    market = _load(config, stores, load)
     return [
         _logged_sleeve(config, market, stores, force, progress, sleeve) for sleeve in config.sleeves
     ]
 
 
-def _load(config: NodeConfig, stores: Stores) -> _Market:
+def _load(config: NodeConfig, stores: Stores, load: LoadPanel) -> _Market:
     wanted = config.data.revision
     revision = settled_revision(stores.historical, config.data.dataset, wanted).revision
-    panel = panel_of(stores, config.data.dataset, config.data.index, wanted or revision)
+    panel = load(stores, config.data.dataset, config.data.index, wanted or revision)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
     _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)

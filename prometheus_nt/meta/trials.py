@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from prometheus_nt.domain.errors import DataError
-from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
 from prometheus_nt.meta.sharpe import MIN_OBSERVATIONS
 
@@ -22,7 +20,9 @@ class DistinctTrials:
     Attributes
     ----------
     group : (N,) int array
-        Same number, same idea; -1 for a trial that never moved.
+        Same number, same idea: nearly the same as the first trial of the group; -1 for a trial
+        that never moved. A later trial changes no group: it joins the first it resembles, or
+        begins one, so that nobody can merge two ideas by putting a third between them.
     representatives : (G,) int array
         The first trial of each group, in the order of the trials.
     sharpe_variance : float
@@ -57,11 +57,9 @@ def distinct_trials(returns: FloatArray, same_above: float = SAME_ABOVE) -> Dist
     if not len(moving):
         raise DataError("not one trial moved, so there is nothing to compare")
     correlation = _correlation(returns[:, moving])
-    _, label = connected_components(csr_array(correlation > same_above), directed=False)
-    _, first, renumbered = np.unique(label, return_index=True, return_inverse=True)
+    label, chosen = _led(correlation > same_above)
     group = np.full(returns.shape[1], -1, dtype=np.int64)
-    group[moving] = np.argsort(np.argsort(first))[renumbered]
-    chosen = np.sort(first)
+    group[moving] = label
     ratios = returns[:, moving[chosen]].mean(axis=0)
     ratios /= returns[:, moving[chosen]].std(axis=0, ddof=1)
     spread = float(ratios.var(ddof=1)) if len(chosen) > 1 else 0.0
@@ -71,6 +69,18 @@ def distinct_trials(returns: FloatArray, same_above: float = SAME_ABOVE) -> Dist
         sharpe_variance=max(spread, 1.0 / (len(returns) - 1)),
         effective=_effective(correlation[np.ix_(chosen, chosen)]),
     )
+
+
+def _led(alike: BoolArray) -> tuple[IntArray, IntArray]:
+    """Return the group of each trial and the first trial of each group."""
+    leaders: list[int] = []
+    label = np.zeros(len(alike), dtype=np.int64)
+    for trial in range(len(alike)):
+        known = np.flatnonzero(alike[trial, leaders])
+        label[trial] = known[0] if len(known) else len(leaders)
+        if not len(known):
+            leaders.append(trial)
+    return label, np.array(leaders, dtype=np.int64)
 
 
 def _correlation(returns: FloatArray) -> FloatArray:

@@ -72,7 +72,7 @@ def _read(database, table):
 
 
 RECOUNTED = {"revision"}
-"""Columns that an upgrade counts anew: what was stored before revisions were kept is one of them."""
+"""Columns that an upgrade counts anew: what came before revisions were kept is one of them."""
 VIEWS = {"prices_daily"}
 """Tables that became views: `test_revisions` upgrades one with its rows."""
 

@@ -98,3 +98,23 @@ def test_a_trial_that_was_removed_is_missed(ledger):
     assert ledger.missing() == [gone]
     with ledger.database.reader() as connection:
         assert verify(connection, STREAM) is None
+
+
+def test_every_look_at_a_hold_out_is_sealed_even_the_same_one_twice(ledger):
+    told = {"family": "FAMILY", "start": "2018-01-02", "end": "2019-12-31", "sleeve_id": "S"}
+
+    assert [ledger.look(told), ledger.look(told)] == [1, 2]
+
+    assert ledger.looks("FAMILY", "2019-01-02", "2022-12-30") == 2
+    assert ledger.looks("FAMILY", "2020-01-02", "2022-12-30") == 0
+    assert ledger.looks("ANOTHER", "2018-01-02", "2019-12-31") == 0
+    with ledger.database.reader() as connection:
+        assert verify(connection, STREAM) is None
+
+
+def test_the_ledger_knows_which_settings_a_family_tried(ledger):
+    ledger.begin(identity(1), WINDOW)
+
+    assert ledger.knows("FAMILY", "config1")
+    assert not ledger.knows("FAMILY", "config2")
+    assert not ledger.knows("ANOTHER", "config1")

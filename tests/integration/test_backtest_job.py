@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
-DAILY = {"engine_runs", "engine_run_attempts"}
+DAILY = {"engine_runs", "engine_run_attempts", "campaigns", "campaign_trials"}
 OF_OTHER_WORK = {
     "jobs",
     "job_executions",
