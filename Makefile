@@ -40,6 +40,7 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/derive.py
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/record.py
 
 golden: $(STAMP) ## refresh the golden results; review the diff and say why they moved
 	PROMETHEUS_REFRESH_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden

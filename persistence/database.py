@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -32,12 +33,12 @@ from sqlalchemy import (
     event,
     make_url,
 )
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from persistence.tables.types import utc
-from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
 
 BUSY_TIMEOUT_MS = 30_000
 BATCH_ROWS = 100_000
@@ -47,7 +48,15 @@ COPY_FROM_ROWS = 200
 
 DRIVER_ERRORS = (SQLAlchemyError, sqlite3.Error, psycopg2.Error)
 
+OUTAGES = (psycopg2.OperationalError, psycopg2.InterfaceError)
+"""No connection, a lost one, a server that stops: nothing is wrong with what was asked."""
+SQLITE_OUTAGES = (
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY),
+)
+
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+_DURABLE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
 # A table is altered by copying it, which no foreign key may watch: checked afterwards instead.
 # Nor any view: one that names a table which is being copied would stop the renaming.
@@ -55,6 +64,11 @@ _MIGRATION_PRAGMAS = (
     *("journal_mode=WAL", "synchronous=NORMAL"),
     *("foreign_keys=OFF", "legacy_alter_table=ON"),
 )
+_PRAGMAS = {
+    "writer": _WRITER_PRAGMAS,
+    "durable": _DURABLE_PRAGMAS,
+    "migration": _MIGRATION_PRAGMAS,
+}
 
 Row = tuple[Any, ...]
 
@@ -65,8 +79,11 @@ class Database:
     - A writer is one transaction: it commits when the block ends, rolls back if it raises.
     - On SQLite a writer takes the write lock at once (BEGIN IMMEDIATE), so that a transaction that
       reads first cannot fail later because somebody else wrote in between.
+    - A durable writer has also reached the disk when it returns: on SQLite an ordinary one survives
+      the process, and not always the machine.
     - A reader sees one snapshot and cannot write.
-    - Errors of the drivers leave as `StoreError`; no message and no repr shows a password.
+    - Errors of the drivers leave as `StoreError`, those that may pass as `StoreUnavailable`; no
+      message and no repr shows a password.
     """
 
     def __init__(self, url: URL) -> None:
@@ -105,6 +122,14 @@ class Database:
     def writer(self) -> Iterator[Connection]:
         """Yield the connection of one transaction that may write."""
         with self._translated(), self._engine("writer").begin() as connection:
+            yield connection
+
+    @contextmanager
+    def durable_writer(self) -> Iterator[Connection]:
+        """Yield the connection of one transaction that is on the disk when the block has ended."""
+        with self._translated(), self._engine("durable").begin() as connection:
+            if self._path is None:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO on")
             yield connection
 
     @contextmanager
@@ -149,8 +174,7 @@ class Database:
             url = URL.create("sqlite", database=f"file:{quote(str(self._path))}", query=read_only)
             return _sqlite_engine(url, _READER_PRAGMAS, "BEGIN")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        pragmas = _WRITER_PRAGMAS if role == "writer" else _MIGRATION_PRAGMAS
-        return _sqlite_engine(self._url, pragmas, "BEGIN IMMEDIATE")
+        return _sqlite_engine(self._url, _PRAGMAS[role], "BEGIN IMMEDIATE")
 
     def _require_whole_references(self, connection: Connection) -> None:
         orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
@@ -162,7 +186,8 @@ class Database:
         try:
             yield
         except DRIVER_ERRORS as error:
-            raise StoreError(f"{self.safe_url}: {_reason(error)}") from error
+            kind = StoreUnavailable if _is_outage(error) else StoreError
+            raise kind(f"{self.safe_url}: {_reason(error)}") from error
 
 
 _EXPECTED = "expected sqlite:///path/to/file.db or postgresql://user:password@host/name"
@@ -184,6 +209,19 @@ def _sqlite_engine(url: URL, pragmas: tuple[str, ...], begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _is_outage(error: Exception) -> bool:
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.connection_invalidated or _is_outage_of_driver(error.orig)
+    return _is_outage_of_driver(error)
+
+
+def _is_outage_of_driver(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        # Extended codes keep the primary one in their last byte.
+        return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in SQLITE_OUTAGES
+    return isinstance(error, OUTAGES)
 
 
 def _reason(error: Exception) -> str:
@@ -320,9 +358,15 @@ def _names(connection: Connection, columns: Sequence[str]) -> str:
     return ", ".join(connection.dialect.identifier_preparer.quote(name) for name in columns)
 
 
-def _kinds(table: Table, columns: Sequence[str]) -> list[TypeEngine[Any]]:
+def _kinds(table: Table, columns: Sequence[str]) -> tuple[TypeEngine[Any], ...]:
+    return _kinds_of(table, tuple(columns))
+
+
+# A session writes a few rows to each of ten tables: what the table alone decides is found once.
+@lru_cache(maxsize=1024)
+def _kinds_of(table: Table, columns: tuple[str, ...]) -> tuple[TypeEngine[Any], ...]:
     kinds = [table.c[name].type for name in columns]
-    return [kind.impl_instance if isinstance(kind, TypeDecorator) else kind for kind in kinds]
+    return tuple(kind.impl_instance if isinstance(kind, TypeDecorator) else kind for kind in kinds)
 
 
 def _plain(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:

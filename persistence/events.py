@@ -40,7 +40,17 @@ def append(
 ) -> str:
     """Add `(kind, payload)` entries in the caller's transaction; return the stream's new hash."""
     _lock(connection, stream)
-    sequence, seal = _last(connection, stream)
+    return extend(connection, stream, _last(connection, stream), entries)
+
+
+def extend(
+    connection: Connection,
+    stream: str,
+    last: tuple[int, str],
+    entries: Sequence[tuple[str, Mapping[str, Any]]],
+) -> str:
+    """Add entries after the `last` one, for a caller who is the stream's only writer."""
+    sequence, seal = last
     now, rows = datetime.now(UTC), []
     for kind, payload in entries:
         text = _canonical(payload)
@@ -49,6 +59,23 @@ def append(
         rows.append((stream, sequence, kind, text, now, before, seal))
     upsert(connection, events, COLUMNS, rows, update=False)
     return seal
+
+
+def position(connection: Connection, stream: str) -> tuple[int, str]:
+    """Return the number and the hash of a stream's last entry; 0 and `GENESIS` if it has none."""
+    return _last(connection, stream)
+
+
+def read(connection: Connection, stream: str) -> list[tuple[int, str, str]]:
+    """Return the number, the kind and the sealed text of every entry, oldest first."""
+    query = sa.select(events.c.sequence, events.c.kind, events.c.payload)
+    query = query.where(events.c.stream == stream).order_by(events.c.sequence)
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def canonical(payload: Mapping[str, Any]) -> str:
+    """Return the text under which a payload is sealed: equal content, equal text."""
+    return _canonical(payload)
 
 
 def verify(connection: Connection, stream: str) -> Breach | None:
@@ -86,14 +113,17 @@ def _lock(connection: Connection, stream: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(stream))))
 
 
+# Asked before every append: building the question anew would cost more than the answer.
+_NEWEST = (
+    sa.select(events.c.sequence, events.c.hash)
+    .where(events.c.stream == sa.bindparam("of"))
+    .order_by(events.c.sequence.desc())
+    .limit(1)
+)
+
+
 def _last(connection: Connection, stream: str) -> tuple[int, str]:
-    query = (
-        sa.select(events.c.sequence, events.c.hash)
-        .where(events.c.stream == stream)
-        .order_by(events.c.sequence.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_NEWEST, {"of": stream}).first()
     return (0, GENESIS) if row is None else (row[0], row[1])
 
 
@@ -102,5 +132,8 @@ def _seal(stream: str, sequence: int, kind: str, payload: str, previous_hash: st
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+
+
 def _canonical(payload: Mapping[str, Any]) -> str:
-    return json.dumps(payload, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    return _ENCODER.encode(payload)

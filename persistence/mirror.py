@@ -78,6 +78,12 @@ class OrderTrace:
     executions: int = 0
     reason: str | None = None
 
+    def restate(self, quantity: int) -> None:
+        """Take the quantity after a split, and the decision price of such a share."""
+        if self.decision_price is not None:
+            self.decision_price *= self.quantity / quantity
+        self.quantity = quantity
+
 
 @dataclass(frozen=True)
 class FillTrace:
@@ -214,6 +220,8 @@ class Mirror:
 
     def _on_actions(self, item: Published) -> None:
         actions = item.record
+        if actions.split is not None:
+            self.ledger.split(actions.session, actions.split)
         self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
         self.ledger.close_delisted(actions.session, actions.delisted, actions.delisting_return)
 
@@ -226,6 +234,8 @@ class Mirror:
         trace.updated_ns = event.ts_event
         if name == "OrderFilled":
             self._on_filled(trace, event)
+        elif name == "OrderUpdated":
+            trace.restate(int(event.quantity.as_decimal()))
         elif name in STATUS:
             trace.status = STATUS[name]
             trace.reason = getattr(event, "reason", None)

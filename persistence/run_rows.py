@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -406,6 +407,8 @@ def _decision_id(mirror: Mirror, decided_on: date | None) -> str | None:
     return None if decided_on is None else mirror.run.decision_id(decided_on)
 
 
+# The rows of a session share few instants, and making one costs more than the rest of a row.
+@lru_cache(maxsize=256)
 def instant(ts_ns: int) -> datetime:
     """Return UNIX nanoseconds as an aware UTC time, to the microsecond."""
     seconds, rest = divmod(ts_ns, 1_000_000_000)

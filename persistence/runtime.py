@@ -77,6 +77,24 @@ class RuntimeStore:
         with self.database.writer() as connection:
             connection.execute(changed)
 
+    def set_status(self, run_id: str, status: str) -> None:
+        """Record whether a run that trades is RUNNING, STOPPED or HALTED."""
+        this = tables.backtest_runs.c.run_id == run_id
+        with self.database.writer() as connection:
+            connection.execute(sa.update(tables.backtest_runs).where(this).values(status=status))
+
+    def trading_runs(self, sleeve_id: str, mode: str, config_hash: str) -> list[dict[str, Any]]:
+        """Return the runs of a sleeve that trade by these settings, the newest first."""
+        runs = tables.backtest_runs.c
+        query = (
+            sa.select(tables.backtest_runs)
+            .where(runs.sleeve_id == sleeve_id, runs.mode == mode)
+            .where(runs.config_hash == config_hash)
+            .order_by(runs.created_at.desc())
+        )
+        with self.database.reader() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return the row of a run, or None."""
         query = sa.select(tables.backtest_runs).where(tables.backtest_runs.c.run_id == run_id)

@@ -22,7 +22,7 @@ from prometheus_nt.domain.errors import ConfigError, StoreError
 
 TABLES = {
     "historical": ("historical", "reference", "derived"),
-    "runtime": ("runtime", "operations", "governance", "campaigns"),
+    "runtime": ("runtime", "operations", "trading", "governance", "campaigns"),
 }
 """The modules of `persistence.tables` that belong to each branch; the first holds its metadata."""
 

@@ -147,10 +147,21 @@ class DayConfig(Params):
     max_attempts: int = Field(5, ge=1)
 
 
+class PaperConfig(Params):
+    """How a paper node waits; what it trades is the same in every mode.
+
+    poll_seconds : between two looks for a session's data.
+    wait_for_database_seconds : at the end of a run, for what is still in the spool.
+    """
+
+    poll_seconds: float = Field(60.0, gt=0)
+    wait_for_database_seconds: float = Field(30.0, ge=0)
+
+
 class NodeConfig(Params):
     """One node: the same file for every venue but for the word after `mode`."""
 
-    mode: Literal["backtest"] = "backtest"
+    mode: Literal["backtest", "paper"] = "backtest"
     region: Literal["US", "EU", "ASIA"] = "US"
     market: str = "US_EQ"
     sessions: SessionsConfig
@@ -169,6 +180,7 @@ class NodeConfig(Params):
     )
     persistence: PersistenceConfig = PersistenceConfig()
     day: DayConfig = DayConfig()
+    paper: PaperConfig = PaperConfig()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -251,7 +263,7 @@ class NodeConfig(Params):
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
-        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence", "day"})
+        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence", "day", "paper"})
         plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
         plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
         plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")
@@ -268,6 +280,11 @@ class NodeConfig(Params):
         resolved = self.resolved(sleeve)
         del resolved["data"]["revision"]
         return content_hash([resolved])
+
+    def trading_hash(self, sleeve: SleeveParams) -> str:
+        """Return the hash of what a sleeve trades by, whatever its first and last session are."""
+        resolved = self.resolved(sleeve)
+        return content_hash([{name: resolved[name] for name in resolved if name != "sessions"}])
 
 
 @dataclass(frozen=True)

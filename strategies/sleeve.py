@@ -78,6 +78,8 @@ class SleeveStrategy(Strategy):
                 self.ledger.finance(overnight)
                 return
             case CorporateActions() as actions:
+                if actions.split is not None:
+                    self.ledger.split(actions.session, actions.split)
                 self.ledger.pay_dividends(actions.session, actions.dividend_per_share)
                 self.ledger.close_delisted(
                     actions.session, actions.delisted, actions.delisting_return

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
@@ -77,6 +78,19 @@ def postgres_server() -> Iterator[URL]:
     binaries = _binaries()
     if binaries is None:
         reason = "no PostgreSQL: set PROMETHEUS_TEST_PG_URL or PG_BIN, or install a server"
+        if os.environ.get("PROMETHEUS_REQUIRE_PG") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    for server in _cluster(binaries):
+        yield server.url
+
+
+@pytest.fixture
+def stoppable_postgres() -> "Iterator[PostgresServer]":
+    """Return a server that only this test uses."""
+    binaries = _binaries()
+    if binaries is None:
+        reason = "no PostgreSQL server that may be stopped: set PG_BIN, or install one"
         if os.environ.get("PROMETHEUS_REQUIRE_PG") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -146,7 +160,7 @@ def _binaries() -> Path | None:
     return max(installed).parent if installed else None
 
 
-def _cluster(binaries: Path) -> Iterator[URL]:
+def _cluster(binaries: Path) -> "Iterator[PostgresServer]":
     # A socket path may have 107 bytes, so pytest's own folder would be too deep.
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
     # PostgreSQL refuses to run as root.
@@ -154,19 +168,41 @@ def _cluster(binaries: Path) -> Iterator[URL]:
     if owner is not None:
         shutil.chown(folder, owner)
     data = folder / "data"
-    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-    options += " -c synchronous_commit=off -c full_page_writes=off"
+    server = PostgresServer(binaries, folder, owner)
     try:
         init = ["initdb", "-D", data, "-U", "test", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-        start = ["pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start"]
         _run(binaries, init, owner)
-        _run(binaries, start, owner)
-        yield URL.create(
-            "postgresql", username="test", database="postgres", query={"host": str(folder)}
-        )
-        _run(binaries, ["pg_ctl", "-D", data, "-m", "immediate", "stop"], owner)
+        server.start()
+        yield server
+        server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A server of our own, which a test may stop and start."""
+
+    binaries: Path
+    folder: Path
+    owner: str | None
+
+    @property
+    def url(self) -> URL:
+        where = {"host": str(self.folder)}
+        return URL.create("postgresql", username="test", database="postgres", query=where)
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+        options += " -c synchronous_commit=off -c full_page_writes=off"
+        log = self.folder / "log"
+        start = ["pg_ctl", "-D", self.folder / "data", "-w", "-o", options, "-l", log, "start"]
+        _run(self.binaries, start, self.owner)
+
+    def stop(self) -> None:
+        """Stop as a crash would: nobody is asked, nothing is finished."""
+        stop = ["pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop"]
+        _run(self.binaries, stop, self.owner)
 
 
 def _unprivileged() -> str:

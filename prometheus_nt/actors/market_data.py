@@ -26,6 +26,10 @@ class PanelReplay(Actor):
     def on_data(self, data: Published) -> None:
         publish(self, self._panel.until(data.record.as_of))
 
+    def extend(self, panel: MarketPanel) -> None:
+        """Take a panel with the same rows and more sessions after them."""
+        self._panel = panel
+
 
 class ScenarioReplay(Actor):
     """Publishes, after every close, the newest of several scenario sets that was made by then."""

@@ -17,6 +17,7 @@ from prometheus_nt.cli import (
     meta,
     mission,
     outcomes,
+    paper,
     runs,
     scan,
     scenarios,
@@ -50,6 +51,7 @@ def options(
 
 app.command()(runs.demo)
 app.command()(runs.backtest)
+app.command()(paper.paper)
 app.command()(runs.report)
 app.command()(runs.compare)
 app.command()(show.show)

@@ -17,6 +17,8 @@
     |-- NoWeights                a method of weighting found none; the next one is tried
     |-- PhaseError               a day was asked to move where it cannot go
     |-- StoreError               a database or an artifact cannot be read or written
+    |   `-- StoreUnavailable     a database does not answer now, and may later
+    |-- TradingHalted            no more trades: positions stay, somebody has to look
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- LimitBreach              weights left the risk stage above a limit: our bug as well
     |-- VendorRefusal            a vendor serves no request any more: key, plan, budget, outage
@@ -134,6 +136,14 @@ class PhaseError(PrometheusError):
 
 class StoreError(PrometheusError):
     """A database or an artifact cannot be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """A database does not answer; the same request may succeed later."""
+
+
+class TradingHalted(PrometheusError):
+    """A node may not trade on; its positions stay as they are until somebody has looked."""
 
 
 class AccountingError(PrometheusError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 
 import numpy as np
 
@@ -19,6 +20,19 @@ from prometheus_nt.domain.sessions import OvernightFinancing
 
 MICROS = 1_000_000
 """Micro-dollars per dollar; also the finest price step the venue quotes."""
+
+MOST_PARTS = 100_000
+"""Largest denominator of a split ratio: makes 1/3 of its float, and dividends in shares exact."""
+
+
+def split_shares(shares: int, ratio: float) -> tuple[int, Fraction]:
+    """Return what `shares` become in a split: whole shares, and the fraction left over.
+
+    Both have the sign of `shares`; no broker gives out fractions.
+    """
+    after = shares * Fraction(ratio).limit_denominator(MOST_PARTS)
+    whole = int(after)
+    return whole, after - whole
 
 
 def micros(usd: float | Decimal) -> int:
@@ -30,6 +44,7 @@ class CashFlowKind(StrEnum):
     """Money that moves without a trade."""
 
     DIVIDEND = "DIVIDEND"
+    SPLIT = "SPLIT"
     DELISTING = "DELISTING"
     BORROW_FEE = "BORROW_FEE"
     INTEREST = "INTEREST"
@@ -37,7 +52,10 @@ class CashFlowKind(StrEnum):
 
 @dataclass(frozen=True)
 class CashFlow:
-    """One movement of cash without a trade; `amount_micros` > 0 is received."""
+    """One movement of cash or shares without a trade; `amount_micros` > 0 is received.
+
+    shares : those it was paid for; of a DELISTING those that went, of a SPLIT those that came.
+    """
 
     session: date
     kind: CashFlowKind
@@ -185,6 +203,33 @@ class Ledger:
         interest = round(free * (overnight.debit_rate if free < 0 else overnight.credit_rate))
         if interest:
             self._flow(overnight.session, CashFlowKind.INTEREST, None, 0, interest)
+
+    def split(self, session: date, ratios: FloatArray) -> None:
+        """Turn every share held into `ratios` shares, (N,); a fraction left over is paid in cash.
+
+        Raises
+        ------
+        AccountingError
+            If a ratio is not positive.
+        """
+        if not (ratios > 0.0).all():
+            names = ", ".join(self.instruments[row] for row in np.flatnonzero(~(ratios > 0.0)))
+            raise AccountingError(f"{session}: the split ratio of {names} is not positive")
+        for row in np.flatnonzero(ratios != 1.0).tolist():
+            ratio = float(ratios[row])
+            self.marks[row] /= ratio
+            self.average_cost[row] /= ratio
+            held = int(self.shares[row])
+            if held:
+                self._exchange(session, row, held, ratio)
+
+    def _exchange(self, session: date, row: int, held: int, ratio: float) -> None:
+        whole, fraction = split_shares(held, ratio)
+        self.shares[row] = whole
+        if not whole:
+            self.average_cost[row] = np.nan
+        in_lieu = micros(float(fraction) * float(self.marks[row]))
+        self._flow(session, CashFlowKind.SPLIT, row, whole - held, in_lieu)
 
     def pay_dividends(self, session: date, per_share: FloatArray) -> None:
         """Credit holders, debit short sellers: `per_share` is (N,), USD per venue share.

@@ -35,6 +35,23 @@ class RunIdentity:
 
 
 @dataclass(frozen=True)
+class TradingIdentity(RunIdentity):
+    """What identifies a run that trades on as time goes on.
+
+    Neither the code nor the data are part of it: both grow while it lives. Its configuration is,
+    but for the sessions, and so is the first session that it traded.
+    """
+
+    started: date
+
+    @property
+    def run_id(self) -> str:
+        what = (self.strategy_id, self.sleeve_id, self.mode.value, self.config_hash, self.seed)
+        digest = content_hash([*what, self.started])
+        return f"{self.sleeve_id}-{self.mode.value}-{digest[:12]}"
+
+
+@dataclass(frozen=True)
 class SleeveDecision:
     """What a sleeve decided after a close: how many orders, and who was left alone.
 

@@ -52,6 +52,9 @@ class CorporateActions:
     delisting_return : (D,) array or None
         What their holders get beyond the last price, as a fraction of it; NaN where not recorded.
         None if it is recorded of none.
+    split : (N,) array or None
+        Venue shares for each one held, 1 where nothing changes; before the dividend, which is per
+        share after it. None where the venue's unit makes every split invisible.
     """
 
     as_of: date
@@ -59,6 +62,7 @@ class CorporateActions:
     dividend_per_share: FloatArray
     delisted: IntArray
     delisting_return: FloatArray | None = None
+    split: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,7 +139,7 @@ def _load(config: NodeConfig, stores: Stores, load: LoadPanel) -> _Market:
     panel = load(stores, config.data.dataset, config.data.index, wanted or revision)
     if config.instruments != "all":
         panel = panel.select(config.instruments)
-    _require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
+    require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     metadata = read_metadata(stores, panel)
     benchmark = None
     if config.data.benchmark is not None:
@@ -153,7 +153,7 @@ def _load(config: NodeConfig, stores: Stores, load: LoadPanel) -> _Market:
     return _Market(panel, revision, benchmark, first, last, metadata)
 
 
-def _require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
+def require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
     """Raise `ConfigError` for settings that this dataset cannot honour."""
     name = dataset["dataset_id"]
     if dataset["market_id"] != config.market:

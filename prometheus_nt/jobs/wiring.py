@@ -1,7 +1,7 @@
 """The one place that knows every part: turns a configuration into a node that is ready to run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -15,6 +15,7 @@ from nautilus_trader.model.identifiers import TraderId, Venue
 from nautilus_trader.model.objects import Money
 from nautilus_trader.portfolio.config import PortfolioConfig
 
+from persistence.live_mirror import LiveMirror
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
 from prometheus_nt.actors.market_data import PanelReplay, ScenarioReplay
@@ -49,6 +50,7 @@ class BacktestNode:
     feed: SessionFeed
     mirror: Mirror
     sleeve: SleeveStrategy
+    market_data: PanelReplay
 
     def close(self) -> None:
         """Release what Nautilus holds; an engine that is only dropped leaks."""
@@ -75,6 +77,45 @@ class Recorded:
 NOTHING_MORE = Recorded()
 
 
+@dataclass(frozen=True)
+class PaperNode(BacktestNode):
+    """A wired node whose sessions come one after the other, in shares as traded."""
+
+    mirror: LiveMirror
+
+    def extend(self, panel: MarketPanel, delistings: Delistings) -> None:
+        """Take a panel with the same rows and more sessions after them."""
+        units = ShareUnits.as_traded(panel)
+        self.feed.extend(panel, units, delistings)
+        self.market_data.extend(panel)
+        self.sleeve.parts = replace(self.sleeve.parts, units=units)
+
+
+def wire_paper(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    panel: MarketPanel,
+    identity: RunIdentity,
+    delistings: Delistings,
+) -> PaperNode:
+    """Return the node that trades one sleeve on the simulated venue as its sessions come.
+
+    The venue counts shares as traded: a split that nobody knows of yet cannot change what is
+    recorded today.
+    """
+    mirror = LiveMirror(
+        run=run_context(config, sleeve, identity),
+        ledger=Ledger(panel.instruments, sleeve.capital_usd),
+        engine_rows=config.persistence.engine_rows,
+        account_id=f"SIM-{identity.run_id}",
+    )
+    units = ShareUnits.as_traded(panel)
+    engine, feed, strategy, data = _wire(
+        config, sleeve, panel, units, PIPELINE, Recorded(delistings)
+    )
+    return PaperNode(engine, feed, mirror, strategy, data)
+
+
 def wire_backtest(
     config: NodeConfig,
     sleeve: SleeveParams,
@@ -83,15 +124,26 @@ def wire_backtest(
     table: Sequence[Stage] | None = None,
     recorded: Recorded = NOTHING_MORE,
 ) -> BacktestNode:
-    """Return the node that runs one sleeve over a recorded panel.
+    """Return the node that runs one sleeve over a recorded panel; `table` replaces the day's."""
+    units, stages = ShareUnits.of(panel), table or PIPELINE
+    engine, feed, strategy, data = _wire(config, sleeve, panel, units, stages, recorded)
+    mirror = Mirror(
+        run=run_context(config, sleeve, identity),
+        ledger=Ledger(panel.instruments, sleeve.capital_usd),
+        engine_rows=config.persistence.engine_rows,
+        positions=config.persistence.positions,
+    )
+    return BacktestNode(engine, feed, mirror, strategy, data)
 
-    Parameters
-    ----------
-    table : sequence of Stage, optional
-        Replaces the day's.
-    """
-    calendar = MarketCalendar.of(config.market)
-    units = ShareUnits.of(panel)
+
+def _wire(
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    panel: MarketPanel,
+    units: ShareUnits,
+    table: Sequence[Stage],
+    recorded: Recorded,
+) -> tuple[BacktestEngine, SessionFeed, SleeveStrategy, PanelReplay]:
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
     columns = {instrument.id: column for column, instrument in enumerate(instruments)}
     fees = PerShareFees(config.execution.fees, columns)
@@ -99,9 +151,10 @@ def wire_backtest(
     engine = new_engine()
     add_venue(engine, instruments, fees, sleeve.capital_usd)
     strategy = _sleeve(config, sleeve, panel, units, instruments)
-    engine.add_actor(PanelReplay(panel))
+    data = PanelReplay(panel)
+    engine.add_actor(data)
     stages = config.engines_of(sleeve)
-    running = [stage for stage in table or PIPELINE if stage.name not in config.without]
+    running = [stage for stage in table if stage.name not in config.without]
     available = {stage.output for stage in running} | {BookState}
     if recorded.scenarios:
         engine.add_actor(ScenarioReplay(recorded.scenarios))
@@ -110,12 +163,6 @@ def wire_backtest(
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
     engine.add_strategy(strategy)
     engine.add_exec_algorithm(router)
-    mirror = Mirror(
-        run=run_context(config, sleeve, identity),
-        ledger=Ledger(panel.instruments, sleeve.capital_usd),
-        engine_rows=config.persistence.engine_rows,
-        positions=config.persistence.positions,
-    )
     parts = VenueParts(
         engine=engine,
         instruments=instruments,
@@ -126,8 +173,9 @@ def wire_backtest(
         financing=config.execution.financing,
         delistings=recorded.delistings,
     )
+    calendar = MarketCalendar.of(config.market)
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
-    return BacktestNode(engine, feed, mirror, strategy)
+    return engine, feed, strategy, data
 
 
 def new_engine() -> BacktestEngine:

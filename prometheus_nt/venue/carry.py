@@ -50,10 +50,14 @@ class Delistings:
         First day without a listing; NaT where no end is recorded.
     returns : (N,) array
         What holders got beyond the last price, as a fraction of it; NaN where unknown.
+    final : bool
+        The panel ends where the record does. Where more sessions may follow, a bar that is missing
+        says nothing: holders are paid on the days given here, and nobody else is.
     """
 
     on: SessionArray
     returns: FloatArray
+    final: bool = True
 
     @classmethod
     def unrecorded(cls, count: int) -> "Delistings":
@@ -89,6 +93,8 @@ class Carry:
         self._panel, self._units, self._financing = panel, units, financing
         self._nights: list[int] = np.diff(panel.sessions).astype(np.int64).tolist()
         self._pays = (panel.dividend != 0.0).any(axis=1)
+        self._splits = unit_splits(panel, units)
+        self._divides = (self._splits != 1.0).any(axis=1)
         recorded = delistings or Delistings.unrecorded(len(panel.instruments))
         self._delisted_at = delisting_rows(panel, recorded)
         self._delisting_return = recorded.returns
@@ -113,7 +119,7 @@ class Carry:
     def at_open(self, row: int) -> CorporateActions | None:
         """Return what holders at the close of row - 1 receive at the open of `row`, if anything."""
         delisted: IntArray = np.flatnonzero(self._delisted_at == row)
-        if row == 0 or not (self._pays[row] or len(delisted)):
+        if row == 0 or not (self._pays[row] or self._divides[row] or len(delisted)):
             return None
         sessions = self._panel.sessions
         return CorporateActions(
@@ -122,7 +128,20 @@ class Carry:
             dividend_per_share=self._panel.dividend[row] / self._units.factor[row],
             delisted=delisted,
             delisting_return=self._delisting_return[delisted],
+            split=self._splits[row] if self._divides[row] else None,
         )
+
+
+def unit_splits(panel: MarketPanel, units: ShareUnits) -> FloatArray:
+    """Return the venue shares at each open for one held at the close before it, (T, N).
+
+    They are 1 throughout where the unit already counts every split, and the splits themselves
+    where shares are counted as traded.
+    """
+    ratios: FloatArray = np.ones(panel.split.shape)
+    ratios[1:] = panel.split[1:] * units.factor[1:] / units.factor[:-1]
+    ratios[np.isclose(ratios, 1.0, rtol=0.0, atol=1e-9)] = 1.0
+    return ratios
 
 
 def delisting_rows(panel: MarketPanel, delistings: Delistings) -> IntArray:
@@ -132,6 +151,9 @@ def delisting_rows(panel: MarketPanel, delistings: Delistings) -> IntArray:
     later. Bars after a recorded delisting are trades somewhere else: they go on.
     """
     traded = ~np.isnan(panel.close)
+    if not delistings.final:
+        paid = np.searchsorted(panel.sessions, delistings.on)
+        return np.where(traded.any(axis=0) & (paid < len(panel)), paid, -1).astype(np.int64)
     last = len(panel) - 1 - np.argmax(traded[::-1], axis=0)
     # NaT sorts after every session, and would wait for ever.
     waits = np.where(np.isnat(delistings.on), 0, np.searchsorted(panel.sessions, delistings.on))

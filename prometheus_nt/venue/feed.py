@@ -5,7 +5,7 @@ A session, in the order the venue sees it:
 1. `SessionOpen`, then what was held overnight costs or earns before anybody trades: its
    `OvernightFinancing`, then the session's `CorporateActions`;
 2. a quote for every instrument with an order waiting in the router or resting at the venue
-   (`_opening_batch`), then `OpeningQuotes`, at which the router releases those orders to fill;
+   (`_quotes_batch`), then `OpeningQuotes`, at which the router releases those orders to fill;
 3. a bar for every instrument with a resting order (`_closing_batch`), then `SessionClose`, on
    which the engines decide and the sleeves hand the next orders to the router.
 
@@ -16,7 +16,8 @@ is closed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -85,9 +86,8 @@ class SessionFeed:
         self._full = replay == "full"
         self._carry = Carry(panel, units, parts.financing, parts.delistings)
         self._has_closed = False
-        rows = calendar.rows(panel.sessions)
-        self._opens_ns = calendar.opens_ns[rows]
-        self._closes_ns = calendar.closes_ns[rows]
+        self._calendar = calendar
+        self._opens_ns, self._closes_ns = _times(calendar, panel)
         self._columns = {item.id: column for column, item in enumerate(parts.instruments)}
         self._bar_types = [
             BarType.from_str(f"{item.id}-1-DAY-LAST-EXTERNAL") for item in parts.instruments
@@ -101,22 +101,66 @@ class SessionFeed:
         VenueError
             If the venue stopped early, or an order reached it past the router.
         """
-        engine = self._parts.engine
-        bus = engine.kernel.msgbus
-        bus.subscribe("events.order.*", self._watch_router)
+        self.begin()
         for row in range(first, last + 1):
             self._parts.fees.begin_session(self.units.factor[row])
-            opening = self._opening_batch(row)
-            if self._full or self._has_orders():
+            opening = self._morning_batch(row)
+            if self._expects_fills():
                 self._push(opening)
+                self._push(self._quotes_batch(row))
                 opening = []
             # Nothing can fill at this open, so the day is one batch: half the calls into Nautilus.
-            self._push(opening + self._closing_batch(row))
-            self._require_reached(int(self._closes_ns[row]))
-            self._has_closed = True
+            self._close(row, opening)
             if progress is not None:
                 progress(row - first + 1, last + 1 - first)
-        engine.end()
+        self.end()
+
+    def begin(self) -> None:
+        """Watch that no order gets past the router; once, before the first session."""
+        self._parts.engine.kernel.msgbus.subscribe("events.order.*", self._watch_router)
+
+    def open_session(self, row: int) -> None:
+        """Feed the open of one panel row: what was held costs or earns, then orders fill."""
+        self._parts.fees.begin_session(self.units.factor[row])
+        self._push(self._morning_batch(row))
+        if self._expects_fills():
+            self._push(self._quotes_batch(row))
+
+    def close_session(self, row: int) -> None:
+        """Feed the close of one panel row, on which the engines and the sleeves decide.
+
+        Raises
+        ------
+        VenueError
+            If the venue stopped early.
+        """
+        self._close(row, [])
+
+    def end(self) -> None:
+        """Stop the engine after the last session."""
+        self._parts.engine.end()
+
+    def extend(self, panel: MarketPanel, units: ShareUnits, delistings: Delistings | None) -> None:
+        """Take a panel with the same rows and more sessions after them.
+
+        Parameters
+        ----------
+        units : ShareUnits of the new panel, the same on the old rows
+        """
+        parts = replace(
+            self._parts,
+            impact=replace(self._parts.impact, panel=panel),
+            delistings=delistings,
+        )
+        self.units = units
+        self._panel, self._parts = panel, parts
+        self._carry = Carry(panel, units, parts.financing, delistings)
+        self._opens_ns, self._closes_ns = _times(self._calendar, panel)
+
+    def _close(self, row: int, before: list[Any]) -> None:
+        self._push(before + self._closing_batch(row))
+        self._require_reached(int(self._closes_ns[row]))
+        self._has_closed = True
 
     def _push(self, batch: list[Any]) -> None:
         engine = self._parts.engine
@@ -124,23 +168,30 @@ class SessionFeed:
         engine.run(streaming=True)
         engine.clear_data()
 
-    def _opening_batch(self, row: int) -> list[Any]:
+    def _days(self, row: int) -> tuple[date, date]:
+        """Return the session whose close is the newest known at the open of `row`, and its own."""
+        sessions = self._panel.sessions
+        return sessions[max(row - 1, 0)].astype(object), sessions[row].astype(object)
+
+    def _morning_batch(self, row: int) -> list[Any]:
         ts = int(self._opens_ns[row])
-        session = self._panel.sessions[row].astype(object)
-        as_of = self._panel.sessions[max(row - 1, 0)].astype(object)
+        as_of, session = self._days(row)
         batch: list[Any] = [stream_item(SessionOpen(as_of, session), ts)]
         # Nothing is held over the nights before the first session.
         overnight = self._carry.overnight(row) if self._has_closed else None
         for carried in (overnight, self._carry.at_open(row)):
             if carried is not None:
                 batch.append(stream_item(carried, ts))
-        if self._full or self._has_orders():
-            quotes = self._opening_quotes(row, as_of, session)
-            batch += self._quote_ticks(quotes, ts)
-            batch.append(stream_item(quotes, ts))
         return batch
 
-    def _opening_quotes(self, row: int, as_of: Any, session: Any) -> OpeningQuotes:
+    def _quotes_batch(self, row: int) -> list[Any]:
+        # After the morning's events: a split restates the orders that move these prices.
+        ts = int(self._opens_ns[row])
+        quotes = self._opening_quotes(row)
+        return [*self._quote_ticks(quotes, ts), stream_item(quotes, ts)]
+
+    def _opening_quotes(self, row: int) -> OpeningQuotes:
+        as_of, session = self._days(row)
         bought, sold = self._waiting_shares()
         opens = self._panel.open[row] / self.units.factor[row]
         wanted = np.full(len(opens), self._full) | (bought + sold > 0) | self._resting()
@@ -159,8 +210,9 @@ class SessionFeed:
             sell_impact=impact.fraction(known, columns, sold[columns] * mid),
         )
 
-    def _has_orders(self) -> bool:
-        return bool(self._parts.router.waiting() or self._parts.engine.cache.orders_open())
+    def _expects_fills(self) -> bool:
+        waiting, resting = self._parts.router.waiting(), self._parts.engine.cache.orders_open()
+        return self._full or bool(waiting or resting)
 
     def _resting(self) -> BoolArray:
         """Return where an order rests at the venue, (N,)."""
@@ -224,6 +276,12 @@ class SessionFeed:
         reached = self._parts.engine.kernel.clock.timestamp_ns()
         if reached != ts:
             raise VenueError(f"the venue stopped at {reached} ns before the close at {ts} ns")
+
+
+def _times(calendar: MarketCalendar, panel: MarketPanel) -> tuple[IntArray, IntArray]:
+    """Return when the panel's sessions open and close, UNIX nanoseconds, (T,) each."""
+    rows = calendar.rows(panel.sessions)
+    return calendar.opens_ns[rows], calendar.closes_ns[rows]
 
 
 def _price(micros: int) -> Price:

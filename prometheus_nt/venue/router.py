@@ -10,12 +10,14 @@ from nautilus_trader.execution.algorithm import ExecAlgorithm
 from nautilus_trader.execution.config import ExecAlgorithmConfig
 from nautilus_trader.execution.messages import CancelOrder
 from nautilus_trader.model.identifiers import ExecAlgorithmId
+from nautilus_trader.model.objects import Quantity
 from nautilus_trader.model.orders import Order
 from pydantic import Field
 
 from prometheus_nt.bus import Published, subscribe
-from prometheus_nt.domain.record import Params
-from prometheus_nt.domain.sessions import OpeningQuotes
+from prometheus_nt.domain.ledger import split_shares
+from prometheus_nt.domain.record import FloatArray, Params
+from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes
 
 ROUTE_OPEN = ExecAlgorithmId("OPEN")
 
@@ -46,7 +48,7 @@ class OpenRouter(ExecAlgorithm):
         self.released: set[object] = set()
 
     def on_start(self) -> None:
-        subscribe(self, OpeningQuotes)
+        subscribe(self, OpeningQuotes, CorporateActions)
 
     def waiting(self) -> list[Order]:
         """Return the orders that wait for an open, in the order they were decided."""
@@ -59,14 +61,36 @@ class OpenRouter(ExecAlgorithm):
         self._waiting[order] = 0
 
     def on_data(self, data: Published) -> None:
-        quoted = set(data.record.rows.tolist())
+        match data.record:
+            case CorporateActions(split=ratios) if ratios is not None:
+                self._split(ratios)
+            case OpeningQuotes() as quotes:
+                self._release(quotes)
+
+    def _release(self, quotes: OpeningQuotes) -> None:
+        quoted = set(quotes.rows.tolist())
         for order in self.waiting():
             if self._rows[order.instrument_id] in quoted:
                 del self._waiting[order]
                 self.released.add(order.client_order_id)
                 self.submit_order(order)
             else:
-                self._miss(order, data.record)
+                self._miss(order, quotes)
+
+    def _split(self, ratios: FloatArray) -> None:
+        """Restate what was decided before a split in the shares it will trade in."""
+        for order in self.waiting():
+            ratio = float(ratios[self._rows[order.instrument_id]])
+            if ratio == 1.0:
+                continue
+            shares, _ = split_shares(int(order.quantity.as_decimal()), ratio)
+            if shares:
+                self.modify_order_in_place(order, Quantity.from_int(shares))
+                # Nautilus changes the order and tells nobody.
+                self.msgbus.publish(f"events.order.{order.strategy_id}", order.last_event)
+            else:
+                del self._waiting[order]
+                self._cancel(order)
 
     def _miss(self, order: Order, quotes: OpeningQuotes) -> None:
         self._waiting[order] += 1
@@ -76,6 +100,9 @@ class OpenRouter(ExecAlgorithm):
         self.log.warning(
             f"order={order.client_order_id} cancelled: no opening quote by {quotes.session}"
         )
+        self._cancel(order)
+
+    def _cancel(self, order: Order) -> None:
         self.execute(
             CancelOrder(
                 trader_id=order.trader_id,

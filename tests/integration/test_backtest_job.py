@@ -34,7 +34,9 @@ OF_OTHER_WORK = {
     "config_change_log",
     "strategy_configs",
 }
-MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"} | DAILY | OF_OTHER_WORK
+REAL_TIME = {"order_status_history", "account_states", "executions", "alerts", "trading_leases"}
+MAY_BE_EMPTY = {"scenario_sets", "risk_actions", "regime_transitions"}
+MAY_BE_EMPTY |= DAILY | OF_OTHER_WORK | REAL_TIME
 WALL_CLOCK = {"created_at", "completed_at", "recorded_at"}
 
 
