@@ -30,6 +30,7 @@ from persistence.run_rows import (
     run_rows,
 )
 from persistence.tables import runtime as tables
+from persistence.tables.columns import written
 from persistence.tables.trading import account_states, executions, order_status_history
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.ledger import Ledger
@@ -269,7 +270,7 @@ def _events(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for table, rows in batches:
         if table in TOLD_ONE_BY_ONE:
-            columns = table.columns.keys()
+            columns = written(table)
             for row in rows:
                 said = dict(zip(columns, row, strict=True))
                 for column in UNTOLD:

@@ -29,7 +29,7 @@ from persistence.leases import Lease
 from persistence.live_mirror import Phase
 from persistence.rows import Row
 from persistence.spool import Spool
-from persistence.tables.columns import RUNTIME
+from persistence.tables.columns import RUNTIME, written
 from persistence.tables.runtime import backtest_runs
 from persistence.tables.trading import executions
 from persistence.tables.types import UtcDateTime
@@ -248,7 +248,7 @@ class RunRecorder:
 def _insert(connection: Connection, batch: _Batch) -> None:
     for name, rows in batch.tables:
         table = RUNTIME.tables[name]
-        columns = table.columns.keys()
+        columns = written(table)
         if table is executions:
             record_executions(connection, [dict(zip(columns, row, strict=True)) for row in rows])
         else:

@@ -171,8 +171,9 @@ class PaperTrader:
         self.sleeve, self.identity, self.recorder, self.tape = sleeve, identity, recorder, tape
         self._stores, self._new, self._row = stores, 0, tape.first_row
         self._first = self._row
+        row = stores.runtime.find_run(identity.run_id)
         self._node: PaperNode = wire_paper(
-            config, sleeve, tape.panel(), identity, _delistings(tape)
+            config, sleeve, tape.panel(), identity, _delistings(tape), row["created_at"]
         )
         self._node.mirror.attach(self._node.engine.kernel.msgbus)
         self._node.feed.begin()

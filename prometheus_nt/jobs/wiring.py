@@ -97,6 +97,7 @@ def wire_paper(
     panel: MarketPanel,
     identity: RunIdentity,
     delistings: Delistings,
+    began_at: datetime,
 ) -> PaperNode:
     """Return the node that trades one sleeve on the simulated venue as its sessions come.
 
@@ -104,7 +105,8 @@ def wire_paper(
     recorded today.
     """
     mirror = LiveMirror(
-        run=run_context(config, sleeve, identity),
+        # A restart writes the rows that were written before: they begin when the run began.
+        run=replace(run_context(config, sleeve, identity), began_at=began_at),
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         engine_rows=config.persistence.engine_rows,
         account_id=f"SIM-{identity.run_id}",

@@ -66,7 +66,7 @@ SHARED = (
     tables.decision_outcomes,
 )
 ONLY_PAPER = (order_status_history, account_states, executions)
-WALL_CLOCK = {"recorded_at"}
+WALL_CLOCK = {"recorded_at", "created_at", "config_snapshot"}
 RECORDING = (str(Path("persistence").absolute()), str(Path("prometheus_nt/jobs").absolute()))
 
 
@@ -104,7 +104,7 @@ def traded(config, stores, start, until, **options):
 
 
 def rows(database, table, run_id):
-    """Return the rows of a run, without what has to differ: its id, its mode, and clocks."""
+    """Return the rows of a run without what has to differ: id, mode, settings' hash, clocks."""
     columns = [column for column in table.columns if column.name not in WALL_CLOCK | {"mode"}]
     query = sa.select(*columns).order_by(*table.primary_key)
     if "run_id" in table.columns:
