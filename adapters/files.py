@@ -33,7 +33,7 @@ from adapters.source import (
     as_issue,
 )
 from prometheus_nt.domain.errors import ConfigError, DataError
-from prometheus_nt.domain.instruments import CONVENTIONS
+from prometheus_nt.domain.instruments import CONVENTIONS, store_id
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, SessionArray
 
 SUFFIXES = (".csv", ".txt", ".parquet")
@@ -230,8 +230,7 @@ def _instrument_id(
     if not _SAFE_SYMBOL.fullmatch(symbol):
         remedy = "name it with letters, digits, dot, dash and underscore, not starting with a dot"
         raise UnsafeName(file, f"{shown(symbol)!r} is no symbol", remedy, row=row, column=column)
-    upper = symbol.upper()
-    return upper if "." in upper else f"{upper}.{MARKET_SUFFIX[market_id][0]}"
+    return store_id(symbol, market_id)
 
 
 def _usable_sheet(path: Path, required: Sequence[str]) -> Sheet:

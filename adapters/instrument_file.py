@@ -6,10 +6,11 @@ listing (`exchange` and its dates), how it trades (`tick_size`, `lot_size`, `pri
 
 import csv
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,12 +88,10 @@ def read_instruments(
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as unreadable:
         raise FileError(path, f"cannot be read: {unreadable}", "check the path") from unreadable
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    _require_columns(path, reader.fieldnames or ())
     moment = now or datetime.now(UTC)
     lines = [
-        _Line(path, number, _cells(row), source or path.name, moment)
-        for number, row in enumerate(reader, start=2)
+        _Line(path, number, cells, source or path.name, moment)
+        for number, cells in _rows(path, text)
     ]
     if not lines:
         raise FileError(path, "has no line of data", "write one instrument a line")
@@ -102,6 +101,22 @@ def read_instruments(
         [_listing(line) for line in lines if line.has(LISTING)],
         [_spec(line) for line in lines if line.has(SPEC)],
     )
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number and the cells of each line, empty cells left out."""
+    reader = csv.DictReader(StringIO(text, newline=""), strict=True)
+    try:
+        _require_columns(path, reader.fieldnames or ())
+        for row in reader:
+            if None in row:
+                remedy = "put a text with a comma in quotes"
+                raise FileError(path, "more cells than the header has", remedy, row=reader.line_num)
+            yield reader.line_num, _cells(row)
+    except csv.Error as malformed:
+        problem = f"cannot be read as CSV: {malformed}"
+        line = reader.reader.line_num
+        raise FileError(path, problem, "correct its quotes", row=line) from malformed
 
 
 def _require_columns(path: Path, found: Sequence[str]) -> None:
@@ -114,8 +129,8 @@ def _require_columns(path: Path, found: Sequence[str]) -> None:
         raise FileError(path, "no column", "add it to the first line", row=1, column=COLUMNS[0])
 
 
-def _cells(row: Mapping[str | None, str | None]) -> dict[str, str]:
-    return {name: text.strip() for name, text in row.items() if name and text and text.strip()}
+def _cells(row: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: text.strip() for name, text in row.items() if text and text.strip()}
 
 
 def _name(line: _Line) -> SymbolUse:
@@ -168,7 +183,7 @@ def _spec(line: _Line) -> RecordedSpec:
     )
     smallest = {"tick_size": spec.tick_size, "lot_size": spec.lot_size}
     for name, value in smallest.items():
-        if value is not None and not (value > 0 and Decimal(value).is_finite()):
+        if value is not None and not (Decimal(value).is_finite() and value > 0):
             raise line.wrong(name, f"{value} is not above 0", "mend it")
     if spec.price_precision is not None and not 0 <= spec.price_precision <= 9:
         raise line.wrong("price_precision", f"{spec.price_precision}", "between 0 and 9 decimals")

@@ -38,6 +38,7 @@ from adapters.sheet import UNKNOWN, Sheet, read_sheet
 from adapters.source import FileError, Issue, MissingColumns, Severity, UnsafeName, as_issue
 from prometheus_nt.domain.calendar import TIMEZONES
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.instruments import store_id
 from prometheus_nt.domain.profiles import FLOWS, SHARES_ITEM, STOCKS
 
 SPELLINGS = {
@@ -370,8 +371,7 @@ class ReferenceFiles:
         return None
 
     def _instrument_id(self, symbol: str) -> str:
-        upper = symbol.upper()
-        return upper if "." in upper else f"{upper}.{MARKET_SUFFIX[self.market_id][0]}"
+        return store_id(symbol, self.market_id)
 
     def _made(self, kind: str, make: Callable[[_Row], Sequence[Made]]) -> list[Made]:
         """Return what the file of a kind holds; what it cannot mean becomes issues."""

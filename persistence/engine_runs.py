@@ -51,7 +51,7 @@ class RunFilters:
     region: str | None = None
     phase: str | None = None
     active: bool = False
-    limit: int = 100
+    limit: int | None = 100
 
 
 class EngineRunStore:

@@ -264,11 +264,15 @@ class ReferenceStore:
             return _newest(connection, kind, dataset_id, as_of, chosen)
 
 
-def revisions_of(connection: Connection, dataset_id: str) -> dict[str, int]:
-    """Return how often each kind of fact of a dataset has changed."""
+def revisions_of(connection: Connection, dataset_id: str) -> dict[str, tuple[int, datetime]]:
+    """Return how often each kind of fact of a dataset has changed, and when it did last.
+
+    Two databases may count alike and hold other facts; they were not filled at the same moment.
+    """
     table = reference.reference_revisions.c
-    query = select(table.kind, table.revision).where(table.dataset_id == dataset_id)
-    return {row.kind: row.revision for row in connection.execute(query)}
+    names = (table.kind, table.revision, table.ingested_at)
+    query = select(*names).where(table.dataset_id == dataset_id)
+    return {kind: (count, last) for kind, count, last in connection.execute(query)}
 
 
 def indexes_of(connection: Connection, dataset_id: str) -> list[str]:

@@ -36,7 +36,10 @@ class RuntimeStore:
         return written
 
     def begin_run(self, identity: RunIdentity, facts: dict[str, Any]) -> None:
-        """Record that a run has started; a crash leaves it visibly RUNNING, without metrics."""
+        """Record that a run has started; a crash leaves it visibly RUNNING, without metrics.
+
+        The hash of its orders stays, if it had one: whoever makes the run again must find the same.
+        """
         row = {
             "run_id": identity.run_id,
             "mode": identity.mode.value,
@@ -49,7 +52,6 @@ class RuntimeStore:
             "created_at": datetime.now(UTC),
             "completed_at": None,
             "metrics_json": None,
-            "order_list_hash": None,
             **facts,
         }
         with self.database.writer() as connection:
@@ -63,17 +65,12 @@ class RuntimeStore:
         metrics: dict[str, Any] | None = None,
         order_list_hash: str | None = None,
     ) -> None:
-        """Record how a run ended."""
-        changed = (
-            sa.update(tables.backtest_runs)
-            .where(tables.backtest_runs.c.run_id == run_id)
-            .values(
-                status=status,
-                metrics_json=metrics,
-                order_list_hash=order_list_hash,
-                completed_at=datetime.now(UTC),
-            )
-        )
+        """Record how a run ended; without a hash of orders, the one it had stays."""
+        ended = {"status": status, "metrics_json": metrics, "completed_at": datetime.now(UTC)}
+        if order_list_hash is not None:
+            ended["order_list_hash"] = order_list_hash
+        runs = tables.backtest_runs
+        changed = sa.update(runs).where(runs.c.run_id == run_id).values(ended)
         with self.database.writer() as connection:
             connection.execute(changed)
 

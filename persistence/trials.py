@@ -4,7 +4,8 @@ Rules of the ledger:
 
 - A trial is written when it starts and again when it ends; a crash leaves it counted.
 - Rows are never removed; every change is an entry of the sealed stream `trials` as well, so that
-  a row that disappears is found by `missing`.
+  a row that disappears is found by `missing`, and one that was changed by `altered`.
+- Another result of the same trial, of code that is not deterministic, is one more trial.
 - A look at a hold-out is sealed as well, each time, whatever came of it.
 - N is what was tried on data that overlap, not what one campaign tried. The same settings on the
   same data with the same returns are one trial, whatever version of the code made them.
@@ -28,6 +29,15 @@ from prometheus_nt.meta.sharpe import sharpe_moments
 
 STREAM = "trials"
 LOOK = "HOLDOUT_LOOK"
+
+STARTED = (
+    *("trial_id", "family", "market_id", "sleeve_id", "run_id", "status", "params_hash"),
+    *("data_fingerprint", "code_hash", "seed", "start_date", "end_date", "recorded_at"),
+)
+"""What is known of a trial when it starts."""
+
+COUNTED = ("family", "params_hash", "data_fingerprint", "seed", "start_date", "end_date")
+"""What decides, with the returns, in which N a trial counts, and whether as one of its own."""
 
 
 class TrialLedger:
@@ -60,20 +70,25 @@ class TrialLedger:
             "recorded_at": datetime.now(UTC),
         }
         with self.database.writer() as connection:
-            known = sa.select(trials.c.trial_id).where(trials.c.trial_id == row["trial_id"])
-            if connection.execute(known).first() is not None:
-                return
-            upsert(connection, trials, tuple(row), [tuple(row.values())])
-            told = {name: value for name, value in row.items() if name != "recorded_at"}
-            events.append(connection, STREAM, [("STARTED", told)])
+            _begin(connection, row)
 
     def complete(self, identity: RunIdentity, returns: FloatArray) -> None:
-        """Record what a trial amounts to: the moments of its simple returns per session."""
-        self._end(identity, {"status": "OK", **_moments(returns)})
+        """Record what a trial amounts to: the moments of its simple returns per session.
+
+        If it had amounted to something else before, that stays counted, and this is one more.
+        """
+        found = {"status": "OK", **_moments(returns)}
+        trial_id = _trial_id(identity)
+        with self.database.writer() as connection:
+            known = _known(connection, trial_id)
+            if known is not None and known[1] not in (None, found["returns_hash"]):
+                trial_id = _counted_again(connection, trial_id, found["returns_hash"])
+            _end(connection, trial_id, found)
 
     def fail(self, identity: RunIdentity, reason: str) -> None:
         """Record that a trial failed; it stays counted."""
-        self._end(identity, {"status": "FAILED", "reason": reason[:512]})
+        with self.database.writer() as connection:
+            _end(connection, _trial_id(identity), {"status": "FAILED", "reason": reason[:512]})
 
     def attempts(self, family: str, start: date, end: date) -> int:
         """Return how many different things a family tried on data that overlap these sessions."""
@@ -120,14 +135,53 @@ class TrialLedger:
             started = events.payloads(connection, STREAM, "STARTED")
         return [told["trial_id"] for told in started if told["trial_id"] not in known]
 
-    def _end(self, identity: RunIdentity, found: dict[str, Any]) -> None:
-        trial_id = _trial_id(identity)
-        with self.database.writer() as connection:
-            if _known(connection, trial_id) == (found["status"], found.get("returns_hash")):
-                return
-            changed = sa.update(trials).where(trials.c.trial_id == trial_id)
-            connection.execute(changed.values(recorded_at=datetime.now(UTC), **found))
-            events.append(connection, STREAM, [(found["status"], {"trial_id": trial_id, **found})])
+    def altered(self) -> list[str]:
+        """Return the trials of which the table says something else than the sealed stream.
+
+        Of what decides whether and as what they count; by the time they started.
+        """
+        query = sa.select(*(trials.c[name] for name in ("trial_id", *COUNTED, "returns_hash")))
+        with self.database.reader() as connection:
+            rows = {row["trial_id"]: row for row in connection.execute(query).mappings()}
+            started = events.payloads(connection, STREAM, "STARTED")
+            ended = events.payloads(connection, STREAM, "OK")
+        returned = {told["trial_id"]: told["returns_hash"] for told in ended}
+        return [
+            told["trial_id"]
+            for told in started
+            if (row := rows.get(told["trial_id"])) is not None
+            and (
+                any(str(row[name]) != str(told[name]) for name in COUNTED)
+                or row["returns_hash"] != returned.get(told["trial_id"])
+            )
+        ]
+
+
+def _end(connection: Connection, trial_id: str, found: dict[str, Any]) -> None:
+    if _known(connection, trial_id) == (found["status"], found.get("returns_hash")):
+        return
+    changed = sa.update(trials).where(trials.c.trial_id == trial_id)
+    connection.execute(changed.values(recorded_at=datetime.now(UTC), **found))
+    events.append(connection, STREAM, [(found["status"], {"trial_id": trial_id, **found})])
+
+
+def _begin(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Count a trial, unless it is counted already."""
+    if _known(connection, row["trial_id"]) is not None:
+        return
+    upsert(connection, trials, tuple(row), [tuple(row.values())], update=False)
+    told = {name: value for name, value in row.items() if name != "recorded_at"}
+    events.append(connection, STREAM, [("STARTED", told)])
+
+
+def _counted_again(connection: Connection, trial_id: str, returns_hash: str) -> str:
+    """Count another result of the same trial as a trial of its own; return its id."""
+    again = content_hash([trial_id, returns_hash])
+    query = sa.select(*(trials.c[name] for name in STARTED)).where(trials.c.trial_id == trial_id)
+    facts = dict(connection.execute(query).mappings().one())
+    new = {"trial_id": again, "status": "STARTED", "recorded_at": datetime.now(UTC)}
+    _begin(connection, facts | new)
+    return again
 
 
 def _trial_id(identity: RunIdentity) -> str:

@@ -37,6 +37,7 @@ from adapters.reference import (
 )
 from adapters.source import Action, Adjustment, DatasetInfo, InstrumentInfo, Issue, PriceTable
 from prometheus_nt.domain.errors import ConfigError, DataError, SourceError
+from prometheus_nt.domain.instruments import store_id
 
 BASE_URL = "https://eodhd.com/api"
 KEY_VARIABLE, URL_VARIABLE = "EODHD_API_KEY", "PROMETHEUS_EODHD_URL"
@@ -70,6 +71,8 @@ class Selection:
     ----------
     symbols : tuple of names, optional
         `AAPL` or `AAPL.US`.
+    forgiving : bool
+        Leave out the symbols that the vendor does not have, instead of refusing them.
     index : str, optional
         Every past and present member of an index, `GSPC` for example, and the index itself.
     exchange : str, optional
@@ -90,6 +93,7 @@ class Selection:
     offset: int = 0
     first: date | None = None
     last: date | None = None
+    forgiving: bool = False
 
     def __post_init__(self) -> None:
         given = [name for name in ("symbols", "index", "exchange") if getattr(self, name)]
@@ -298,7 +302,7 @@ class EodhdSource:
         return self._exchange(str(self._selection.exchange))
 
     def _named(self, symbols: Iterable[str]) -> dict[str, InstrumentInfo]:
-        wanted = [self._instrument_id(symbol) for symbol in symbols]
+        wanted = [store_id(symbol, self.info.market_id) for symbol in symbols]
         found: dict[str, InstrumentInfo] = {}
         for delisted in (False, True):
             missing = [name for name in wanted if name not in found]
@@ -308,10 +312,11 @@ class EodhdSource:
                 except NotServed:
                     continue  # no such exchange: its symbols are named below
                 found |= {name: listed[name][1] for name in missing if name in listed}
-        if unknown := sorted(set(wanted) - set(found)):
+        unknown = sorted(set(wanted) - set(found))
+        if unknown and not self._selection.forgiving:
             raise DataError(
                 f"{self.info.dataset_id}: EODHD has no {', '.join(unknown)}, listed or delisted;"
-                " check the spelling (share classes have a dash, as in BRK-B)"
+                " check the spelling"
             )
         return found
 
@@ -373,10 +378,6 @@ class EodhdSource:
         path = endpoint if name is None else f"{endpoint}/{quote(name, safe='')}"
         answer = self._client.get_json(path, {"fmt": "json", **(params or {})})
         return self._client.where(path), answer
-
-    def _instrument_id(self, symbol: str) -> str:
-        upper = symbol.upper()
-        return upper if "." in upper else f"{upper}.{self._place.exchange}"
 
     def _today(self) -> date:
         return self._clock.now().astimezone(self._place.zone).date()

@@ -7,6 +7,7 @@ it altogether.
 """
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,20 @@ CONVENTIONS: Mapping[str, Conventions] = {
     "ASIA_EQ": Conventions("TSE", "JPY", None, 100),
 }
 """US equities: SEC Rule 612. Lots: London trades single shares, Tokyo 100 since October 2018."""
+
+_US_SHARE_CLASS = re.compile(r"(.+)[.]([A-Z])([.]US)?")
+
+
+def store_id(symbol: str, market_id: str) -> str:
+    """Return the store's id of a symbol that somebody wrote down, with or without a suffix.
+
+    US share classes are written with a dot (`BRK.B`) or a dash: in both cases it is `BRK-B.US`.
+    """
+    upper, suffix = symbol.upper(), CONVENTIONS[market_id].suffix
+    if suffix == "US" and (parts := _US_SHARE_CLASS.fullmatch(upper)):
+        upper = f"{parts[1]}-{parts[2]}.US"
+    return upper if "." in upper else f"{upper}.{suffix}"
+
 
 STORE, NAUTILUS, EXCHANGE, IB, IB_CONID = "store", "nautilus", "exchange", "ib", "ib_conid"
 
@@ -281,6 +296,11 @@ class InstrumentMap:
         """Return the last stay of an instrument if it has ended, else None."""
         stays = self._stays.get(instrument_id, ())
         return stays[-1] if stays and stays[-1].delisted_on is not None else None
+
+    def delisted_by(self, instrument_id: str, day: date) -> bool:
+        """Return whether the last recorded stay of an instrument had ended on `day`."""
+        end = self.delisting(instrument_id)
+        return end is not None and end.delisted_on is not None and end.delisted_on <= day
 
     def about(self) -> list[str]:
         """Return the ids that names, listings and specs are about, sorted."""

@@ -16,9 +16,9 @@ import numpy as np
 
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, SessionArray
+from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.engines.covariance import THREADS
-from prometheus_nt.engines.numerics.cross_section import sector_codes
+from prometheus_nt.engines.numerics.cross_section import sector_codes, sector_names
 from prometheus_nt.engines.numerics.market_relations import (
     beta_floor,
     rolling_beta,
@@ -137,7 +137,7 @@ def sector_factor(sector: str) -> str:
 
 def sector_factors(panel: MarketPanel) -> tuple[str, ...]:
     """Return the factor ids of the panel's sectors, in the order of `sector_returns`."""
-    return tuple(sector_factor(name) for name in sorted({s for s in panel.sectors if s}))
+    return tuple(sector_factor(name) for name in sector_names(panel))
 
 
 def recommend_ma(panel: MarketPanel) -> FloatArray:
@@ -202,20 +202,42 @@ def _volatility(panel: MarketPanel) -> _Content:
 
 def _factors(panel: MarketPanel) -> _Content:
     market = panel.derived(market_returns)[:, None]
-    values = np.concatenate((market, panel.derived(sector_returns)), axis=1)
-    return {"factor_id": (MARKET, *sector_factors(panel))}, {"value": values}
+    factors = sector_factors(panel)
+    # A view names the sectors seen so far; those first seen later are the last columns.
+    sectors = panel.derived(sector_returns)[:, : len(factors)]
+    values = np.concatenate((market, sectors), axis=1)
+    return {"factor_id": (MARKET, *factors)}, {"value": values}
 
 
 def _exposures(panel: MarketPanel) -> _Content:
     given = (BETA_LOOKBACK, beta_floor(BETA_LOOKBACK))
-    known = np.flatnonzero(sector_codes(panel) >= 0)
-    sectors = tuple(sector_factor(panel.sectors[column] or "") for column in known)
+    codes = _sector_codes_of_sessions(panel)
+    known, code = _pairs(codes)
+    factors = sector_factors(panel)
+    sectors = tuple(factors[number] for number in code)
     keys = {
         "instrument_id": (*panel.instruments, *(panel.instruments[column] for column in known)),
         "factor_id": (*(MARKET,) * len(panel.instruments), *sectors),
     }
     market, sector = panel.derived(rolling_beta, *given), panel.derived(rolling_sector_beta, *given)
-    return keys, {"exposure": np.concatenate((market, sector[:, known]), axis=1)}
+    own = np.where(codes[:, known] == code, sector[:, known], np.nan)
+    return keys, {"exposure": np.concatenate((market, own), axis=1)}
+
+
+def _sector_codes_of_sessions(panel: MarketPanel) -> IntArray:
+    """Return `sector_codes` of every session, (T, N)."""
+    codes = np.empty(panel.close.shape, dtype=np.int64)
+    for first, after in panel.sector_spans():
+        codes[first:after] = sector_codes(panel, first)
+    return codes
+
+
+def _pairs(codes: IntArray) -> tuple[IntArray, IntArray]:
+    """Return each column with each code that it ever has, but for -1, in their order."""
+    width = int(codes.max(initial=-1)) + 2
+    numbered = np.unique(codes + 1 + width * np.arange(codes.shape[1]))
+    column, code = np.divmod(numbered, width)
+    return column[code > 0], code[code > 0] - 1
 
 
 def _features(panel: MarketPanel) -> _Content:

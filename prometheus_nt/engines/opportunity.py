@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
-from prometheus_nt.engines.numerics.cross_section import percentile_rank, sector_codes
+from prometheus_nt.engines.numerics.cross_section import percentile_rank, sector_codes, sector_names
 from prometheus_nt.engines.numerics.returns import has_bar, total_return_index, total_returns
 from prometheus_nt.engines.numerics.series import rolling_mean, shifted
 
@@ -129,7 +129,7 @@ def opportunity_density(panel: MarketPanel, params: OpportunityParams) -> FloatA
     signal, grown = _signal_and_return(index, params)
     grown[~has_bar(panel.close)] = np.nan
     returns = panel.derived(total_returns)
-    spread = np.full((len(panel), _sector_count(panel)), np.nan)
+    spread = np.full((len(panel), len(sector_names(panel))), np.nan)
     told = spread.copy()
     for first, after in panel.sector_spans():
         rows = slice(first, after)
@@ -178,12 +178,6 @@ def _signal_and_return(
     newest = shifted(index, params.horizon + params.momentum_skip)
     signal = newest / shifted(index, params.horizon + params.momentum_lookback) - 1.0
     return signal, index / shifted(index, params.horizon) - 1.0
-
-
-def _sector_count(panel: MarketPanel) -> int:
-    if panel.sector_history is not None:
-        return len(panel.sector_history.names)
-    return int(sector_codes(panel).max(initial=-1)) + 1
 
 
 def _columns_by_sector(panel: MarketPanel, row: int) -> list[tuple[int, IntArray]]:

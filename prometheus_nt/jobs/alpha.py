@@ -27,7 +27,7 @@ from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.engines.stability import measure_stability
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import ICSummary, rank_ic, rank_turnover, summarise_ic
 
@@ -65,9 +65,7 @@ def measure_alpha(
     DataError
         If no session of the window has a score.
     """
-    panel = panel_of(stores, config.data.dataset, config.data.index, config.data.revision)
-    if config.instruments != "all":
-        panel = panel.select(config.instruments)
+    panel = node_panel(config, stores)
     found: list[AlphaQuality] = []
     for done, sleeve in enumerate(config.sleeves, start=1):
         scores = _scores(panel, config, config.engines_of(sleeve))

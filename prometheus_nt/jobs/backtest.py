@@ -8,6 +8,7 @@
 """
 
 import gc
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from prometheus_nt.domain.market import SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.data import LoadPanel, node_panel
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.observability import about_run
@@ -56,8 +57,6 @@ from strategies.catalog import SleeveParams, family
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
-LoadPanel = Callable[[Stores, str, str | None, int | str | None], MarketPanel]
-"""Of a dataset, with the members of an index, at a revision."""
 
 BENCHMARK_PATIENCE = 5
 """Sessions over which a benchmark's last level may stand in for a missing one."""
@@ -94,6 +93,11 @@ class _Market:
         return None if self.benchmark is None else self.benchmark[self.first : self.last + 1]
 
     @property
+    def benchmark_hash(self) -> str:
+        """The content hash of the benchmark on the traded sessions, also of there being none."""
+        return content_hash([self.benchmark_levels()])
+
+    @property
     def start(self) -> date:
         session: date = self.panel.sessions[self.first].astype(object)
         return session
@@ -110,12 +114,13 @@ def run_backtest(
     *,
     force: bool = False,
     progress: Progress | None = None,
-    load: LoadPanel = panel_of,
+    load: LoadPanel | None = None,
 ) -> list[RunSummary]:
     """Run every sleeve of a node; return their summaries in the order of the file.
 
     A run that was completed before, from the same code, configuration, data and seed, is not run
-    again unless `force` is set; forced, it must reproduce its orders exactly.
+    again unless `force` is set or its benchmark was corrected; it then must reproduce its orders
+    exactly.
 
     Parameters
     ----------
@@ -133,12 +138,10 @@ def run_backtest(
     ]
 
 
-def _load(config: NodeConfig, stores: Stores, load: LoadPanel) -> _Market:
+def _load(config: NodeConfig, stores: Stores, load: LoadPanel | None) -> _Market:
     wanted = config.data.revision
     revision = settled_revision(stores.historical, config.data.dataset, wanted).revision
-    panel = load(stores, config.data.dataset, config.data.index, wanted or revision)
-    if config.instruments != "all":
-        panel = panel.select(config.instruments)
+    panel = node_panel(config, stores, revision, load)
     require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     metadata = read_metadata(stores, panel)
     benchmark = None
@@ -154,7 +157,7 @@ def _load(config: NodeConfig, stores: Stores, load: LoadPanel) -> _Market:
 
 
 def require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:
-    """Raise `ConfigError` for settings that this dataset cannot honour."""
+    """Raise `ConfigError` for settings that this dataset and its panel cannot honour."""
     name = dataset["dataset_id"]
     if dataset["market_id"] != config.market:
         raise ConfigError(
@@ -292,8 +295,10 @@ def _run_sleeve(
 ) -> RunSummary:
     sleeve, identity = run.sleeve, run.identity
     before = stores.runtime.run(identity.run_id)
-    known_hash = before["order_list_hash"] if before and before["status"] == "COMPLETED" else None
-    if known_hash is not None and not force:
+    # Also of a run that was made again and failed: it must still find the orders it once had.
+    known_hash = before["order_list_hash"] if before else None
+    completed_before = before is not None and before["status"] == "COMPLETED"
+    if completed_before and not force and _shows_benchmark(identity.run_id, market, stores):
         return _summary(stores, identity.run_id, cached=True)
     register_run(stores, config, sleeve, identity)
     facts = _begin(config, sleeve, market, identity, stores)
@@ -333,6 +338,19 @@ def _begin(
     stores.runtime.begin_run(identity, facts)
     stores.trials.begin(identity, facts)
     return facts
+
+
+def _shows_benchmark(run_id: str, market: _Market, stores: Stores) -> bool:
+    """Return whether a run's figures compare it with the benchmark as it is stored now.
+
+    A benchmark decides no order, so it is no part of what a run is.
+    """
+    manifest = RunFolder(stores.settings.runs_dir, run_id).path / "manifest.json"
+    try:
+        shown = json.loads(manifest.read_text(encoding="utf-8")).get("benchmark_hash")
+    except (OSError, ValueError):
+        return False
+    return bool(shown == market.benchmark_hash)
 
 
 def _require_same_orders(run_id: str, known: str | None, found: str) -> None:
@@ -446,6 +464,7 @@ def _manifest(
         "end": facts["end_date"],
         "starting_capital": config["sleeve"]["capital_usd"],
         "benchmark": config["data"]["benchmark"],
+        "benchmark_hash": market.benchmark_hash,
         "dataset": facts["dataset_id"],
         "seed": identity.seed,
         "code_hash": identity.code_hash,

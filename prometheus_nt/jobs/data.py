@@ -1,7 +1,7 @@
 """Datasets by name: fill them, list them, remember how they were made."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
@@ -24,7 +24,7 @@ from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
-from prometheus_nt.config import Settings
+from prometheus_nt.config import NodeConfig, Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
@@ -33,7 +33,8 @@ from prometheus_nt.jobs.stores import Stores, open_stores
 FILE_KINDS = ("csv", "parquet")
 VENDOR_KINDS = ("eodhd", "yahoo")
 
-MOST_FINDINGS = 10_000_000
+LoadPanel = Callable[[Stores, str, str | None, int | str | None], MarketPanel]
+"""Of a dataset, with the members of an index, at a revision."""
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
@@ -100,16 +101,23 @@ def ingest_source(
     """Ingest one source of a spec, and let its dataset remember the spec."""
     health = HealthStore(stores.historical.database)
     try:
-        return ingest(
-            continued(source, stores.historical, spec),
-            stores.historical,
-            symbols=spec.symbols,
-            progress=progress,
-            options=IngestOptions(spec.gates, spec.workers),
-        )
+        return read_source(stores, source, spec, progress)
     finally:
         # Also of an ingest that failed: repairing it is what the origin is for.
         health.remember_origin(source.info.dataset_id, origin_of(spec))
+
+
+def read_source(
+    stores: Stores, source: MarketDataSource, spec: SourceSpec, progress: Progress | None = None
+) -> IngestReport:
+    """Ingest one source as a spec says; its dataset goes on remembering what it was made from."""
+    return ingest(
+        continued(source, stores.historical, spec),
+        stores.historical,
+        symbols=spec.symbols,
+        progress=progress,
+        options=IngestOptions(spec.gates, spec.workers),
+    )
 
 
 def gate_params(assignments: Sequence[str]) -> QualityParams:
@@ -206,6 +214,22 @@ def panel_of(
     return load_panel(stores.historical, dataset_id, cache, index, revision=revision)
 
 
+def node_panel(
+    config: NodeConfig,
+    stores: Stores,
+    revision: int | str | None = None,
+    load: LoadPanel | None = None,
+) -> MarketPanel:
+    """Return the panel of a node's dataset and index, with the node's own instruments.
+
+    Of the revision that the node names, or of `revision` where it names none; from `load` in
+    place of `panel_of` if given.
+    """
+    data = config.data
+    panel = (load or panel_of)(stores, data.dataset, data.index, data.revision or revision)
+    return panel if config.instruments == "all" else panel.select(config.instruments)
+
+
 def list_revisions(settings: Settings, dataset_id: str, limit: int = 50) -> Listing:
     """Return one row per revision of a dataset, the newest first."""
     columns = ("revision", "ingested_at", "source", "rows_changed", "fingerprint", "closed_at")
@@ -241,8 +265,16 @@ def revision_of(text: str) -> int | str:
 
 
 @contextmanager
-def sources_of(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketDataSource]]:
-    """Yield the sources that a spec names; a connection to a vendor is closed in the end."""
+def sources_of(
+    settings: Settings, spec: SourceSpec, *, forgiving: bool = False
+) -> Iterator[list[MarketDataSource]]:
+    """Yield the sources that a spec names; a connection to a vendor is closed in the end.
+
+    Parameters
+    ----------
+    forgiving : bool
+        Leave out symbols that the vendor does not have any more, instead of refusing them.
+    """
     if spec.kind == "sample":
         yield [load() for load in SAMPLES.values()]
     elif spec.kind in FILE_KINDS:
@@ -250,7 +282,8 @@ def sources_of(settings: Settings, spec: SourceSpec) -> Iterator[list[MarketData
     elif spec.kind == "yahoo":
         yield [_yahoo(spec)]
     elif spec.kind == "eodhd":
-        selection, dataset = _selection(spec), _dataset(spec, "--symbols AAPL,MSFT")
+        selection = replace(_selection(spec), forgiving=forgiving)
+        dataset = _dataset(spec, "--symbols AAPL,MSFT")
         with eodhd_source(settings, dataset, spec.market_id, selection) as source:
             yield [source]
     else:
@@ -323,9 +356,9 @@ def continued(
     if not isinstance(source, EodhdSource):
         return source
     dataset_id = source.info.dataset_id
-    findings = store.quality_events(dataset_id, MOST_FINDINGS)
+    findings = HealthStore(store.database).open_findings(dataset_id)
     # A finding stays open only while the row it is about is read again.
-    doubtful = {event["instrument_id"] for event in findings}
+    doubtful = {row["instrument_id"] for row in findings}
     return ContinuedSource(
         source, partial(store.bars, dataset_id), lambda name: spec.whole or name in doubtful
     )

@@ -35,9 +35,10 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.phases import TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
-from prometheus_nt.jobs.backtest import visible_scenarios
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.backtest import require_fitting, visible_scenarios
+from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.stores import Stores, open_stores
@@ -209,7 +210,8 @@ class DayRunner:
             for failed in self._runs.due(datetime.now(UTC), self._config.day.max_attempts):
                 if failed.strategy_id in strategies:
                     self._runs.retry(failed.run_id)
-        waiting = self._runs.listing(RunFilters(region=self._config.region, active=True))
+        every = RunFilters(region=self._config.region, active=True, limit=None)
+        waiting = self._runs.listing(every)
         return [self.advance(run) for run in reversed(waiting) if run.strategy_id in strategies]
 
     def retry(self, run: EngineRun) -> EngineRun:
@@ -281,23 +283,28 @@ class DayRunner:
         return {}
 
     def _panel(self) -> MarketPanel:
-        data = self._config.data
-        panel = panel_of(self._stores, data.dataset, data.index, data.revision)
-        if self._config.instruments != "all":
-            panel = panel.select(self._config.instruments)
+        panel = node_panel(self._config, self._stores)
+        dataset = self._stores.historical.dataset(self._config.data.dataset)
+        require_fitting(self._config, dataset, panel)
         return panel
 
     def _replay(self, run: EngineRun) -> list[_Replayed]:
         """Return what every sleeve's engines say of the day, from its data alone."""
         panel = self._panel().until(run.as_of)
-        key = (run.run_id, panel.fingerprint)
+        metadata = read_metadata(self._stores, panel)
+        key = (run.run_id, metadata.fingerprint(panel))
         if key not in self._replayed:
             self._replayed = {
-                key: [self._replay_sleeve(run, panel, sleeve) for sleeve in self._config.sleeves]
+                key: [
+                    self._replay_sleeve(run, panel, metadata, sleeve)
+                    for sleeve in self._config.sleeves
+                ]
             }
         return self._replayed[key]
 
-    def _replay_sleeve(self, run: EngineRun, panel: MarketPanel, sleeve: SleeveParams) -> _Replayed:
+    def _replay_sleeve(
+        self, run: EngineRun, panel: MarketPanel, metadata: NodeMetadata, sleeve: SleeveParams
+    ) -> _Replayed:
         calendar = MarketCalendar.of(self._config.market)
         start = self._config.sessions.start
         first = start if calendar.is_session(start) else calendar.next_session(start)
@@ -308,12 +315,15 @@ class DayRunner:
             mode=Mode(self._config.mode.upper()),
             code_hash=code_hash(),
             config_hash=self._config.config_hash(sleeve),
-            data_fingerprint=content_hash([panel.fingerprint, run.as_of]),
+            data_fingerprint=content_hash([metadata.fingerprint(panel), run.as_of]),
             seed=self._config.seed,
         )
         stores, config = self._stores, self._config
         register_run(stores, config, sleeve, identity)
-        recorded = Recorded(scenarios=visible_scenarios(config, sleeve, panel, run.as_of, stores))
+        recorded = Recorded(
+            delistings_at_close(metadata.delistings, panel),
+            visible_scenarios(config, sleeve, panel, run.as_of, stores),
+        )
         node = wire_backtest(config, sleeve, panel, identity, recorded=recorded)
         try:
             node.mirror.attach(node.engine.kernel.msgbus)

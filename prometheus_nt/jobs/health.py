@@ -20,10 +20,12 @@ from adapters.gates.health import (
 from adapters.source import Issue, Severity
 from persistence.health import HealthStore
 from persistence.historical import AUDIT, INGEST, HistoricalStore
+from persistence.instruments import InstrumentStore
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError
+from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.stores import open_stores
 
 VERDICT_COLUMNS = (
@@ -173,12 +175,17 @@ def held(
     session: date,
     errors: Mapping[str | None, int] | None = None,
 ) -> list[Holding]:
-    """Return what is stored up to `session` of every instrument that was listed by then."""
+    """Return what is stored up to `session` of every instrument that was listed by then.
+
+    Those whose recorded listing had ended by then are delisted: no bar is expected of them.
+    """
+    known = InstrumentStore(health.database).read()
     found = []
     for row in health.holdings(dataset_id, session):
         if row["listed_on"] is not None and row["listed_on"] > session:
             continue
-        holding = _holding(row, errors or {})
+        ended = known.delisted_by(row["instrument_id"], session)
+        holding = replace(_holding(row, errors or {}), delisted=ended)
         if holding.first is not None and holding.last is not None:
             # Reading the days costs a query: only where the count says that some are missing.
             expected = len(calendar.between(holding.first, holding.last))
@@ -225,19 +232,37 @@ def record(
     differing: Sequence[Disagreement] = (),
     against: str | None = None,
 ) -> None:
-    """Make the audit's findings the open ones of a dataset; those no longer met are resolved."""
-    found: dict[str, list[Issue]] = defaultdict(list)
-    for verdict in result.verdicts:
-        for issue in _issues(result, verdict, params):
-            found[verdict.instrument_id].append(issue)
-    for each in differing:
-        found[each.instrument_id].append(_differs(result, each, against))
-    known = HealthStore(store.database).open_findings(result.dataset_id)
-    audited = {row["instrument_id"] for row in known if row["found_by"] == AUDIT}
-    for instrument_id in sorted(audited | set(found)):
-        issues = found.get(instrument_id, [])
-        facts = [asdict(issue) | {"severity": str(issue.severity)} for issue in issues]
-        store.write_quality_events(result.dataset_id, instrument_id, facts, found_by=AUDIT)
+    """Make the audit's findings the open ones of a dataset; those no longer met are resolved.
+
+    What a comparison has found is resolved by comparing the same two datasets again only.
+    """
+    issues = [issue for each in result.verdicts for issue in _issues(result, each, params)]
+    _make_open(store, result.dataset_id, issues, AUDIT)
+    if against is not None:
+        issues = [_differs(result, each, against) for each in differing]
+        _make_open(store, result.dataset_id, issues, _comparison_with(against))
+
+
+def _make_open(
+    store: HistoricalStore, dataset_id: str, issues: Sequence[Issue], finder: str
+) -> None:
+    found: dict[str | None, list[Issue]] = defaultdict(list)
+    for issue in issues:
+        found[issue.instrument_id].append(issue)
+    known = HealthStore(store.database).open_findings(dataset_id)
+    audited = {row["instrument_id"] for row in known if row["found_by"] == finder}
+    for instrument_id in sorted(audited | set(found), key=str):
+        facts = [
+            asdict(issue) | {"severity": str(issue.severity)}
+            for issue in found.get(instrument_id, [])
+        ]
+        store.write_quality_events(dataset_id, instrument_id, facts, found_by=finder)
+
+
+def _comparison_with(dataset_id: str) -> str:
+    """Return the name of a finder, in the 32 characters that the store has for it."""
+    named = f"against {dataset_id}"
+    return named if len(named) <= 32 else f"against {content_hash([dataset_id])}"
 
 
 def _compared(
@@ -274,7 +299,7 @@ def _issues(result: Audit, verdict: Verdict, params: HealthParams) -> Iterator[I
             yield Issue(*about, gap.first, "session_gap", Severity.WARNING, value, message)
 
 
-def _differs(result: Audit, each: Disagreement, against: str | None) -> Issue:
+def _differs(result: Audit, each: Disagreement, against: str) -> Issue:
     return Issue(
         result.dataset_id,
         each.instrument_id,
@@ -309,6 +334,5 @@ def _holding(row: Mapping[str, Any], errors: Mapping[str | None, int]) -> Holdin
         row["first_date"],
         row["last_date"],
         row["row_count"],
-        delisted=row["status"] == "DELISTED",
         quarantined=errors.get(row["instrument_id"], 0),
     )

@@ -33,6 +33,7 @@ from persistence.histories import History, Written
 from persistence.revisions import Writer
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
+from prometheus_nt.domain.instruments import store_id
 
 Progress = Callable[[int, int, str], None]
 """Called with instruments stored, instruments in all, and the instrument just stored."""
@@ -235,14 +236,16 @@ def _chosen(source: MarketDataSource, symbols: Collection[str] | None) -> Sequen
     offered = source.instruments()
     if symbols is None:
         return offered
-    wanted = {symbol.upper() for symbol in symbols}
+    # As written, and as the store writes it: a share class may have come with a dot.
+    wanted = {name.upper(): store_id(name, source.info.market_id) for name in symbols}
+    names = wanted.keys() | wanted.values()
     chosen = [
         instrument
         for instrument in offered
-        if {instrument.symbol.upper(), instrument.instrument_id.upper()} & wanted
+        if {instrument.symbol.upper(), instrument.instrument_id.upper()} & names
     ]
     found = {name.upper() for each in chosen for name in (each.symbol, each.instrument_id)}
-    if unknown := sorted(wanted - found):
+    if unknown := sorted(name for name, its_id in wanted.items() if not {name, its_id} & found):
         raise DataError(
             f"{source.info.dataset_id}: no {', '.join(unknown)};"
             f" it offers {len(offered)} instruments"

@@ -21,6 +21,9 @@ from prometheus_nt.venue.carry import Delistings, delisting_rows
 
 MOST_NAMES = 10
 
+SILENT_SESSIONS = 5
+"""So long after its last bar a name without a recorded end may be late or halted, not gone."""
+
 
 @dataclass(frozen=True, eq=False)
 class NodeMetadata:
@@ -65,6 +68,19 @@ def read_metadata(stores: Stores, panel: MarketPanel) -> NodeMetadata:
             "instruments of one currency under `instruments`"
         )
     return NodeMetadata(specs, _delistings(known, panel))
+
+
+def delistings_at_close(delistings: Delistings, panel: MarketPanel) -> Delistings:
+    """Return the ends as they can be told at the panel's last close.
+
+    The record of a run that is over shows who never trades again. At the close of a day that is
+    still open: whoever had a bar in the last `SILENT_SESSIONS` before it is held, unless its end
+    is recorded.
+    """
+    recent = (~np.isnan(panel.close[-1 - SILENT_SESSIONS :])).any(axis=0)
+    held = recent & np.isnat(delistings.on)
+    after = panel.sessions[-1] + np.timedelta64(1, "D")
+    return Delistings(np.where(held, after, delistings.on), delistings.returns)
 
 
 def metadata_notes(metadata: NodeMetadata, panel: MarketPanel, first: int, last: int) -> list[str]:

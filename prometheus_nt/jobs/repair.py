@@ -2,7 +2,8 @@
 
 1. Audit the dataset: whoever is not OK, or has quarantined rows, is broken.
 2. Rebuild the source from the dataset's origin; what it no longer offers cannot be repaired.
-3. Ingest the broken instruments alone; gates, revisions and findings work as in any ingest.
+3. Ingest the broken instruments alone and whole, or a hole in the middle would stay; gates,
+   revisions and findings work as in any ingest.
 4. Audit again, so that what is healed is resolved, and say what changed.
 """
 
@@ -14,7 +15,7 @@ from adapters.gates.health import Health, HealthParams, Verdict
 from adapters.source import MarketDataSource
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError
-from prometheus_nt.jobs.data import VENDOR_KINDS, SourceSpec, ingest_source, sources_of, spec_of
+from prometheus_nt.jobs.data import VENDOR_KINDS, SourceSpec, read_source, sources_of, spec_of
 from prometheus_nt.jobs.health import Audit, audit, record
 from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.stores import Stores, open_stores
@@ -113,7 +114,7 @@ def repair(
             listed = tuple(Repaired(each, None, each.reason) for each in broken)
             return RepairReport(dataset_id, before.as_of, dry_run, listed, 0, len(broken))
         names = tuple(each.instrument_id for each in broken)
-        with sources_of(settings, _narrowed(spec, names)) as sources:
+        with sources_of(settings, _narrowed(spec, names), forgiving=True) as sources:
             source = _source_of(sources, spec, dataset_id)
             offered = {each.instrument_id for each in source.instruments()}
             wanted = [name for name in names if name in offered]
@@ -129,10 +130,16 @@ def is_broken(verdict: Verdict) -> bool:
 
 
 def _narrowed(spec: SourceSpec, names: tuple[str, ...]) -> SourceSpec:
-    """Return the spec of these instruments alone; a vendor's list need not be asked for again."""
+    """Return the spec to look for these instruments in.
+
+    A list of the vendor is asked for again, and all of it: what the dataset says of itself and of
+    its instruments came with it, perhaps in parts.
+    """
     if spec.kind not in VENDOR_KINDS:
         return spec
-    return replace(spec, symbols=names, index=None, exchange=None)
+    if spec.index or spec.exchange:
+        return replace(spec, limit=None, offset=0)
+    return replace(spec, symbols=names)
 
 
 def _source_of(
@@ -155,8 +162,8 @@ def _read_again(
     if not wanted:
         return 0, ""
     try:
-        chosen = replace(spec, symbols=tuple(wanted))
-        return ingest_source(stores, source, chosen, progress).rows_written, ""
+        chosen = replace(spec, symbols=tuple(wanted), whole=True)
+        return read_source(stores, source, chosen, progress).rows_written, ""
     except DataError as nothing_good:
         # A source that is as broken as before is an answer; the audit that follows shows it.
         return 0, str(nothing_good)

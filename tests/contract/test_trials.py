@@ -62,6 +62,21 @@ def test_the_same_result_under_new_code_is_no_new_trial_and_another_result_is(le
     assert attempts(ledger) == 2
 
 
+def test_another_result_of_the_same_trial_does_not_take_the_place_of_the_first(ledger):
+    for seed in (0, 1, 0, 2):
+        ledger.begin(identity(1), WINDOW)
+        ledger.complete(identity(1), returns(seed))
+        ledger.fail(identity(1), "DeterminismError: other orders")
+
+    assert attempts(ledger) == 3
+    assert ledger.missing() == []
+    with ledger.database.reader() as connection:
+        assert verify(connection, STREAM) is None
+        rows = connection.execute(sa.select(trials.c.run_id, trials.c.returns_hash)).all()
+    assert {run_id for run_id, _ in rows} == {identity(1).run_id}
+    assert len({returned for _, returned in rows}) == 3
+
+
 def test_writing_a_trial_again_writes_nothing(ledger):
     for _ in range(2):
         ledger.begin(identity(1), WINDOW)
@@ -86,6 +101,32 @@ def test_the_moments_of_a_trial_are_kept_and_those_it_lacks_are_unknown(ledger):
     assert (good["status"], good["observations"], good["reason"]) == ("OK", 300, None)
     assert idle["sharpe_per_session"] is None
     assert "do not vary" in idle["reason"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": "ANOTHER"},
+        {"params_hash": "config2"},
+        {"start_date": date(1990, 1, 2), "end_date": date(1990, 12, 31)},
+        {"returns_hash": "0" * 16},
+        {"returns_hash": None},
+    ],
+)
+def test_a_trial_that_was_made_to_count_elsewhere_is_found(ledger, change):
+    for number in (1, 2):
+        ledger.begin(identity(number), WINDOW)
+        ledger.complete(identity(number), returns(number))
+    ledger.begin(identity(3), WINDOW)
+    ledger.fail(identity(3), "no prices")
+    assert ledger.altered() == []
+
+    with ledger.database.writer() as connection:
+        query = sa.select(trials.c.trial_id).where(trials.c.params_hash == "config1")
+        changed = connection.execute(query).scalar_one()
+        connection.execute(sa.update(trials).where(trials.c.trial_id == changed).values(**change))
+
+    assert ledger.altered() == [changed]
 
 
 def test_a_trial_that_was_removed_is_missed(ledger):

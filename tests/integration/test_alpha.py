@@ -30,7 +30,7 @@ def trending_market(monkeypatch):
         fingerprint="trending",
         **{name: values.copy() for name, values in bars.items()},
     )
-    monkeypatch.setattr(alpha, "panel_of", lambda *_: panel)
+    monkeypatch.setattr(alpha, "node_panel", lambda *_: panel)
     return panel
 
 

@@ -15,7 +15,7 @@ from persistence.panel_cache import load_panel
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.config import Settings, load_config
-from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
+from prometheus_nt.domain.errors import ConfigError, DataError, DeterminismError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
@@ -148,13 +148,45 @@ def test_a_run_is_made_again_on_the_data_it_used(stores):
     assert [manifest["data_revision"] for manifest in manifests] == [1, 2]
 
 
-def _change_a_close(store, day):
-    (before,) = _stored_bar(store, "AAPL.US", day)
+def test_other_orders_are_refused_however_often_they_are_tried(stores):
+    config = load_config([CONFIG], WINDOW)
+    (first,) = run_backtest(config, stores)
+    with stores.runtime.database.writer() as connection:
+        connection.exec_driver_sql("UPDATE backtest_runs SET order_list_hash = 'others'")
+
+    for force in (True, False):
+        with pytest.raises(DeterminismError, match="before to others"):
+            run_backtest(config, stores, force=force)
+
+    run = stores.runtime.run(first.run_id)
+    assert (run["status"], run["order_list_hash"]) == ("FAILED", "others")
+    assert run["metrics_json"] is None
+
+
+def test_a_corrected_benchmark_is_compared_with_and_changes_no_order(stores):
+    config = load_config([CONFIG], WINDOW)
+    (first,) = run_backtest(config, stores)
+    before = stores.trials.attempts(first.strategy_id, first.start, first.end)
+    _change_a_close(stores.historical, first.end, config.data.benchmark)
+
+    (newer,) = run_backtest(config, stores)
+
+    assert (newer.run_id, newer.order_list_hash) == (first.run_id, first.order_list_hash)
+    figures = ("benchmark_cumulative_return", "cumulative_return")
+    old, new = ([each.metrics[name] for name in figures] for each in (first, newer))
+    assert new[0] == pytest.approx((1 + old[0]) * 1.01 - 1)
+    assert new[1] == old[1]
+    assert stores.trials.attempts(first.strategy_id, first.start, first.end) == before
+    assert run_backtest(config, stores)[0].cached
+
+
+def _change_a_close(store, day, name="AAPL.US"):
+    (before,) = _stored_bar(store, name, day)
     prices = {name: np.array([before[name]]) for name in before} | {
         "trade_date": np.array([day], dtype="datetime64[D]"),
         "close": np.array([before["close"] * 1.01]),
     }
-    assert store.write_prices("sample_ohlcv", "AAPL.US", prices, source="test").rows == 1
+    assert store.write_prices("sample_ohlcv", name, prices, source="test").rows == 1
 
 
 def _stored_bar(store, name, day):

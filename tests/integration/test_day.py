@@ -1,17 +1,22 @@
 """A day, phase by phase: it decides what a backtest decides, and no crash makes it do so twice."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from adapters.sample import sample_ohlcv
 from persistence.engine_runs import EngineRunStore
 from persistence.historical import HistoricalStore
+from persistence.instruments import InstrumentStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import operations, runtime
 from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, NonSession
+from prometheus_nt.domain.instruments import InstrumentMap, Listing
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, session_of
@@ -41,8 +46,6 @@ ENGINE_TABLES = (
 
 @pytest.fixture
 def stores(sqlite_database, tmp_path):
-    from adapters.sample import sample_ohlcv
-
     settings = Settings(tmp_path / "home", "unused", "unused")
     ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
     ingest(sample_ohlcv(), ready.historical)
@@ -75,6 +78,63 @@ def test_a_day_decides_exactly_what_a_backtest_decides(stores, config):
         theirs = rows(stores, table, DAY, "US_CORE_LONG_EQ_H21-")
         assert ours == theirs, table.name
         assert ours or table.name == "risk_actions", table.name
+
+
+class FailingIn2005:
+    """The sample, but IBM trades for the last time on 2005-10-19."""
+
+    def __init__(self):
+        self._sample = sample_ohlcv()
+
+    def __getattr__(self, name):
+        return getattr(self._sample, name)
+
+    def read(self, instrument_id):
+        table = self._sample.read(instrument_id)
+        if instrument_id != "IBM.US":
+            return table
+        return table.take(np.flatnonzero(table.dates < np.datetime64("2005-10-20")))
+
+
+def test_a_day_pays_a_recorded_delisting_as_a_backtest_does(sqlite_database, tmp_path):
+    settings = Settings(tmp_path / "home", "unused", "unused")
+    stores = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
+    ingest(FailingIn2005(), stores.historical)
+    end = {"delisted_on": date(2005, 10, 25), "reason": "bankrupt", "delisting_return": -0.9}
+    known_at = datetime(2005, 10, 25, tzinfo=UTC)
+    listing = Listing("IBM.US", "XNYS", None, **end, source="test", known_at=known_at)
+    InstrumentStore(sqlite_database).write(InstrumentMap({}, [], [listing], []))
+    config = load_config([CONFIG], [*WINDOW, "day.min_data_coverage=0.8"])
+
+    done = DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
+    run_backtest(config, stores)
+
+    assert done.phase is RunPhase.COMPLETED
+    for table in ENGINE_TABLES:
+        ours = rows(stores, table, DAY, "US_CORE_LONG_EQ-US-")
+        theirs = rows(stores, table, DAY, "US_CORE_LONG_EQ_H21-")
+        assert ours == theirs, table.name
+
+
+def test_a_day_does_not_start_while_metadata_are_missing(stores, config):
+    with stores.historical.database.writer() as connection:
+        connection.exec_driver_sql(
+            "UPDATE instruments SET market_id = NULL WHERE instrument_id = 'IBM.US'"
+        )
+
+    failed = DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
+
+    assert failed.phase is RunPhase.FAILED
+    assert failed.error["type"] == "MissingMetadata"
+
+
+def test_a_day_refuses_settings_that_its_dataset_cannot_honour(stores):
+    config = load_config([CONFIG], [*WINDOW, "engines.universe.exclude=[NOBODY.US]"])
+
+    failed = DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
+
+    assert failed.phase is RunPhase.FAILED
+    assert "engines.universe.exclude: not in dataset" in failed.error["message"]
 
 
 def test_every_stage_writes_one_decision_with_what_it_saw(stores, config):
@@ -167,6 +227,20 @@ def test_a_phase_below_its_minimum_fails_the_day_and_says_why(stores):
     assert (failed.phase, failed.failed_phase) == (RunPhase.FAILED, RunPhase.DATA_READY)
     assert "day.min_signal_coverage is 100%" in failed.error["message"]
     assert failed.next_attempt_at is not None
+
+
+def test_the_oldest_of_very_many_unfinished_days_is_not_forgotten(stores, config):
+    class Listing(DayRunner):
+        def advance(self, run):
+            return run
+
+    sessions = MarketCalendar.of("US_EQ").between(*(date(2005, month, 3) for month in (1, 6)))
+    for session in sessions[:101].tolist():
+        ensure_day(config, session, stores)
+
+    moved = Listing(config, stores, "me").advance_all()
+
+    assert [run.as_of for run in moved] == sessions[:101].tolist()
 
 
 def test_good_friday_is_refused_or_rolled_back_as_asked(config):

@@ -20,6 +20,7 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
+from persistence.tables.historical import bars, dataset_instruments
 from persistence.tables.trading import account_states, alerts, executions, order_status_history
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.domain.errors import (
@@ -242,7 +243,7 @@ def test_a_late_correction_of_prices_changes_no_past_and_raises_an_alert(stores,
     first = traded(node(), stores, date(2005, 2, 14), date(2005, 3, 1))
     before = everything(stores.runtime.database, first.run_id)
 
-    with corrected(historical, date(2005, 2, 18)):
+    with corrected(stores, date(2005, 2, 18)):
         second = traded(node(), stores, None, date(2005, 3, 4))
 
     after = everything(stores.runtime.database, second.run_id)
@@ -257,7 +258,7 @@ def test_a_lost_tape_and_other_prices_halt_with_the_first_difference(stores, his
     (stores.settings.home / "paper" / first.run_id / "tape.spool").unlink()
 
     with (
-        corrected(historical, date(2005, 2, 18)),
+        corrected(stores, date(2005, 2, 18)),
         pytest.raises(DeterminismError, match=r"event \d+, of 2005-02-18.*account_states"),
     ):
         traded(node(), stores, None, date(2005, 3, 4))
@@ -268,28 +269,31 @@ def test_a_lost_tape_and_other_prices_halt_with_the_first_difference(stores, his
 
 
 @contextmanager
-def corrected(historical, session):
-    bars = sa.table(
-        "prices_daily",
-        sa.column("close"),
-        sa.column("trade_date"),
-        sa.column("instrument_id"),
-        sa.column("dataset_id"),
+def corrected(stores, session):
+    """Change a stored close as nothing in the product would: without a revision of the data."""
+    this = one_bar(stores, "IBM.US", session)
+    for factor in (1.5, 1 / 1.5):
+        with stores.historical.database.writer() as connection:
+            change = sa.update(bars).where(*this)
+            connection.execute(change.values(close=bars.c.close * factor))
+        forget_panels(stores)
+        if factor > 1:
+            yield
+
+
+def one_bar(stores, instrument_id, session):
+    members = dataset_instruments.c
+    query = sa.select(members.series_id).where(
+        members.dataset_id == "sample_ohlcv", members.instrument_id == instrument_id
     )
-    instruments = sa.table("dataset_instruments", sa.column("ingested_at"))
-    this = (bars.c.trade_date == session.isoformat()) & (bars.c.instrument_id == "IBM.US")
-    change = sa.update(bars).where(this)
-    with historical.writer() as connection:
-        connection.execute(change.values(close=bars.c.close * 1.5))
-        touched = datetime.now(UTC).isoformat(" ")[:26]
-        connection.execute(sa.update(instruments).values(ingested_at=touched))
-    try:
-        yield
-    finally:
-        with historical.writer() as connection:
-            connection.execute(change.values(close=bars.c.close / 1.5))
-            touched = datetime.now(UTC).isoformat(" ")[:26]
-            connection.execute(sa.update(instruments).values(ingested_at=touched))
+    with stores.historical.database.reader() as connection:
+        series = connection.execute(query).scalar_one()
+    return bars.c.series_id == series, bars.c.day == (session - date(1970, 1, 1)).days
+
+
+def forget_panels(stores):
+    for file in stores.settings.cache_dir.glob("panel-*"):
+        file.unlink()
 
 
 def alerts_of(stores):
@@ -337,28 +341,16 @@ def test_too_few_bars_stop_a_rehearsal_after_what_was_complete(stores):
 
 @contextmanager
 def missing_bar(stores, instrument_id, session):
-    historical = stores.historical.database
-    that = "trade_date = ? AND instrument_id = ?"
-    with historical.writer() as connection:
-        kept = connection.exec_driver_sql(
-            f"SELECT * FROM prices_daily WHERE {that}", (session.isoformat(), instrument_id)
-        ).one()
-        connection.exec_driver_sql(
-            f"DELETE FROM prices_daily WHERE {that}", (session.isoformat(), instrument_id)
-        )
-        touch(connection)
+    this = one_bar(stores, instrument_id, session)
+    with stores.historical.database.writer() as connection:
+        kept = connection.execute(sa.select(bars).where(*this)).mappings().one()
+        connection.execute(sa.delete(bars).where(*this))
+    forget_panels(stores)
     try:
         yield
     finally:
-        with historical.writer() as connection:
-            marks = ", ".join("?" * len(kept))
-            connection.exec_driver_sql(f"INSERT INTO prices_daily VALUES ({marks})", tuple(kept))
-            touch(connection)
-
-
-def touch(connection):
-    now = datetime.now(UTC).isoformat(" ")[:26]
-    connection.exec_driver_sql("UPDATE dataset_instruments SET ingested_at = ?", (now,))
+        with stores.historical.database.writer() as connection:
+            connection.execute(sa.insert(bars).values(**kept))
 
 
 def test_a_second_process_may_not_trade_the_same_run(stores):

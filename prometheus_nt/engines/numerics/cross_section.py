@@ -100,6 +100,13 @@ def sector_codes(panel: MarketPanel, row: int = -1) -> IntArray:
     return _sectors(panel.sectors or (None,) * len(panel.instruments))[1]
 
 
+def sector_names(panel: MarketPanel) -> tuple[str, ...]:
+    """Return the names of the numbers of `sector_codes`."""
+    if panel.sector_history is not None:
+        return panel.sector_history.names
+    return _sectors(panel.sectors or (None,) * len(panel.instruments))[0]
+
+
 def named_sectors(panel: MarketPanel) -> tuple[tuple[str, ...], IntArray]:
     """Return names of sectors, that of the unknown first, and the place of each instrument's, (N,).
 

@@ -38,11 +38,13 @@ def rolling_beta(panel: MarketPanel, lookback: int, min_observations: int) -> Fl
 def rolling_sector_beta(panel: MarketPanel, lookback: int, min_observations: int) -> FloatArray:
     """Return the slope of each instrument's returns on its sector's `sector_returns`, (T, N).
 
-    NaN where the sector is unknown, otherwise as `rolling_beta`.
+    On those, session by session, of the sector it was known to belong to then. NaN where that is
+    unknown, otherwise as `rolling_beta`.
     """
-    codes, history = sector_codes(panel), panel.derived(sector_returns)
-    sector = np.full(panel.close.shape, np.nan)
-    sector[:, codes >= 0] = history[:, codes[codes >= 0]]
+    history, sector = panel.derived(sector_returns), np.full(panel.close.shape, np.nan)
+    for first, after in panel.sector_spans():
+        codes = sector_codes(panel, first)
+        sector[first:after, codes >= 0] = history[first:after, codes[codes >= 0]]
 
     def slope(returns: FloatArray, common: FloatArray) -> FloatArray:
         return _slope(returns, common, lookback, min_observations)

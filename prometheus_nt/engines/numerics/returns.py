@@ -10,7 +10,7 @@ import numpy as np
 
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
-from prometheus_nt.engines.numerics.cross_section import sector_codes
+from prometheus_nt.engines.numerics.cross_section import sector_codes, sector_names
 from prometheus_nt.engines.numerics.running import by_blocks
 from prometheus_nt.engines.numerics.series import shifted
 
@@ -103,14 +103,20 @@ def market_returns(panel: MarketPanel) -> FloatArray:
 
 
 def sector_returns(panel: MarketPanel) -> FloatArray:
-    """Return the mean total return of each of S sectors, (T, S), by name of the sector.
+    """Return the mean total return of each of S sectors, (T, S), in the order of `sector_names`.
 
-    As `market_returns`, of the instruments of one sector: NaN where fewer than two have a return.
+    As `market_returns`, of those who were known on the session to belong to the sector: NaN where
+    fewer than two have a return.
     """
-    returns, codes = panel.derived(total_returns), sector_codes(panel)
-    sectors = [returns[:, codes == code] for code in range(codes.max(initial=-1) + 1)]
-    means = [_mean_of_known(members, least=2) for members in sectors]
-    return np.column_stack(means) if means else np.empty((len(panel), 0))
+    returns = panel.derived(total_returns)
+    means = np.full((len(panel), len(sector_names(panel))), np.nan)
+    for first, after in panel.sector_spans():
+        codes = sector_codes(panel, first)
+        for code in np.unique(codes[codes >= 0]).tolist():
+            # Each row contiguous in memory: how many there are must not change how one is summed.
+            members = returns[first:after].take(np.flatnonzero(codes == code), axis=1)
+            means[first:after, code] = _mean_of_known(members, least=2)
+    return means
 
 
 def _mean_of_known(returns: FloatArray, least: int) -> FloatArray:

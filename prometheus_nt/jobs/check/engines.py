@@ -135,6 +135,7 @@ def _differences(
 
 
 def _first_differing_row(ours: FloatArray, theirs: FloatArray) -> int | None:
+    ours, theirs = _as_wide(ours, theirs), _as_wide(theirs, ours)
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return 0
     same = ours == theirs
@@ -142,3 +143,16 @@ def _first_differing_row(ours: FloatArray, theirs: FloatArray) -> int | None:
         same |= np.isnan(ours) & np.isnan(theirs)
     differing = np.flatnonzero(~same.reshape(len(same), -1).all(axis=1))
     return int(differing[0]) if len(differing) else None
+
+
+def _as_wide(array: FloatArray, other: FloatArray) -> FloatArray:
+    """Return an array with unknown columns behind its own, if the other has more of them.
+
+    A sector first seen after the cut is one more column, of which nothing is known before.
+    """
+    if array.dtype.kind != "f" or not array.ndim == other.ndim == 2:
+        return array
+    missing = other.shape[1] - array.shape[1]
+    if missing <= 0:
+        return array
+    return np.pad(array, ((0, 0), (0, missing)), constant_values=np.nan)

@@ -10,7 +10,7 @@ COLUMNS = ("stream", "state", "entry", "finding")
 
 
 def check_streams(stores: Stores) -> tuple[list[tuple[Any, ...]], bool]:
-    """Return one row per sealed stream, and one per trial that is gone; and whether all is well."""
+    """Return a row per sealed stream and per trial gone or altered, and whether all is well."""
     with stores.runtime.database.reader() as connection:
         found = [(name, events.verify(connection, name)) for name in events.streams(connection)]
     rows: list[tuple[Any, ...]] = [
@@ -22,5 +22,9 @@ def check_streams(stores: Stores) -> tuple[list[tuple[Any, ...]], bool]:
     gone = [
         (STREAM, "REMOVED", None, f"trial {trial_id} was counted and is no longer in the table")
         for trial_id in stores.trials.missing()
+    ]
+    gone += [
+        (STREAM, "ALTERED", None, f"trial {trial_id} is not in the table as it was sealed")
+        for trial_id in stores.trials.altered()
     ]
     return rows + gone, not gone and all(breach is None for _, breach in found)

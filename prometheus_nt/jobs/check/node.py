@@ -15,7 +15,7 @@ from prometheus_nt.jobs.check.engines import (
 from prometheus_nt.jobs.check.futures import cut_rows, cuts_of
 from prometheus_nt.jobs.check.report import LookaheadReport, Progress
 from prometheus_nt.jobs.check.sleeves import SLEEVE_SESSIONS, compare_sleeve
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.stores import Stores
 
 
@@ -30,12 +30,6 @@ def check_lookahead(
     """Return the report of each sleeve of a node; see `check_node`."""
     panel = node_panel(config, stores)
     return check_node(config, panel, cuts=cuts, sleeve_sessions=sleeve_sessions, progress=progress)
-
-
-def node_panel(config: NodeConfig, stores: Stores) -> MarketPanel:
-    """Return the panel of a node's dataset, with the node's own instruments."""
-    panel = panel_of(stores, config.data.dataset, config.data.index, config.data.revision)
-    return panel if config.instruments == "all" else panel.select(config.instruments)
 
 
 def check_node(

@@ -265,7 +265,7 @@ def test_a_part_of_an_exchange_and_its_living_alone(source_of):
 
 
 def test_an_unknown_symbol_is_named_with_a_remedy(source_of):
-    with pytest.raises(DataError, match=r"EODHD has no BRK.B, listed or delisted; .* BRK-B"):
+    with pytest.raises(DataError, match=r"EODHD has no BRK-B.US, listed or delisted; check"):
         source_of(symbols=("AAA", "BRK.B")).instruments()
 
 
@@ -387,6 +387,65 @@ def test_a_wrong_request_says_what_is_wrong(prometheus, arguments, words):
 
     assert code == 1
     assert words in shown
+
+
+def _left_out(vendor, name, *days):
+    """Let the vendor forget some bars of an instrument; return a function that brings them back."""
+    path = f"eod/{name}"
+    complete = vendor.answers[path]
+    vendor.answers[path] = lambda asked: [
+        row for row in complete(asked) if date.fromisoformat(row["date"]) not in days
+    ]
+    return lambda: vendor.answers.update({path: complete})
+
+
+@pytest.mark.parametrize("chosen", [("--index", "GSPC"), ("--symbols", "AAA,B&N")])
+def test_a_repair_fills_a_hole_in_the_middle_and_changes_nothing_else(
+    vendor, prometheus, tmp_path, chosen
+):
+    hole = (date(2024, 1, 17), date(2024, 1, 18), date(2024, 1, 19))
+    restore = _left_out(vendor, "B&N.US", *hole)
+    ingest = ("data", "ingest", "eodhd", "--dataset", "sp", *chosen, "--from", "2024-01-05")
+    assert prometheus(*ingest)[0] == 0
+    store = HistoricalStore(Database.open(f"sqlite:///{tmp_path / 'home' / 'historical.db'}"))
+    before = store.dataset("sp"), store.instruments("sp")
+    restore()
+
+    _, _, shown = prometheus("data", "repair", "sp")
+
+    assert {*hole} < {*store.bars("sp", "B&N.US")[0].astype(object).tolist()}, shown
+    after = store.dataset("sp"), store.instruments("sp")
+    told = ("origin", "survivorship", "description", "source")
+    assert [before[0][name] for name in told] == [after[0][name] for name in told]
+    who = ("instrument_id", "symbol", "asset_class", "name", "currency", "issuer_id")
+    for old, new in zip(before[1], after[1], strict=True):
+        assert [old[name] for name in who] == [new[name] for name in who]
+    _, _, shown = prometheus(*ingest)
+    assert " 0 written, 0 quarantined" in shown
+    store.database.close()
+
+
+def test_a_repair_goes_on_without_a_symbol_that_the_vendor_has_dropped(
+    vendor, prometheus, tmp_path
+):
+    hole = (date(2024, 1, 17), date(2024, 1, 18))
+    restore = [_left_out(vendor, name, *hole) for name in ("AAA.US", "B&N.US")]
+    chosen = ("--symbols", "AAA,B&N")
+    assert prometheus("data", "ingest", "eodhd", "--dataset", "mine", *chosen)[0] == 0
+    for each in restore:
+        each()
+    listing = vendor.answers["exchange-symbol-list/US"]
+    vendor.answers["exchange-symbol-list/US"] = lambda asked: [
+        row for row in listing(asked) if row["Code"] != "AAA"
+    ]
+
+    _, shown, _ = prometheus("data", "repair", "mine")
+
+    store = HistoricalStore(Database.open(f"sqlite:///{tmp_path / 'home' / 'historical.db'}"))
+    days = store.bars("mine", "B&N.US")[0].astype(object).tolist()
+    store.database.close()
+    assert {*hole} < {*days}
+    assert "the source does not offer it any more" in " ".join(shown.split())
 
 
 def test_without_a_key_the_variable_is_named(prometheus, monkeypatch):

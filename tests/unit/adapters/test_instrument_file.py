@@ -52,6 +52,17 @@ def test_a_line_says_as_much_as_it_likes(read):
         ("instrument_id,scheme,symbol", "A.US,yaho,A", r"row 2, column 'scheme': unknown 'yaho'"),
         ("instrument_id,scheme,symbol", "A.US,yahoo,", r"column 'symbol': is empty; fill it in"),
         ("instrument_id,scheme,symbol", "A.US,ib_conid,x", r"'x' is not the broker's number"),
+        ("instrument_id,tick_size", "A.US,nan", r"column 'tick_size': NaN is not above 0"),
+        (
+            "instrument_id,exchange,delisted_on,reason",
+            "A.US,XNYS,2022-06-09,bankrupt, and more",
+            r"row 2: more cells than the header has; put a text with a comma in quotes",
+        ),
+        (
+            "instrument_id,exchange,delisted_on,reason",
+            'A.US,XNYS,2022-06-09,"never closed',
+            r"row 2: cannot be read as CSV: unexpected end of data; correct its quotes",
+        ),
         (
             "instrument_id,scheme,symbol,valid_from",
             "A.US,yahoo,A,9 June",

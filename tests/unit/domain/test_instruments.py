@@ -15,6 +15,7 @@ from prometheus_nt.domain.instruments import (
     nautilus_id,
     require_disjoint,
     spelled,
+    store_id,
 )
 
 RENAMED = date(2022, 6, 9)
@@ -227,3 +228,21 @@ def test_an_id_without_a_suffix_is_refused():
         nautilus_id("AAPL")
     with pytest.raises(ConfigError, match="a name in scheme ib_conid has to be recorded"):
         spelled("AAPL.US", "ib_conid")
+
+
+@pytest.mark.parametrize(
+    ("written", "market", "expected"),
+    [
+        ("brk.b", "US_EQ", "BRK-B.US"),
+        ("BRK-B", "US_EQ", "BRK-B.US"),
+        ("BRK.B.US", "US_EQ", "BRK-B.US"),
+        ("BRK-B.US", "US_EQ", "BRK-B.US"),
+        ("aapl.us", "US_EQ", "AAPL.US"),
+        ("A", "US_EQ", "A.US"),
+        ("GSPC.INDX", "US_EQ", "GSPC.INDX"),
+        ("VOD", "EU_EQ", "VOD.LSE"),
+        ("BMW.F", "EU_EQ", "BMW.F"),
+    ],
+)
+def test_a_symbol_as_written_has_one_id_in_the_store(written, market, expected):
+    assert store_id(written, market) == expected

@@ -1,9 +1,13 @@
 """Derived tables against hand-made numbers, second implementations, and what engines see."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from prometheus_nt.domain.errors import InsufficientHistory
+from prometheus_nt.domain.sectors import SectorHistory
 from prometheus_nt.engines import factors
 from prometheus_nt.engines.alphas import FAMILIES, AlphaParams
 from prometheus_nt.engines.features import (
@@ -103,6 +107,71 @@ def test_exposures_are_slopes_on_the_market_and_on_the_own_sector(panel):
     pairs = set(zip(*table.keys.values(), strict=True))
     assert ("I003", MARKET) in pairs
     assert not any(name == "I003" and factor != MARKET for name, factor in pairs), "no sector"
+
+
+@pytest.fixture(scope="module")
+def reclassified(panel_of, random_close):
+    """Return six names in Z and B, of whom one moves to A at row 200: A is seen last."""
+    plain = panel_of(random_close(7, 330, 6))
+    before, after = ("Z", "Z", "Z", "B", "B", None), ("A", "Z", "Z", "B", "B", "A")
+    days = plain.sessions.astype(object)
+    history = SectorHistory.of({days[0]: before, days[200]: after})
+    return replace(plain, sector_history=history, _wall=None)
+
+
+def test_a_sector_is_the_mean_of_those_known_to_be_its_members_on_the_day(reclassified):
+    returns = derive_table(reclassified, "returns").columns["ret_1d"]
+
+    table = derive_table(reclassified, "factors")
+
+    sector = {name: _column(table, (f"SECTOR:{name}",), "value") for name in "ABZ"}
+    np.testing.assert_allclose(sector["Z"][1:200], _mean(returns[1:200, [0, 1, 2]]))
+    np.testing.assert_allclose(sector["Z"][200:], _mean(returns[200:, [1, 2]]))
+    np.testing.assert_allclose(sector["B"][1:], _mean(returns[1:, [3, 4]]))
+    np.testing.assert_allclose(sector["A"][200:], _mean(returns[200:, [0, 5]]))
+    assert np.isnan(sector["A"][:200]).all(), "nobody was known to belong to it"
+
+
+def test_an_exposure_is_to_the_sector_of_the_day(reclassified):
+    table = derive_table(reclassified, "exposures")
+
+    pairs = set(zip(*table.keys.values(), strict=True))
+    before, after = (
+        _column(table, ("I000", name), "exposure") for name in ("SECTOR:Z", "SECTOR:A")
+    )
+    assert np.isfinite(before[150:200]).all()
+    assert np.isnan(before[200:]).all()
+    assert np.isnan(after[:200]).all()
+    assert np.isfinite(after[200:]).all()
+    assert ("I001", "SECTOR:A") not in pairs
+    # Slopes of the old membership are what they were before the move was known.
+    view = reclassified.until(reclassified.sessions[199].astype(object))
+    then = derive_table(view, "exposures")
+    assert {factor for _, factor in zip(*then.keys.values(), strict=True)} == {
+        MARKET,
+        "SECTOR:Z",
+        "SECTOR:B",
+    }
+    np.testing.assert_array_equal(_column(then, ("I000", "SECTOR:Z"), "exposure"), before[:200])
+
+
+def test_a_view_knows_no_sector_that_was_first_seen_later(reclassified):
+    view = reclassified.until(reclassified.sessions[199].astype(object))
+
+    then, now = derive_table(view, "factors"), derive_table(reclassified, "factors")
+
+    assert "SECTOR:A" not in then.keys["factor_id"]
+    for factor in then.keys["factor_id"]:
+        np.testing.assert_array_equal(
+            _column(then, (factor,), "value"), _column(now, (factor,), "value")[:200]
+        )
+
+
+def _mean(returns):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        known = np.isfinite(returns).sum(axis=1)
+        return np.where(known > 1, np.nanmean(returns, axis=1), NAN)
 
 
 def test_features_are_what_the_engines_see_to_the_last_bit(panel):

@@ -26,6 +26,7 @@ from prometheus_nt.jobs.data import (
 )
 from prometheus_nt.jobs.health import audit, check_dataset
 from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.instruments import import_instruments
 from prometheus_nt.jobs.readiness import (
     IngestionState,
     ingestion_status,
@@ -219,6 +220,29 @@ def test_two_real_sources_disagree_about_two_days_of_apple_only(settings):
     assert result.failures(strict=True) == ["2 returns differ between the sources"]
 
 
+def test_what_a_comparison_found_stays_open_until_it_is_compared_again(settings, prices, tmp_path):
+    ingest_named(settings, SourceSpec("csv", prices("A"), "mine"))
+    mended = (tmp_path / "prices" / "A.csv").read_text()
+    header, *rows = mended.splitlines()
+    wrong = rows[4].split(",")[0] + ",20,21,19,20,1000"
+    for name, fifth in (("other", wrong), ("a_dataset_with_quite_a_long_name", rows[4])):
+        (tmp_path / name).mkdir()
+        content = "\n".join([header, *rows[:4], fifth, *rows[5:], ""])
+        (tmp_path / name / "A.csv").write_text(content)
+        ingest_named(settings, SourceSpec("csv", tmp_path / name, name))
+
+    def open_after(**options):
+        _, found = check_dataset(settings, "mine", HealthParams(), **options)
+        return sorted({each["rule"] for each in found if each["found_by"] != "ingest"})
+
+    assert open_after(against="other") == ["source_disagreement"]
+    assert open_after() == ["source_disagreement"]
+    assert open_after(against="a_dataset_with_quite_a_long_name") == ["source_disagreement"]
+    (tmp_path / "other" / "A.csv").write_text(mended)
+    ingest_named(settings, SourceSpec("csv", tmp_path / "other", "other"))
+    assert open_after(against="other") == []
+
+
 def test_datasets_without_a_common_name_cannot_be_compared(settings, prices, tmp_path):
     ingest_named(settings, SourceSpec("csv", prices("A"), "one"))
     other = tmp_path / "other"
@@ -289,6 +313,14 @@ def test_a_repair_reads_the_broken_again_and_nobody_else(settings, prices, fille
     assert {each.last for each in audit(filled, "mine").verdicts if "GOOD" in each.instrument_id}
 
 
+def test_a_share_class_with_a_dot_is_one_instrument_of_the_market(settings, prices):
+    folder = prices("BRK.B")
+
+    (report,) = ingest_named(settings, SourceSpec("csv", folder, "mine", symbols=("brk.b",)))
+
+    assert report.loaded == ("BRK-B.US",)
+
+
 def test_a_repair_says_what_the_source_has_lost(settings, prices, filled, tmp_path):
     (tmp_path / "prices" / "HOLED.csv").unlink()
 
@@ -344,6 +376,24 @@ def test_a_session_is_ready_when_enough_instruments_have_their_bar(filled):
     assert short.status is IngestionState.IN_PROGRESS
     assert short.error_details["missing"] == ["EMPTY.US", "WRONG.US"]
     assert "4 of 6 instruments have their bar, 95% are needed" in short.error_message
+
+
+def test_no_bar_is_expected_of_whose_listing_is_recorded_to_have_ended(settings, filled, tmp_path):
+    ends = tmp_path / "ends.csv"
+    ends.write_text(f"instrument_id,exchange,delisted_on\nSTALE.US,XNYS,{SESSIONS[7]}\n")
+    before = ingestion_status(filled, "mine", LAST)
+
+    import_instruments(settings, ends)
+
+    after = ingestion_status(filled, "mine", LAST)
+    assert (before.instruments_received, before.instruments_expected) == (3, 6)
+    assert (after.instruments_received, after.instruments_expected) == (3, 5)
+    assert "STALE.US" not in after.error_details["missing"]
+    earlier = ingestion_status(filled, "mine", SESSIONS[6])
+    assert earlier.instruments_expected == 6, "it was still listed"
+    verdicts = {each.instrument_id: each for each in audit(filled, "mine").verdicts}
+    assert str(verdicts["STALE.US"].health) == "OK"
+    assert verdicts["STALE.US"].reason == "delisted"
 
 
 def test_nothing_received_and_nothing_begun_is_pending(filled):

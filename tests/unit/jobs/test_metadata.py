@@ -10,9 +10,15 @@ from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, UnknownInstrument
 from prometheus_nt.domain.instruments import TradingSpec
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
+from prometheus_nt.jobs.metadata import (
+    SILENT_SESSIONS,
+    NodeMetadata,
+    delistings_at_close,
+    metadata_notes,
+    read_metadata,
+)
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.venue.carry import Delistings
+from prometheus_nt.venue.carry import Delistings, delisting_rows
 
 NAN = np.nan
 DATASET = {
@@ -118,3 +124,18 @@ def test_one_node_trades_one_currency_and_known_instruments(sqlite_database, tmp
         read_metadata(stores, panel)
     with pytest.raises(UnknownInstrument, match=r"'Z.US': the store has no such instrument"):
         read_metadata(stores, replace(panel, instruments=("A.US", "Z.US")))
+
+
+def test_who_has_only_just_stopped_is_not_delisted_while_the_day_is_open():
+    bars = SILENT_SESSIONS + 3
+    late, gone, ended = (np.full(bars, 10.0) for _ in "ABC")
+    late[-SILENT_SESSIONS:] = gone[-SILENT_SESSIONS - 1 :] = ended[-2:] = NAN
+    panel = panel_of(late, gone, ended)
+    on = np.array(["NaT", "NaT", panel.sessions[-1]], dtype="datetime64[D]")
+    recorded = Delistings(on, np.array([NAN, NAN, -1.0]))
+
+    rows = delisting_rows(panel, delistings_at_close(recorded, panel))
+
+    over = delisting_rows(panel, recorded)
+    assert rows.tolist() == [-1, bars - SILENT_SESSIONS - 1, bars - 1]
+    assert over.tolist() == [bars - SILENT_SESSIONS, *rows[1:].tolist()]

@@ -302,6 +302,20 @@ def test_newer_facts_replace_the_file_of_the_same_index_only(historical, store, 
     assert len(list(tmp_path.glob("facts-*.npz"))) == 2
 
 
+def test_a_database_made_anew_is_not_read_from_the_files_of_the_one_before(
+    both_databases, tmp_path
+):
+    found = []
+    for number, database in enumerate(both_databases):
+        historical = HistoricalStore(database)
+        write_prices(historical)
+        facts, now = [statement(at(4), revenue=float(number))], NOW.replace(second=number)
+        ReferenceStore(database).write_statements("demo", facts, now)
+        found += [row[-1] for row in listed(load_panel(historical, "demo", tmp_path))]
+
+    assert found == [0.0, 1.0]
+
+
 def test_facts_that_cannot_be_cached_are_a_named_error(historical, store, tmp_path):
     filled(store)
     load_panel(historical, "demo", tmp_path)

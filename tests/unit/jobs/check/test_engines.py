@@ -1,6 +1,6 @@
 """A planted leak is found and named; an honest table is not accused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import chain
 
@@ -10,8 +10,13 @@ import pytest
 from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import EnginesConfig
 from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.sectors import SectorHistory
+from prometheus_nt.engines.numerics.cross_section import sector_codes
+from prometheus_nt.engines.numerics.returns import sector_returns, total_returns
 from prometheus_nt.jobs.check.differences import first_difference
-from prometheus_nt.jobs.check.engines import ALL_SLEEVES, look_ahead
+from prometheus_nt.jobs.check.engines import ALL_SLEEVES, compare_derived, look_ahead
+from prometheus_nt.jobs.check.futures import DROPPED, NOISE, cuts_of
+from prometheus_nt.jobs.check.report import LookaheadReport
 
 QUICK = {
     "stability": {"lookback": 21, "min_observations": 10},
@@ -231,3 +236,31 @@ def test_the_zoo_has_no_doubles():
     names = [item.__name__ for item in chain(LEAKS, CLEAN)]
 
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("known_from", "honest"), [(330, True), (250, False)])
+def test_a_sector_first_seen_after_a_cut_is_no_leak_and_one_used_before_it_is(
+    panel, known_from, honest
+):
+    first, later = panel.sessions[[0, 330]].astype(object)
+    before, after = ("A", "B") * 4, ("A", "C") * 4
+    history = SectorHistory.of({first: before, later: after})
+    dated = replace(panel, sector_history=history, _wall=None)
+
+    def hindsight(whole):
+        """Sector returns of the newest members from `known_from` on: honest from row 330 only."""
+        returns = sector_returns(whole)
+        if len(whole) > 330:
+            last = sector_codes(whole)
+            for code in np.unique(last):
+                members = total_returns(whole)[known_from:, last == code]
+                returns[known_from:, code] = members.mean(axis=1)
+        return returns
+
+    (cut,) = cuts_of(dated, [300], [(NOISE, DROPPED)], seed=1)
+    for history in (cut.honest, *cut.changed.values()):
+        history.derived(hindsight)
+    report = LookaheadReport()
+    compare_derived(cut, report)
+
+    assert (not report.leaks) == honest
