@@ -108,6 +108,15 @@ class RunFolder:
         content: dict[str, Any] = json.loads(self._existing(name).read_text(encoding="utf-8"))
         return content
 
+    def hash_of(self, name: str) -> str | None:
+        """Return the SHA-256 of a file of this run as it is now; None if it is not there."""
+        try:
+            return hashlib.sha256((self.path / name).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return None
+        except OSError as unreadable:
+            raise StoreError(f"{self.path / name}: cannot be read: {unreadable}") from unreadable
+
     def point_latest_here(self) -> None:
         """Make `latest` beside this folder lead to it; without symbolic links there is none."""
         link = self.path.parent / "latest"

@@ -59,7 +59,10 @@ TOLD_BY_DIGEST = (
     tables.backtest_daily_equity,
 )
 
-UNTOLD = ("metadata", "run_id", "mode", "strategy_id", "portfolio_id", "account_id")
+UNTOLD = (
+    *("metadata", "run_id", "mode", "strategy_id", "portfolio_id", "account_id"),
+    *("created_at", "config_snapshot"),
+)
 """Where a row comes from and whose it is: an event is what was decided and what happened."""
 
 MOST_REASON = 512

@@ -291,9 +291,14 @@ def _decoded(record: bytes) -> _Batch:
     )
 
 
+def _written_columns(table: str) -> list[sa.Column[Any]]:
+    columns = RUNTIME.tables[table].columns
+    return [columns[name] for name in written(RUNTIME.tables[table])]
+
+
 def _plain(table: str, row: Row) -> list[Any]:
     """Return a row whose documents are text: what is JSON already must not become a string."""
-    columns = RUNTIME.tables[table].columns
+    columns = _written_columns(table)
     return [
         json.dumps(value, default=_as_json)
         if isinstance(column.type, sa.JSON)
@@ -305,7 +310,7 @@ def _plain(table: str, row: Row) -> list[Any]:
 
 
 def _typed(table: str, row: list[Any]) -> Row:
-    columns = RUNTIME.tables[table].columns
+    columns = _written_columns(table)
     return tuple(
         None if value is None else _of_type(column.type, value)
         for column, value in zip(columns, row, strict=True)

@@ -179,8 +179,10 @@ class RuntimeStore:
         with self.database.reader() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def latest_target(self, run_id: str) -> tuple[date, dict[str, float]]:
-        """Return the session and the weights of a run's newest recorded target.
+    def latest_target(
+        self, run_id: str, as_of: date | None = None
+    ) -> tuple[date, dict[str, float]]:
+        """Return the session and the weights of a run's newest recorded target, up to `as_of`.
 
         Raises
         ------
@@ -191,6 +193,7 @@ class RuntimeStore:
         query = (
             sa.select(table.c.as_of_date, table.c.target_positions)
             .where(table.c.run_id == run_id)
+            .where(sa.true() if as_of is None else table.c.as_of_date <= as_of)
             .order_by(table.c.as_of_date.desc())
             .limit(1)
         )

@@ -15,6 +15,7 @@ from prometheus_nt.cli import (
     instruments,
     markets,
     meta,
+    meta_portfolio,
     mission,
     outcomes,
     paper,
@@ -61,6 +62,7 @@ app.command()(scan.scan)
 app.command()(environment.doctor)
 app.command()(environment.metrics)
 app.command()(markets.markets)
+app.command()(meta_portfolio.meta_portfolio)
 app.command()(gateway.gateway)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")

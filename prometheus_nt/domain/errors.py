@@ -11,6 +11,7 @@
     |   |-- NonSession           a date on which the market does not trade
     |   |-- InsufficientHistory  fewer sessions before `as_of` than a lookback needs
     |   |-- EmptyScan            not one instrument passes a scanner
+    |   |-- MetaFailure          a gate of the meta-portfolio does not pass; it has a code
     |   |-- LookAheadError       something asked for a fact later than its `as_of`
     |   `-- SourceError          a file or vendor answer cannot be read at all
     |-- StrategyError            a user's strategy failed, or broke its contract
@@ -89,6 +90,14 @@ class InsufficientHistory(DataError):
 
 class LookAheadError(DataError):
     """Something asked for a fact that was not known at its `as_of`."""
+
+
+class MetaFailure(DataError):
+    """A gate of the meta-portfolio does not pass."""
+
+    def __init__(self, code: str, subject: str, message: str) -> None:
+        super().__init__(f"{code}: {subject}: {message}" if subject else f"{code}: {message}")
+        self.code, self.subject, self.message = code, subject, message
 
 
 class EmptyScan(DataError):
