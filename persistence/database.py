@@ -173,7 +173,7 @@ class Database:
             read_only = {"mode": "ro", "uri": "true"}
             url = URL.create("sqlite", database=f"file:{quote(str(self._path))}", query=read_only)
             return _sqlite_engine(url, _READER_PRAGMAS, "BEGIN")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._path.parent)
         return _sqlite_engine(self._url, _PRAGMAS[role], "BEGIN IMMEDIATE")
 
     def _require_whole_references(self, connection: Connection) -> None:
@@ -224,11 +224,34 @@ def _is_outage_of_driver(error: BaseException) -> bool:
     return isinstance(error, OUTAGES)
 
 
+_REMEDIES = {
+    "no such table": "run `prometheus db upgrade`",
+    "does not exist": "run `prometheus db upgrade`",
+    # A reader, too, writes beside the file: where the journal is shared, readers say what they use.
+    "readonly database": "make the file and its folder writable, or set PROMETHEUS_HOME to another",
+    "unable to open": "make the file and its folder writable, or set PROMETHEUS_HOME to another",
+    "database is locked": "another command is writing; run this one again when it is done",
+    "is not a database": "move it away, or set PROMETHEUS_HOME to another folder",
+}
+"""Part of what a driver says -> what helps."""
+
+
 def _reason(error: Exception) -> str:
     reason = str(getattr(error, "orig", None) or error).strip()
-    if "no such table" in reason or "does not exist" in reason:
-        return f"{reason}; run `prometheus db upgrade`"
+    for part, remedy in _REMEDIES.items():
+        if part in reason:
+            return f"{reason}; {remedy}"
     return reason
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as refused:
+        raise StoreError(
+            f"{folder}: cannot be made: {refused.strerror};"
+            " set PROMETHEUS_HOME to a folder that can be written"
+        ) from refused
 
 
 def upsert(

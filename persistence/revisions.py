@@ -108,7 +108,9 @@ def require_revision(
     dataset_id, oldest = dataset["dataset_id"], dataset["oldest_revision"]
     column = _REVISIONS.c.fingerprint if isinstance(wanted, str) else _REVISIONS.c.revision
     query = _of(dataset_id).where(column == wanted).order_by(_REVISIONS.c.revision.desc())
-    row = connection.execute(query.limit(1)).one_or_none()
+    # A number that no database can hold is not asked of one.
+    beyond = not isinstance(wanted, str) and wanted > dataset["revision"]
+    row = None if beyond else connection.execute(query.limit(1)).one_or_none()
     if row is None:
         what = "fingerprint" if isinstance(wanted, str) else "revision"
         raise StoreError(

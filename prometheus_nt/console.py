@@ -9,7 +9,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-import typer
 from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
@@ -34,15 +33,11 @@ def progress_bars(*, one: bool = False) -> Iterator[Callable[[int, int, str], No
     one : bool
         True if every call is about the same job, so that one bar shows it.
     """
-    try:
-        if err.is_terminal:
-            with _bars(one) as advance:
-                yield advance
-        else:
-            yield None
-    except KeyboardInterrupt:
-        say("interrupted; what was finished is stored, run the command again to go on")
-        raise typer.Exit(130) from None
+    if err.is_terminal:
+        with _bars(one) as advance:
+            yield advance
+    else:
+        yield None
 
 
 @contextmanager

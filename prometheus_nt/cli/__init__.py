@@ -26,10 +26,13 @@ from prometheus_nt.cli import (
     similar,
 )
 from prometheus_nt.cli.arguments import asked_log
-from prometheus_nt.console import err, plain
+from prometheus_nt.console import err, plain, say
 from prometheus_nt.domain.errors import PrometheusError
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code of Ctrl-C, as shells count it."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,6 +86,10 @@ def main() -> None:
     """Run the command line; every error that is the user's to mend ends with exit code 1."""
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            say("interrupted; what was finished is stored, run the command again to go on")
+        raise
     except PrometheusError as error:
         err.print(f"[bold red]error:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

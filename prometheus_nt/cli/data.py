@@ -232,9 +232,11 @@ def data_check(
     Example: [cyan]prometheus data check sample_ohlcv --as-of 2013-03-01 --strict[/]
     """
     from adapters.gates.health import HealthParams
+    from prometheus_nt.config import validated
     from prometheus_nt.jobs.health import FINDING_COLUMNS, check_dataset
 
-    params = HealthParams(max_age=max_age, tolerated_gap=tolerated_gap, disagreement=disagreement)
+    asked = {"max_age": max_age, "tolerated_gap": tolerated_gap, "disagreement": disagreement}
+    params = validated(HealthParams, asked, "data check")
     day = None if as_of is None else as_of.date()
     audit, findings = check_dataset(
         read_settings(), dataset, params, as_of=day, against=against, rule=rule

@@ -57,7 +57,7 @@ def day_run(
         run = ensure_day(node, session, stores)
         tell = None if as_json else lambda each: say(f"{each.as_of} {each.phase}")
         run = DayRunner(node, stores, worker_name()).run_to_end(run, tell)
-    print_days([run], as_json)
+    print_days([run], as_json, node.data.dataset)
     if run.phase is not RunPhase.COMPLETED:
         raise typer.Exit(1)
 
@@ -158,7 +158,7 @@ def day_advance(
     node = node_of(config, assign)
     with open_stores(read_settings(), upgrade=True) as stores:
         moved = DayRunner(node, stores, worker_name()).advance_all(retry=retry)
-    print_days(moved, as_json)
+    print_days(moved, as_json, node.data.dataset)
     if any(run.phase is RunPhase.FAILED for run in moved):
         raise typer.Exit(1)
 
@@ -181,7 +181,7 @@ def day_retry(
     node = node_of(config, assign)
     with open_stores(read_settings(), upgrade=True) as stores:
         run = DayRunner(node, stores, worker_name()).retry(ensure_day(node, as_of.date(), stores))
-    print_days([run], as_json)
+    print_days([run], as_json, node.data.dataset)
     if run.phase is not RunPhase.COMPLETED:
         raise typer.Exit(1)
 
@@ -203,7 +203,7 @@ def day_status(
 
     filters = RunFilters(
         as_of=None if as_of is None else as_of.date(),
-        region=region,
+        region=None if region is None else region.upper(),
         phase=None if phase is None else phase.upper(),
         active=active,
         limit=limit,
@@ -211,10 +211,13 @@ def day_status(
     print_days(list_days(read_settings(), filters), as_json)
 
 
-def print_days(runs: "list[EngineRun]", as_json: bool) -> None:
-    """Print days and how far they have come, and what went wrong with those that failed."""
+def print_days(runs: "list[EngineRun]", as_json: bool, dataset_id: str | None = None) -> None:
+    """Print runs, and why each that is not completed is not; of a node's, what helps as well."""
+    from prometheus_nt.jobs.day import reason_unfinished
+
     rows = [tuple(getattr(run, name) for name in STATUS) for run in runs]
     print_rows(STATUS, rows, as_json)
     for run in runs:
-        if run.error is not None and not as_json:
-            err.print(f"{run.as_of}: {run.error['message']}", highlight=False, markup=False)
+        reason = reason_unfinished(run, dataset_id)
+        if reason is not None and not as_json:
+            err.print(f"{run.as_of}: {reason}", highlight=False, markup=False, soft_wrap=True)

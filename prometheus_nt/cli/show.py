@@ -45,7 +45,7 @@ def show(
     engine_name: Annotated[str | None, typer.Option(help="Of decisions: who decided.")] = None,
     region: Annotated[str | None, typer.Option(help="US, EU or ASIA")] = None,
     phase: Annotated[str | None, typer.Option(help="Of engine-runs: where they stand.")] = None,
-    status: Annotated[str | None, typer.Option(help="Of runs, orders, jobs, proposals.")] = None,
+    status: Annotated[str | None, typer.Option(help="Of runs, trials, jobs, proposals.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Whose facts or derived data to list.")
     ] = None,
@@ -68,7 +68,14 @@ def show(
     Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
     """
     from prometheus_nt.jobs.known import FACT_LISTINGS, FactFilters, known_facts
-    from prometheus_nt.jobs.show import Filters, derived_listing, execution_risk, listing
+    from prometheus_nt.jobs.show import (
+        EXECUTION_RISK,
+        Filters,
+        derived_listing,
+        execution_risk,
+        listing,
+        require_heeded,
+    )
 
     filters = Filters(
         portfolio_id=portfolio_id,
@@ -84,8 +91,10 @@ def show(
         status=None if status is None else status.upper(),
         entity_id=instrument_id if dataset is None else None,
     )
+    of_dataset = dataset is not None
+    require_heeded(what, filters, of_dataset=of_dataset, include_outcomes=include_outcomes)
     settings = read_settings()
-    if what == "execution-risk":
+    if what == EXECUTION_RISK:
         columns, rows = execution_risk(settings)
     elif what in FACT_LISTINGS:
         facts = FactFilters(dataset, instrument_id, filters.as_of, limit)

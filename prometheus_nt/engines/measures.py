@@ -38,7 +38,7 @@ def last_price(panel: MarketPanel, max_gap: int) -> FloatArray:
 
 def history(panel: MarketPanel) -> FloatArray:
     """Return how many bars there have been."""
-    bars: FloatArray = panel.derived(bar_counts)[-1]
+    bars: FloatArray = panel.derived(bar_counts)[-1].astype(np.float64)
     return bars
 
 

@@ -77,6 +77,23 @@ class SourceSpec:
     workers: int = 1
 
 
+_OF_FILES = ("path", "dataset", "market_id", "split_adjusted", "infer_actions")
+_OF_VENDORS = ("dataset", "market_id", "index", "exchange", "start", "end")
+HEEDED: Mapping[str, tuple[str, ...]] = {
+    "sample": (),
+    **dict.fromkeys(FILE_KINDS, _OF_FILES),
+    "yahoo": _OF_VENDORS,
+    "eodhd": (*_OF_VENDORS, "delisted", "limit", "offset", "whole"),
+}
+"""Kind of source -> what of a spec it heeds, besides symbols, gates and workers."""
+OPTIONS = {
+    "path": "a path",
+    "market_id": "--market",
+    "whole": "--full",
+    "delisted": "--no-delisted",
+}
+
+
 def ingest_named(
     settings: Settings, spec: SourceSpec, progress: Progress | None = None
 ) -> list[IngestReport]:
@@ -85,12 +102,14 @@ def ingest_named(
     Raises
     ------
     ConfigError
-        If the kind is unknown, or a path, a dataset name, a key or a package is missing.
+        If the kind is unknown, a path, a dataset name, a key or a package is missing, or something
+        was asked for that this kind of source does not heed.
     DataError
         If not one good row came out.
     VendorRefusal
         If a vendor answers no more; what was finished is stored.
     """
+    _require_heeded(spec)
     with sources_of(settings, spec) as sources, open_stores(settings, upgrade=True) as stores:
         return [ingest_source(stores, source, spec, progress) for source in sources]
 
@@ -299,6 +318,17 @@ def eodhd_source(
     limits = Limits(requests_per_minute=settings.eodhd_per_minute)
     with VendorClient(eodhd(settings.eodhd_key, settings.eodhd_url), limits) as client:
         yield EodhdSource(client, dataset_id, market_id, selection)
+
+
+def _require_heeded(spec: SourceSpec) -> None:
+    if spec.kind not in HEEDED:
+        return  # unknown, which `sources_of` tells
+    heeded = ("kind", "symbols", "gates", "workers", *HEEDED[spec.kind])
+    silent = SourceSpec(spec.kind)
+    for name in (each.name for each in fields(SourceSpec)):
+        if name not in heeded and getattr(spec, name) != getattr(silent, name):
+            option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(f"data ingest {spec.kind}: {option} would go unheeded; leave it out")
 
 
 def _files(spec: SourceSpec) -> FileSource:

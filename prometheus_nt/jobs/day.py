@@ -28,7 +28,7 @@ from persistence.mirror import Mirror
 from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
 from prometheus_nt.config import NodeConfig, Settings
 from prometheus_nt.domain.books import BookTarget, Universe
-from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.calendar import REGIONS, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
 from prometheus_nt.domain.market import InstrumentScores
 from prometheus_nt.domain.panel import MarketPanel
@@ -76,9 +76,32 @@ def worker_name() -> str:
 
 
 def list_days(settings: Settings, filters: RunFilters) -> list[EngineRun]:
-    """Return the days asked for, newest first."""
+    """Return the days asked for, newest first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such region or phase.
+    """
+    if filters.region is not None and filters.region not in REGIONS:
+        raise ConfigError(
+            f"--region: unknown region {filters.region!r}; known: {', '.join(REGIONS)}"
+        )
     with open_stores(settings) as stores:
         return EngineRunStore(stores.runtime.database).listing(filters)
+
+
+def reason_unfinished(run: EngineRun, dataset_id: str | None = None) -> str | None:
+    """Return why a day is no further, and what tells more of its dataset; None if nothing is."""
+    if run.error is not None:
+        return str(run.error["message"])
+    if run.owner is not None:
+        until = f"{run.lease_until:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{run.owner} works on it; if it does no more, run the day again after {until}"
+    if run.phase is RunPhase.WAITING_FOR_DATA and dataset_id is not None:
+        told_by = f"`prometheus data status {dataset_id} --as-of {run.as_of}`"
+        return f"waits for its data; {told_by} tells how much there is"
+    return None
 
 
 def ensure_day(config: NodeConfig, as_of: date, stores: Stores) -> EngineRun:
@@ -178,6 +201,10 @@ class DayRunner:
             reason = type(failure).__name__
             log.exception("run=%s phase=%s reason=%s failed", run.run_id, held.phase, reason)
             return self._runs.fail(held, _told(held, failure))
+        except KeyboardInterrupt:
+            # Who stops a day may run it again at once, and not when the lease has run out.
+            self._runs.release(held)
+            raise
         if coverage is None:
             self._runs.release(held)
             return self._runs.run(run.run_id)

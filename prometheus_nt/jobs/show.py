@@ -15,10 +15,12 @@ from prometheus_nt.jobs.derive import derived_store
 from prometheus_nt.jobs.known import FACT_LISTINGS
 from prometheus_nt.jobs.stores import Stores, open_stores
 
-__all__ = ["Filters", "listing"]
+__all__ = ["Filters", "derived_listing", "listing", "require_heeded"]
 
 ALPHA = "alpha"
-KNOWN = (*LISTINGS, ALPHA, *LISTED)
+EXECUTION_RISK = "execution-risk"
+OF_RUNS = (*LISTINGS, ALPHA, EXECUTION_RISK)
+OF_DATASETS = (*FACT_LISTINGS, *LISTED)
 ALIASES = {
     "engine-decisions": "decisions",
     "positions-snapshots": "positions",
@@ -37,6 +39,41 @@ FROM_DOCUMENT = {
 """Of listings: members of a document that have columns of their own."""
 
 
+def require_heeded(
+    what: str, filters: Filters, *, of_dataset: bool, include_outcomes: bool = False
+) -> None:
+    """Refuse an unknown listing, and every option that a listing would not heed.
+
+    Parameters
+    ----------
+    of_dataset : bool
+        Whether a dataset was named.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option, and what it can be used with.
+    """
+    what = ALIASES.get(what, what)
+    if what not in (*OF_RUNS, *OF_DATASETS):
+        known = ", ".join((*OF_RUNS, *OF_DATASETS))
+        raise ConfigError(f"show: unknown listing {what!r}; known: {known}")
+    if of_dataset and what in OF_RUNS:
+        raise ConfigError(
+            f"--dataset: {what} are of runs; with it, show one of: {', '.join(OF_DATASETS)}"
+        )
+    if what in OF_DATASETS and filters != Filters(
+        as_of=filters.as_of, limit=filters.limit, entity_id=filters.entity_id
+    ):
+        raise ConfigError(
+            f"show {what}: they are of a dataset and no run; choose by --dataset alone"
+        )
+    if what == EXECUTION_RISK and filters != Filters(limit=filters.limit):
+        raise ConfigError(f"show {what}: it lists every sleeve; leave the other options out")
+    if include_outcomes and what != "decisions":
+        raise ConfigError(f"--include-outcomes: {what} have none; show decisions with it")
+
+
 def listing(
     settings: Settings, what: str, filters: Filters, *, include_outcomes: bool = False
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -50,7 +87,7 @@ def listing(
     Raises
     ------
     ConfigError
-        If there is no such listing or mode, or the listing has no sessions to choose from by date.
+        If there is no such mode, or the listing has no sessions to choose from by date.
     DataError
         With `alpha`: if no run has stored scores.
     StoreError
@@ -58,8 +95,6 @@ def listing(
         portfolio or strategy asked for.
     """
     what = ALIASES.get(what, what)
-    if what not in KNOWN:
-        raise ConfigError(f"show: unknown listing {what!r}; known: {', '.join(KNOWN)}")
     if what in LISTED:
         raise ConfigError(f"show {what}: of which dataset? Name it with --dataset")
     _require_meaning(what, filters)
@@ -91,20 +126,13 @@ def derived_listing(
     Raises
     ------
     ConfigError
-        If there is no such listing, or a filter would not be heeded.
+        If an instrument is named, and the listing is not of one.
     StoreError
         If nothing is found; the error says what is stored.
     """
-    if what not in LISTED:
-        raise ConfigError(
-            f"--dataset, --instrument-id: {what} are of runs; with them, show one of: "
-            f"{', '.join((*FACT_LISTINGS, *LISTED))}"
-        )
     if instrument_id is not None and "instrument_id" not in LISTED[what].table.c:
         raise ConfigError(f"--instrument-id: {what} are not of one instrument; leave it out")
     wanted = DerivedFilters(dataset_id, instrument_id, filters.as_of, filters.limit)
-    if filters != Filters(as_of=filters.as_of, limit=filters.limit):
-        raise ConfigError(f"show {what}: derived data are of no run; choose by --dataset alone")
     with open_stores(settings) as stores:
         return derived_store(stores).listing(what, wanted)
 

@@ -263,6 +263,22 @@ def test_a_reader_of_an_absent_file_says_which_command_makes_it(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_folder_that_cannot_be_made_or_a_foreign_file_says_what_to_do(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"no database, but quite as long as the header of one would have to be " * 20)
+
+    for path, problem in (
+        (file / "home" / "x.db", "home: cannot be made: Not a directory; set PROMETHEUS_HOME"),
+        (file, "file is not a database; move it away"),
+        (tmp_path, "unable to open database file; make the file and its folder writable"),
+    ):
+        with (
+            pytest.raises(StoreError, match=problem),
+            Database.open(f"sqlite:///{path}").writer() as connection,
+        ):
+            connection.exec_driver_sql("SELECT * FROM sqlite_master")
+
+
 def test_a_writer_makes_the_folder_even_with_odd_characters(tmp_path):
     database = Database.open(f"sqlite:///{tmp_path}/a b#c/ü.db")
 

@@ -124,7 +124,11 @@ def test_a_cached_panel_of_the_newest_revision_survives_the_reading_of_an_older_
 
 def test_an_unknown_revision_is_named_with_those_there_are(store, tmp_path):
     known = rf"it has revisions 1 to {number(store)}, see `prometheus data revisions demo`"
-    for wanted, what in ((99, "no revision 99"), ("0123456789abcdef", "no fingerprint 0123")):
+    for wanted, what in (
+        (99, "no revision 99"),
+        (10**30, "no revision 1000"),
+        ("0123456789abcdef", "no fingerprint 0123"),
+    ):
         with pytest.raises(StoreError, match=f"dataset demo: {what}.*{known}"):
             load_panel(store, "demo", tmp_path, revision=wanted)
 

@@ -235,6 +235,53 @@ def test_a_source_without_its_path_or_name_says_which(prometheus, tmp_path):
     assert "nowhere" in absent[2]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("csv", "prices", "--dataset", "x", "--end", "2015-01-02"), "ingest csv: --end would go"),
+        (("csv", "prices", "--dataset", "x", "--index", "GSPC"), "ingest csv: --index would go"),
+        (("sample", "prices"), "ingest sample: a path would go unheeded; leave it out"),
+        (("sample", "--dataset", "x"), "ingest sample: --dataset would go unheeded"),
+        (("yahoo", "--dataset", "x", "--full"), "ingest yahoo: --full would go unheeded"),
+        (("eodhd", "--dataset", "x", "--split-adjusted"), "eodhd: --split-adjusted would go"),
+    ],
+)
+def test_a_source_refuses_what_it_would_not_heed(prometheus, arguments, complaint):
+    code, _, errors = prometheus("data", "ingest", *arguments)
+
+    assert code == 1
+    assert complaint in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("data", "check", "x", "--disagreement", "-1"), "data check: disagreement: Input should"),
+        (("data", "check", "x", "--disagreement", "nan"), "greater than 0, found nan"),
+        (("day", "status", "--region", "moon"), "--region: unknown region 'MOON'; known: US, EU"),
+    ],
+)
+def test_a_value_out_of_bounds_says_what_is_expected(prometheus, arguments, complaint):
+    prometheus("db", "upgrade")
+
+    code, _, errors = prometheus(*arguments)
+
+    assert code == 1
+    assert complaint in errors
+
+
+def test_an_interruption_says_what_becomes_of_the_work(prometheus, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prometheus_nt.jobs.data.list_datasets", interrupted)
+
+    code, output, errors = prometheus("data", "list")
+
+    assert (code, output) == (130, "")
+    assert "interrupted; what was finished is stored" in errors
+
+
 def test_a_run_that_does_not_exist_is_an_error_with_a_hint(prometheus):
     prometheus("db", "upgrade")
 
@@ -270,6 +317,10 @@ def test_alpha_before_any_run_says_what_to_run(prometheus):
         (("fills", "--strategy-id", "NO_ONE"), "--strategy-id: no run of 'NO_ONE'"),
         (("runs", "--mode", "dream"), "unknown mode 'DREAM'; known: BACKTEST, PAPER, LIVE"),
         (("fills", "--as-of", "2020-03-31"), "--as-of: 2020-03-31 cannot choose among fills"),
+        (("fills", "--instrument-id", "A.US"), "--instrument-id: A.US cannot choose among fills"),
+        (("fills", "--include-outcomes"), "--include-outcomes: fills have none; show decisions"),
+        (("news", "--dataset", "x", "--run", "y"), "show news: they are of a dataset and no run"),
+        (("prizes", "--dataset", "x"), "unknown listing 'prizes'; known: runs, orders"),
     ],
 )
 def test_a_filter_that_could_only_find_nothing_is_refused(prometheus, arguments, complaint):

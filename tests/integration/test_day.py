@@ -19,7 +19,7 @@ from prometheus_nt.domain.errors import ConfigError, NonSession
 from prometheus_nt.domain.instruments import InstrumentMap, Listing
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, session_of
+from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, reason_unfinished, session_of
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
 
@@ -204,6 +204,34 @@ def test_a_worker_that_dies_in_a_phase_leaves_the_day_to_the_next(
 
     assert done.phase is RunPhase.COMPLETED
     assert len(rows(stores, runtime.target_portfolios, DAY, "")) == 1
+
+
+def test_a_worker_that_is_stopped_leaves_the_day_to_whoever_comes_at_once(
+    stores, config, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    run = ensure_day(config, DAY, stores)
+    with monkeypatch.context() as stopped:
+        stopped.setitem(PHASES, run.phase, stop)
+        with pytest.raises(KeyboardInterrupt):
+            DayRunner(config, stores, "stopped").advance(run)
+
+    moved = DayRunner(config, stores, "next").advance(run)
+
+    assert moved.phase is RunPhase.DATA_READY
+
+
+def test_a_day_that_is_not_further_says_why(stores, config):
+    run = ensure_day(config, DAY, stores)
+    EngineRunStore(stores.runtime.database).claim(run.run_id, "somebody")
+
+    held = DayRunner(config, stores, "next").advance(run)
+
+    assert reason_unfinished(held).startswith("somebody works on it; if it does no more, run")
+    waits = reason_unfinished(run, "prices")
+    assert f"`prometheus data status prices --as-of {DAY}` tells how much" in waits
 
 
 def test_a_day_waits_until_enough_prices_have_arrived(stores, config):

@@ -116,7 +116,7 @@ def test_members_and_sectors_are_shown_as_they_were_known(prometheus, filled):
     ("arguments", "message"),
     [
         (("show", "statements"), "show statements: of which dataset? add --dataset"),
-        (("show", "orders", "--dataset", "mine"), "of runs; with them, show one of: statements"),
+        (("show", "orders", "--dataset", "mine"), "of runs; with it, show one of: statements"),
         (("show", "news", "--dataset", "nope"), "no dataset 'nope'; known datasets: mine"),
         (("show", "news", "--dataset", "mine", "--instrument", "B"), "'mine' has no 'B'"),
         (

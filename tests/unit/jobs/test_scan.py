@@ -1,5 +1,6 @@
 """Scanner files and their layers; scans as of a session, recorded once or not at all."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -134,6 +135,25 @@ def test_every_candidate_is_recorded_with_what_it_fails(market_stores, written):
     assert rows["B.US"]["reasons"]["failed"] == [{"filter": "limit 2", "value": 3}]
     assert rows["E.US"]["reasons"]["failed"] == [{"filter": "sector in X, Y", "value": None}]
     assert rows["E.US"]["score"] is None and rows["E.US"]["tier"] == "EXCLUDED"
+
+
+def test_a_history_that_is_too_short_is_recorded_as_a_number_of_bars(
+    market_stores, written, serve, small_market
+):
+    panel = small_market()
+    close = panel.close.copy()
+    close[:300, 0] = np.nan
+    serve(replace(panel, close=close, _wall=None))
+    scanner = load_scanner(
+        written(x="scanner_id: X\nfilters: [{field: history, operator: '>=', value: 252}]\n")
+    )
+
+    (found,) = scan(market_stores, scanner, ScanRequest("data", date(2020, 6, 30)))
+
+    bars = found.scan.values[1].tolist()
+    failed = {row["entity_id"]: row["reasons"].get("failed") for row in rows_of(market_stores)}
+    assert failed.pop("A.US") == [{"filter": "history >= 252", "value": bars[1] - 300}]
+    assert set(failed.values()) == {None}
 
 
 def test_a_second_scan_writes_nothing(market_stores, liquid):
