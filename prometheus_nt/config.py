@@ -352,8 +352,15 @@ def load_config(
     paths: Sequence[Path],
     assignments: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
+    *,
+    mode: str | None = None,
 ) -> NodeConfig:
     """Read files (later ones win), then the environment, then `key=value` assignments.
+
+    Parameters
+    ----------
+    mode : str, optional
+        What the command is about, whatever mode is written anywhere.
 
     Raises
     ------
@@ -371,6 +378,7 @@ def load_config(
         if not separator:
             raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
         merged = deep_merge(merged, nested(dotted, _value(f"--set {assignment}", text)))
+    merged |= {} if mode is None else {"mode": mode}
     others = [name for name, _, _ in settings] + [f"--set {item}" for item in assignments]
     source = " + ".join([*map(str, paths), *others])
     try:

@@ -50,10 +50,12 @@ def node_of(
     assign: list[str] | None,
     start: datetime | None = None,
     end: datetime | None = None,
+    *,
+    mode: str | None = None,
 ) -> "NodeConfig":
-    """Return the validated node of YAML files, `--set`, and the sessions asked for."""
+    """Return the validated node of YAML files, `--set`, the sessions and the mode asked for."""
     from prometheus_nt.config import load_config
 
     dates = [("start", start), ("end", end)]
     overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
-    return load_config(paths, [*(assign or ()), *overrides])
+    return load_config(paths, [*(assign or ()), *overrides], mode=mode)

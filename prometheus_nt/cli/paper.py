@@ -41,7 +41,7 @@ def paper(
     from prometheus_nt.jobs.paper import PaperRequest, run_paper
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, [*(assign or ()), "mode=paper"])
+    node = node_of(config, assign, mode="paper")
     request = PaperRequest(
         fast=fast,
         start=None if start is None else start.date(),

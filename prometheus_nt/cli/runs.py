@@ -57,7 +57,7 @@ def backtest(
     from prometheus_nt.jobs.backtest import run_backtest
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, [*(assign or ()), "mode=backtest"], start, end)
+    node = node_of(config, assign, start, end, mode="backtest")
     with open_stores(read_settings()) as stores, progress_bars() as progress:
         runs = run_backtest(node, stores, force=force, progress=progress)
     print_runs(runs, as_json)
