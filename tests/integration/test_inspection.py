@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from adapters.sample import sample_ohlcv
 from persistence import schema
 from persistence.database import upsert
+from persistence.historical import PRICE_COLUMNS
 from persistence.listings import Filters
 from persistence.tables import governance, runtime
 from prometheus_nt.config import Settings, load_config
@@ -92,11 +93,12 @@ def test_a_dataset_that_was_revised_since_is_said_to_be_changed(tmp_path, config
         ingest(sample_ohlcv(), stores.historical)
         run_backtest(load_config([CONFIG], [*WINDOW, "sessions.end=2005-03-31"]), stores)
         fill_id = _rows(stores, runtime.fills)[0]["fill_id"]
-        with stores.historical.database.writer() as connection:
-            connection.exec_driver_sql("UPDATE datasets SET revision = revision + 1")
-            connection.exec_driver_sql(
-                "UPDATE prices_daily SET close = low WHERE trade_date = '2004-06-01'"
-            )
+        days, values = stores.historical.bars("sample_ohlcv", "AAPL.US")
+        corrected = dict(zip(PRICE_COLUMNS, values.T.copy(), strict=True))
+        row = int(np.searchsorted(days, np.datetime64("2004-06-01")))
+        corrected["close"][row] = corrected["low"][row]
+        prices = corrected | {"trade_date": days}
+        stores.historical.write_prices("sample_ohlcv", "AAPL.US", prices, source="corrected")
 
     assert lineage(settings, fill_id)["data"]["unchanged"] is False
 
