@@ -1,6 +1,6 @@
 """The paper venue counts shares as traded: the same trades as the backtest's, in other shares."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -24,12 +24,15 @@ def open_ended(panel):
     return Delistings(unrecorded.on, unrecorded.returns, final=False)
 
 
+BEGAN = datetime(2010, 1, 4, 22, tzinfo=UTC)
+
+
 def paper_node(config, panel):
     sleeve = config.sleeves[0]
     identity = TradingIdentity(
         "US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.PAPER, "c", "h", "d", 0, date(2010, 1, 4)
     )
-    node = wire_paper(config, sleeve, panel, identity, open_ended(panel))
+    node = wire_paper(config, sleeve, panel, identity, open_ended(panel), BEGAN)
     node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.begin()
     return node

@@ -81,7 +81,8 @@ def test_two_ways_to_say_the_same_are_one_variant(planned):
 
 
 def test_a_variant_read_back_from_its_row_is_the_same_to_the_hash(planned):
-    plan = planned(families=["US_LONG_SHORT_EQ"], grid={"execution.planner.no_trade_band": [0.02]})
+    settings = {"execution.planner.no_trade_band": [0.02], "gate.long_only": [False]}
+    plan = planned(families=["US_LONG_SHORT_EQ"], grid=settings)
     (variant,) = plan.variants()
 
     stored = variant.node.model_dump(mode="json", exclude_unset=True)
