@@ -21,6 +21,7 @@ from persistence.rows import Row
 from persistence.tables import governance, operations
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.runs import day_run_id
 
 MOST_SCOPES = 200
 """Portfolios, or runs, whose newest rows are put together at most."""
@@ -506,7 +507,7 @@ def _runs(connection: Connection, filters: Filters, most: int) -> list[tuple[dat
 
 
 def _day_runs(connection: Connection, filters: Filters) -> list[tuple[datetime, str]]:
-    """Return the runs of days that fit, newest first: of each sleeve, named by its horizon."""
+    """Return the runs of days that fit, newest first: one of each sleeve."""
     days = operations.engine_runs.c
     query = sa.select(days.created_at, days.run_id, days.strategy_id)
     query = query.order_by(days.as_of_date.desc()).limit(MOST_RUNS)
@@ -517,23 +518,19 @@ def _day_runs(connection: Connection, filters: Filters) -> list[tuple[datetime, 
     )
     query = query.where(*(column == value for column, value in wanted if value is not None))
     return [
-        (began, f"{run_id}:{horizon}")
+        (began, day_run_id(run_id, sleeve_id))
         for began, run_id, strategy_id in connection.execute(query).all()
-        for horizon in _horizons(connection, strategy_id, filters.portfolio_id)
+        for sleeve_id in _sleeves(connection, strategy_id, filters.portfolio_id)
     ]
 
 
-def _horizons(connection: Connection, strategy_id: str, asked: str | None) -> list[str]:
-    """Return the horizons of a strategy's sleeves, or of the one asked for."""
+def _sleeves(connection: Connection, strategy_id: str, asked: str | None) -> list[str]:
+    """Return the sleeves of a strategy, or the one asked for."""
     known = governance.portfolios.c
     query = sa.select(known.sleeve_id).where(known.strategy_id == strategy_id)
     if asked not in (None, strategy_id):
         query = query.where((known.portfolio_id == asked) | (known.sleeve_id == asked))
-    endings = {
-        name.removeprefix(f"{strategy_id}_H").partition("_")[0]
-        for name in connection.execute(query).scalars()
-    }
-    return sorted(endings)
+    return sorted(set(connection.execute(query).scalars()))
 
 
 def _of_run(spec: Listing, filters: Filters, run_id: str) -> Conditions:

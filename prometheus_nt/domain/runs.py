@@ -51,6 +51,11 @@ class TradingIdentity(RunIdentity):
         return f"{self.sleeve_id}-{self.mode.value}-{digest[:12]}"
 
 
+def day_run_id(day: str, sleeve_id: str) -> str:
+    """Return the run that a sleeve's rows of a day belong to."""
+    return f"{day}:{sleeve_id}"
+
+
 @dataclass(frozen=True)
 class SleeveDecision:
     """What a sleeve decided after a close: how many orders, and who was left alone.

@@ -534,7 +534,6 @@ def _notes(
         f"borrowed cash {financing['debit_rate_annual']:.2%}; free cash earns "
         f"{financing['credit_rate_annual']:.2%}, the proceeds of short sales nothing.",
         _benchmark_note(config["data"], benchmark_name),
-        "Selection: this is one run. It says nothing about how many others were tried.",
     ]
 
 

@@ -32,9 +32,9 @@ from prometheus_nt.domain.calendar import REGIONS, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
 from prometheus_nt.domain.market import InstrumentScores
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.phases import TERMINAL, RunPhase, next_phase
+from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
-from prometheus_nt.domain.runs import Mode, RunIdentity
+from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest import require_fitting, visible_scenarios
 from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.identity import code_hash
@@ -212,10 +212,15 @@ class DayRunner:
         return self._runs.complete_phase(held, next_phase(held.phase), coverage)
 
     def run_to_end(
-        self, run: EngineRun, tell: Callable[[EngineRun], None] | None = None
+        self,
+        run: EngineRun,
+        tell: Callable[[EngineRun], None] | None = None,
+        most_phases: int = len(CHAIN),
     ) -> EngineRun:
-        """Advance until the run is completed, has failed, or has to wait."""
-        while run.phase not in TERMINAL:
+        """Advance until the run is completed, has failed, has to wait, or went `most_phases`."""
+        for _ in range(most_phases):
+            if run.phase in TERMINAL:
+                break
             moved = self.advance(run)
             if tell is not None:
                 tell(moved)
@@ -359,7 +364,7 @@ class DayRunner:
         finally:
             node.close()
         gc.collect()
-        context = replace(node.mirror.run, run_id=f"{run.run_id}:{sleeve.horizon}")
+        context = replace(node.mirror.run, run_id=day_run_id(run.run_id, sleeve.sleeve_id))
         return _Replayed(sleeve, node.mirror.of_last_session(context))
 
     def _write(self, replayed: _Replayed, of: Callable[[Mirror], Any]) -> None:

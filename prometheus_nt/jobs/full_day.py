@@ -17,7 +17,7 @@ from prometheus_nt.campaign_config import plan_campaign
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import ConfigError
-from prometheus_nt.domain.phases import TERMINAL, RunPhase
+from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import Progress
 from prometheus_nt.jobs.campaign import CampaignStatus, horizon_campaign, run_campaign
 from prometheus_nt.jobs.day import DayRunner, ensure_day, worker_name
@@ -49,17 +49,7 @@ def run_day(
 ) -> EngineRun:
     """Advance a session by at most `max_steps` phases; return where it stands then."""
     run = ensure_day(config, as_of, stores)
-    runner = DayRunner(config, stores, worker_name())
-    for _ in range(max_steps):
-        if run.phase in TERMINAL:
-            break
-        moved = runner.advance(run)
-        if tell is not None:
-            tell(moved)
-        if moved.phase is run.phase:
-            return moved
-        run = moved
-    return run
+    return DayRunner(config, stores, worker_name()).run_to_end(run, tell, max_steps)
 
 
 def run_horizons(

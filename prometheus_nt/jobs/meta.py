@@ -346,13 +346,12 @@ def _cost_share(series: RunSeries) -> float | None:
 def _notes(stores: Stores, question: _Question, tried: Tried) -> list[str]:
     first = RunFolder(stores.settings.runs_dir, question.runs[0]["run_id"])
     manifest = first.read_json("manifest.json")
-    kept = [note for note in manifest["notes"] if not note.startswith("Selection:")]
     return [
         f"Selection: {tried.overlapping} trials of {question.strategy_id} on these data, "
         f"{tried.ever} since ever, counted by the ledger; {tried.failed} failed here.",
         "Risk-free rate 0; 252 sessions a year; a selected variant is a candidate for paper "
         "trading, and nothing is promoted without it.",
-        *kept,
+        *manifest["notes"],
     ]
 
 

@@ -35,6 +35,7 @@ from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.runs import day_run_id
 from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.stores import Stores
@@ -110,7 +111,7 @@ def update_outcomes(config: NodeConfig, stores: Stores) -> list[tuple[str, int]]
         (run_id, _record_day(stores, run_id, panel))
         for day in reversed(days)
         if day.strategy_id in strategies
-        for run_id in (f"{day.run_id}:{sleeve.horizon}" for sleeve in config.sleeves)
+        for run_id in (day_run_id(day.run_id, sleeve.sleeve_id) for sleeve in config.sleeves)
     ]
     for run_id in traded_runs(database, strategies):
         rows = list(_evaluations(stores, run_id, panel, sleeve_decisions(database, run_id)))

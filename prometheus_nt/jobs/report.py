@@ -29,6 +29,9 @@ RISK = "risk.json"
 
 OTHER_FLOWS = ("delistings", "interest_received")
 
+ONE_RUN = "Selection: this is one run. It says nothing about how many others were tried."
+"""What a page of one run must add; a page of several counts the others itself."""
+
 
 def write_run_tables(
     folder: RunFolder,
@@ -99,7 +102,7 @@ def load_run_series(folder: RunFolder) -> RunSeries:
 def write_report(folder: RunFolder, series: RunSeries, metrics: dict[str, Any]) -> None:
     """Render the tearsheet into the run's folder."""
     manifest = folder.read_json("manifest.json")
-    page = render_tearsheet(series, metrics, manifest, manifest["notes"])
+    page = render_tearsheet(series, metrics, manifest, [*manifest["notes"], ONE_RUN])
     folder.write_text(REPORT, page, "html")
 
 

@@ -195,12 +195,12 @@ def test_a_listing_of_what_engines_measured_is_of_the_newest_run_that_has_rows(f
 
 def test_of_a_session_its_own_day_comes_before_backtests_that_passed_through_it(filled):
     with filled.writer() as connection:
-        fill(connection, tables.instrument_scores, run_id=f"{STRATEGY}-US-20240305:21")
+        fill(connection, tables.instrument_scores, run_id=f"{STRATEGY}-US-20240305:{SLEEVE}")
 
     names, rows = listing(filled, "scores", Filters(as_of=SESSIONS[1], strategy_id=STRATEGY))
     _, other = listing(filled, "scores", Filters(as_of=SESSIONS[2]))
 
-    assert {row[names.index("run_id")] for row in rows} == {f"{STRATEGY}-US-20240305:21"}
+    assert {row[names.index("run_id")] for row in rows} == {f"{STRATEGY}-US-20240305:{SLEEVE}"}
     assert {row[names.index("as_of_date")] for row in rows} == {SESSIONS[1]}
     assert {row[names.index("run_id")] for row in other} == {f"{SLEEVE}-0"}
 

@@ -137,6 +137,22 @@ def test_a_day_refuses_settings_that_its_dataset_cannot_honour(stores):
     assert "engines.universe.exclude: not in dataset" in failed.error["message"]
 
 
+def test_two_sleeves_of_one_horizon_each_have_their_own_rows(stores):
+    variants = (
+        "[{family: US_CORE_LONG_EQ, horizon: 21}, "
+        "{family: US_CORE_LONG_EQ, horizon: 21, variant: OTHER, "
+        "engines: {portfolio: {max_weight: 0.3}}}]"
+    )
+    both = load_config([CONFIG], [*WINDOW, f"sleeves={variants}"])
+
+    DayRunner(both, stores, "me").run_to_end(ensure_day(both, DAY, stores))
+
+    targets = rows(stores, runtime.target_portfolios, DAY, "")
+    books = {row[2]: row[4]["weights"] for row in targets}
+    assert len(books) == 2
+    assert sorted(round(max(weights.values()), 2) for weights in books.values()) == [0.3, 0.4]
+
+
 def test_every_stage_writes_one_decision_with_what_it_saw(stores, config):
     DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
 
