@@ -22,6 +22,7 @@ from prometheus_nt.cli import (
     runs,
     scan,
     scenarios,
+    serve,
     show,
     similar,
 )
@@ -67,6 +68,7 @@ app.command()(environment.metrics)
 app.command()(markets.markets)
 app.command()(meta_portfolio.meta_portfolio)
 app.command()(gateway.gateway)
+app.command()(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(campaign.app, name="campaign")

@@ -1,0 +1,88 @@
+"""What answers of the interface have in common: their form, their pages, and their errors."""
+
+from datetime import date
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from prometheus_nt.domain.errors import (
+    ConfigError,
+    DataError,
+    PrometheusError,
+    StoreError,
+    StoreUnavailable,
+)
+
+MOST_ROWS = 1_000
+DEFAULT_ROWS = 50
+LATEST_OFFSET = 10_000_000
+
+T = TypeVar("T")
+
+AsOf = Annotated[
+    date | None, Query(description="Only what was known on this session; default the newest.")
+]
+Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")]
+Offset = Annotated[int, Query(ge=0, le=LATEST_OFFSET, description="Rows to skip.")]
+Name = Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[\w.:/\- ]+$")]
+
+
+class Answer(BaseModel):
+    """Base of every answer. A field that is null is not known; `unknown` then says why.
+
+    unknown : field -> why it is null, in words of an operator.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    unknown: dict[str, str] = Field(default_factory=dict)
+
+
+class Page(Answer, Generic[T]):
+    """Some rows of a list. next_offset : where the next page begins; null on the last one."""
+
+    rows: list[T]
+    offset: int
+    next_offset: int | None
+
+
+def page_of(rows: list[T], offset: int, limit: int) -> Page[T]:
+    """Return a page from `limit + 1` rows that were read at `offset`: one more than it shows."""
+    following = offset + limit if len(rows) > limit else None
+    return Page(rows=rows[:limit], offset=offset, next_offset=following)
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    type: str
+    message: str
+
+
+class Failure(BaseModel):
+    """The form of every error."""
+
+    error: Problem
+
+
+STATUS: tuple[tuple[type[PrometheusError], int], ...] = (
+    (StoreUnavailable, 503),
+    (ConfigError, 400),
+    (DataError, 404),
+    (StoreError, 404),
+    (PrometheusError, 409),
+)
+"""Kind of error -> HTTP status; the first that fits."""
+
+
+def status_of(error: PrometheusError) -> int:
+    """Return the status of an answer that could not be given."""
+    return next(status for kind, status in STATUS if isinstance(error, kind))
+
+
+def failure(kind: str, message: str, status: int) -> JSONResponse:
+    """Return an error in the form that every error has."""
+    body = Failure(error=Problem(type=kind, message=message))
+    return JSONResponse(body.model_dump(), status)

@@ -1,0 +1,100 @@
+"""The server: routes over open stores, behind the guard."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from persistence import events
+from prometheus_nt.config import Settings
+from prometheus_nt.domain.errors import PrometheusError, StoreError
+from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.monitoring.access import Access
+from prometheus_nt.monitoring.answers import Failure, failure, status_of
+from prometheus_nt.monitoring.conditional import Conditional
+from prometheus_nt.monitoring.desk import Desk
+from prometheus_nt.monitoring.guard import ControlCall, Guard
+from prometheus_nt.monitoring.routes import health
+
+ROUTERS = (health.router,)
+
+CONTROL_STREAM = "control"
+"""The sealed stream of everything that somebody asked to change."""
+
+_log = logging.getLogger(__name__)
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: Settings, access: Access) -> FastAPI:
+    """Return the server's application; the stores open when it starts and close when it ends.
+
+    Parameters
+    ----------
+    access : who may ask
+    """
+    app = FastAPI(
+        title="Prometheus NT",
+        version=version("prometheus-nt"),
+        lifespan=_with_stores(settings, access),
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        responses={code: {"model": Failure} for code in (400, 404, 409, 422, 503)},
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(PrometheusError, _refused)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Conditional)
+    app.add_middleware(Guard, access=access, record=_recorder(app))
+    return app
+
+
+def _with_stores(settings: Settings, access: Access) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_stores(settings) as stores:
+            app.state.desk = Desk(settings, stores, access)
+            yield
+
+    return lifespan
+
+
+def _recorder(app: FastAPI) -> Callable[[ControlCall], None]:
+    def record(call: ControlCall) -> None:
+        stores: Stores = app.state.desk.stores
+        try:
+            with stores.runtime.database.durable_writer() as connection:
+                events.append(connection, CONTROL_STREAM, [("control_call", asdict(call))])
+        except StoreError:
+            # The call has been answered already; what cannot be stored is at least in the log.
+            _log.exception("control call not recorded: %s", call)
+
+    return record
+
+
+def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, PrometheusError):
+        raise error
+    return failure(type(error).__name__, str(error), status_of(error))
+
+
+def _http(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return failure("Refused", str(error.detail), error.status_code)
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    parts = (f"{'.'.join(str(at) for at in one['loc'])}: {one['msg']}" for one in error.errors())
+    return failure("InvalidRequest", "; ".join(parts), 422)

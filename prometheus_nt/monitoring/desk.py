@@ -1,0 +1,50 @@
+"""What a route is handed: the open stores, who asks, and the role that an action needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+
+from prometheus_nt.config import Settings
+from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.monitoring.access import Access, Caller, Role
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The server's own state, made once: routes hold none."""
+
+    settings: Settings
+    stores: Stores
+    access: Access
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+OurDesk = Annotated[Desk, Depends(_desk)]
+"""The desk, as a parameter of a route."""
+
+Asking = Annotated[Caller, Depends(_caller)]
+"""Who asks, as a parameter of a route."""
+
+
+def needs(role: Role) -> Callable[[Request], None]:
+    """Return a dependency that refuses callers without a role, for a route's `dependencies`."""
+
+    def require(request: Request) -> None:
+        caller = _caller(request)
+        if caller.role < role:
+            raise HTTPException(
+                403, f"{caller.name} has the role {caller.role.name}; this needs {role.name}"
+            )
+
+    return require
