@@ -20,9 +20,9 @@ from prometheus_nt.monitoring.answers import Failure, failure, status_of
 from prometheus_nt.monitoring.conditional import Conditional
 from prometheus_nt.monitoring.desk import Desk
 from prometheus_nt.monitoring.guard import ControlCall, Guard
-from prometheus_nt.monitoring.routes import health
+from prometheus_nt.monitoring.routes import health, pages
 
-ROUTERS = (health.router,)
+ROUTERS = (health.router, pages.router)
 
 CONTROL_STREAM = "control"
 """The sealed stream of everything that somebody asked to change."""
@@ -50,6 +50,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
+    app.mount("/static", pages.static_files())
     app.add_exception_handler(PrometheusError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
