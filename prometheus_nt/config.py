@@ -301,6 +301,8 @@ class Settings:
     eodhd_url: str | None = field(default=None, repr=False)
     eodhd_per_minute: int = 600
     log: str | None = None
+    config_dir: Path = Path("configs")
+    data_folders: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -308,7 +310,9 @@ class Settings:
 
         PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL say where things are;
         EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked;
-        PROMETHEUS_LOG=json logs to a file.
+        PROMETHEUS_LOG=json logs to a file. Jobs know configuration files only by their names in
+        PROMETHEUS_CONFIG_DIR, and folders of data only by those of PROMETHEUS_DATA_FOLDERS,
+        `name=/path,other=/path`.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -323,6 +327,8 @@ class Settings:
             eodhd_url=environment.get("PROMETHEUS_EODHD_URL"),
             eodhd_per_minute=_whole_number(environment, "PROMETHEUS_EODHD_PER_MINUTE", 600),
             log=environment.get("PROMETHEUS_LOG"),
+            config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
+            data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
         )
 
     @property
@@ -346,6 +352,16 @@ def _whole_number(environment: Mapping[str, str], name: str, default: int) -> in
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{name}: expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def _folders(environment: Mapping[str, str], name: str) -> dict[str, Path]:
+    folders = {}
+    for item in filter(None, environment.get(name, "").split(",")):
+        known_as, separator, path = item.partition("=")
+        if not (separator and known_as.strip() and path.strip()):
+            raise ConfigError(f"{name}: expected name=/path,other=/path, found {item!r}")
+        folders[known_as.strip()] = Path(path.strip())
+    return folders
 
 
 def load_config(

@@ -86,9 +86,27 @@ jobs = table(
     _moment("updated_at"),
     _moment("started_at", nullable=True),
     _moment("completed_at", nullable=True),
+    sa.Column("priority", sa.Integer, nullable=False),
+    # Not to be begun earlier: when it was submitted, later after a failure.
+    _moment("not_before"),
+    number("timeout_seconds", nullable=True),
+    text("submitted_by", 128),
     sa.Index("ix_jobs_status", "status", "created_at"),
+    sa.Index("ix_jobs_kind", "kind", "created_at"),
     sa.Index("ix_jobs_created", "created_at"),
     sa.Index("ix_jobs_parent", "parent_id"),
+    # Those that wait, in the order in which they are claimed, however many have ended.
+    sa.Index("ix_jobs_claim", "status", "priority", "created_at", "job_id"),
+)
+
+job_logs = table(
+    "job_logs",
+    # Written with the heartbeats; only the newest lines of a job are kept.
+    key("job_id", 36),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    _moment("at"),
+    text("level", 16),
+    sa.Column("message", sa.Text, nullable=False),
 )
 
 job_executions = table(

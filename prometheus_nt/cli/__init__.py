@@ -13,6 +13,7 @@ from prometheus_nt.cli import (
     environment,
     gateway,
     instruments,
+    jobs,
     markets,
     meta,
     meta_portfolio,
@@ -69,6 +70,8 @@ app.command()(markets.markets)
 app.command()(meta_portfolio.meta_portfolio)
 app.command()(gateway.gateway)
 app.command()(serve.serve)
+app.command()(jobs.worker)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(campaign.app, name="campaign")

@@ -17,6 +17,10 @@
     |-- StrategyError            a user's strategy failed, or broke its contract
     |-- NoWeights                a method of weighting found none; the next one is tried
     |-- PhaseError               a day was asked to move where it cannot go
+    |-- JobError                 a job was asked for a move that it cannot make
+    |   |-- UnknownJob           no job, or more than one, has that name
+    |   |-- JobLost              a worker no longer holds the job that it works on
+    |   `-- JobBusy              what a job is about is being worked on; it goes on later
     |-- StoreError               a database or an artifact cannot be read or written
     |   `-- StoreUnavailable     a database does not answer now, and may later
     |-- TradingHalted            no more trades: positions stay, somebody has to look
@@ -28,7 +32,7 @@
     `-- DeterminismError         the same inputs gave different bytes
 """
 
-from datetime import date
+from datetime import date, datetime
 
 
 class PrometheusError(Exception):
@@ -141,6 +145,26 @@ class NoWeights(PrometheusError):
 
 class PhaseError(PrometheusError):
     """A day's run was asked for a phase that it cannot move to, or that somebody else works on."""
+
+
+class JobError(PrometheusError):
+    """A job was asked for a move that it cannot make from where it stands."""
+
+
+class UnknownJob(JobError):
+    """No job, or more than one, goes by a name."""
+
+
+class JobLost(JobError):
+    """A worker no longer holds a job: somebody else has it now, and it may write nothing."""
+
+
+class JobBusy(JobError):
+    """Somebody else works on what a job is about, at the latest until `until`."""
+
+    def __init__(self, subject: str, until: datetime) -> None:
+        super().__init__(f"{subject} is being worked on until {until:%Y-%m-%d %H:%M:%S} UTC")
+        self.until = until
 
 
 class StoreError(PrometheusError):

@@ -1,0 +1,548 @@
+"""What a job can be about: for each kind a strict spec, and the function that does its work.
+
+A spec holds names, never paths: configuration files by their name in the configuration folder,
+data by the name of a folder that the server was told of. `settled` replaces the names of files by
+what they say, so that a job which is tried again does what it was submitted for.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from adapters.gates import QualityParams
+from adapters.inference import DividendBasis
+from persistence.engine_runs import EngineRun
+from prometheus_nt.campaign_config import (
+    CampaignConfig,
+    CampaignPlan,
+    load_campaign,
+    plan_campaign,
+    plan_of,
+)
+from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, nested, validated
+from prometheus_nt.domain.errors import ConfigError, DataError, JobBusy, PhaseError
+from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase
+from prometheus_nt.domain.record import Params
+from prometheus_nt.engines.scenarios import ScenarioParams
+from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
+from prometheus_nt.jobs.campaign import resume_campaign, run_campaign
+from prometheus_nt.jobs.compare import compare_runs
+from prometheus_nt.jobs.data import SourceSpec, ingest_named
+from prometheus_nt.jobs.day import (
+    DayRunner,
+    ensure_day,
+    reason_unfinished,
+    session_of,
+    worker_name,
+)
+from prometheus_nt.jobs.derive import KNOWN, LAST, DeriveRequest, derive
+from prometheus_nt.jobs.meta import rank_campaign, rank_strategy
+from prometheus_nt.jobs.report import remake_report
+from prometheus_nt.jobs.scenarios import ScenarioRequest, generate_set
+from prometheus_nt.jobs.stores import Stores
+
+Result = dict[str, Any]
+"""Ids, figures, and paths relative to the home folder."""
+
+
+def _spelled(pattern: str, expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+Name = Annotated[
+    str,
+    _spelled(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,95}", "a name of letters, digits, dots, - and _"),
+]
+"""Of a thing in a database: no path, and nothing that could become one."""
+
+FileName = Annotated[
+    str,
+    _spelled(
+        r"\w[\w.\-]*(/\w[\w.\-]*)*",
+        "the name of a file below its folder, such as campaigns/us_core_grid; nothing above it",
+    ),
+]
+"""Of a file below a folder of the server; no step upwards."""
+
+Symbol = Annotated[
+    str, _spelled(r"[A-Za-z0-9^][A-Za-z0-9._^=\-]{0,31}", "a symbol, such as AAPL or BRK-B")
+]
+
+HOUR = 3600.0
+
+
+class JobSpec(Params):
+    """What a kind of job needs to know."""
+
+    def settled(self, settings: Settings) -> Self:
+        """Return the spec with what it names of the server's files put in their place.
+
+        Raises
+        ------
+        ConfigError
+            If the spec makes no sense on this server.
+        """
+        del settings
+        return self
+
+
+class NodeJob(JobSpec):
+    """A job about a node.
+
+    config : names of YAML files in the configuration folder, later ones win; `.yaml` may be left
+        out.
+    node : settings over them, or, without files, the whole node.
+    overrides : dotted settings over both, such as `execution.replay`.
+    """
+
+    config: tuple[FileName, ...] = ()
+    node: dict[str, Any] = Field({})
+    overrides: dict[str, Any] = Field({})
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if not (self.config or self.node):
+            raise ValueError("config: name a file of the configuration folder, or give the node")
+        return self
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that the spec holds over those of its files."""
+        content = dict(self.node)
+        for dotted, value in self.overrides.items():
+            content = deep_merge(content, nested(dotted, value))
+        return deep_merge(content, {"mode": "backtest"})
+
+    def settled(self, settings: Settings) -> Self:
+        given = self.given()
+        if self.config:
+            paths = [_config_file(settings, name) for name in self.config]
+            items = [f"{name}={json.dumps(value)}" for name, value in given.items()]
+            found = load_config(paths, items)
+        else:
+            found = node_of(given)
+        # Only what was set: what is not follows each sleeve's family, also when it is read back.
+        node = found.model_dump(mode="json", exclude_unset=True)
+        return self.model_copy(update={"config": (), "node": node, "overrides": {}})
+
+
+class BacktestJob(NodeJob):
+    """Run every sleeve of a node over recorded history.
+
+    start, end : sessions, instead of the node's.
+    force : run again what is recorded; the orders must be the same.
+    """
+
+    start: date | None = None
+    end: date | None = None
+    force: bool = False
+
+    def given(self) -> dict[str, Any]:
+        window = {"start": self.start, "end": self.end}
+        asked = {name: day.isoformat() for name, day in window.items() if day is not None}
+        return deep_merge(super().given(), {"sessions": asked} if asked else {})
+
+
+class DayJob(NodeJob):
+    """Take one session of a node through all its phases.
+
+    roll_back : if the market is closed that day, take the session before it.
+    """
+
+    as_of: date
+    roll_back: bool = False
+
+
+class CampaignJob(JobSpec):
+    """Run every variant of a campaign that has not been run.
+
+    file : its YAML file in the configuration folder.
+    campaign : its content; `base` names files in the configuration folder.
+    plan : what a campaign's file and its base say, as `CampaignPlan.document` does.
+    resume : the id of one that was planned, its beginning, or `latest`; with `retry_failed`, what
+        failed is run again as well.
+    workers : processes besides the job's own; 0 runs one variant after another in it.
+    """
+
+    file: FileName | None = None
+    campaign: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
+    resume: Name | None = None
+    retry_failed: bool = False
+    workers: int = Field(0, ge=0, le=256)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        ways = ("file", "campaign", "plan", "resume")
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = ", ".join(given) or "none of them"
+            raise ValueError(f"give exactly one of {', '.join(ways)}; given: {found}")
+        return self
+
+    def settled(self, settings: Settings) -> Self:
+        if self.resume is not None:
+            return self
+        plan = self._planned(settings)
+        alone = {"file": None, "campaign": None, "plan": plan.document()}
+        return self.model_copy(update=alone)
+
+    def _planned(self, settings: Settings) -> CampaignPlan:
+        if self.plan is not None:
+            return plan_of_document(self.plan)
+        if self.file is not None:
+            return load_campaign(_config_file(settings, self.file))
+        config = validated(CampaignConfig, self.campaign or {}, "campaign")
+        base = [
+            _config_file(settings, validated(_Named, {"name": name}, "campaign.base").name)
+            for name in config.base
+        ]
+        return plan_campaign(config, base)
+
+
+class _Named(Params):
+    name: FileName
+
+
+class IngestJob(JobSpec):
+    """Read prices from a source that the server knows, check them, and store them.
+
+    folder : for csv and parquet, one of the server's data folders, by its name.
+    file : a file or a folder in it.
+    """
+
+    source: Literal["sample", "csv", "parquet", "eodhd", "yahoo"]
+    folder: Name | None = None
+    file: FileName | None = None
+    dataset: Name | None = None
+    market: str = "US_EQ"
+    symbols: tuple[Symbol, ...] | None = None
+    index: Symbol | None = None
+    exchange: Symbol | None = None
+    delisted: bool = True
+    limit: int | None = Field(None, ge=1)
+    offset: int = Field(0, ge=0)
+    start: date | None = None
+    end: date | None = None
+    full: bool = False
+    split_adjusted: bool = False
+    infer_actions: DividendBasis | None = None
+    gates: QualityParams = QualityParams()
+    workers: int = Field(1, ge=1, le=64)
+
+    def settled(self, settings: Settings) -> Self:
+        self.source_spec(settings)
+        return self
+
+    def source_spec(self, settings: Settings) -> SourceSpec:
+        """Return what to ingest, with the path that the names stand for on this server."""
+        return SourceSpec(
+            self.source,
+            self._path(settings),
+            self.dataset,
+            self.market,
+            self.symbols,
+            self.split_adjusted,
+            self.infer_actions,
+            index=self.index,
+            exchange=self.exchange,
+            delisted=self.delisted,
+            limit=self.limit,
+            offset=self.offset,
+            start=self.start,
+            end=self.end,
+            whole=self.full,
+            gates=self.gates,
+            workers=self.workers,
+        )
+
+    def _path(self, settings: Settings) -> Path | None:
+        needs = self.source in ("csv", "parquet")
+        if self.folder is None:
+            if needs or self.file is not None:
+                raise ConfigError(f"ingest: folder: {self.source} needs one; {_folders(settings)}")
+            return None
+        if not needs:
+            raise ConfigError(f"ingest: folder: {self.source} reads no folder; leave it out")
+        if self.folder not in settings.data_folders:
+            raise ConfigError(f"ingest: folder: unknown {self.folder!r}; {_folders(settings)}")
+        root = settings.data_folders[self.folder]
+        return root if self.file is None else _inside(root, self.file, "ingest: file")
+
+
+class ScenarioJob(JobSpec):
+    """Make a set of joint futures from a dataset's past.
+
+    run : ADVERSARIAL: the run whose latest target it works against.
+    """
+
+    dataset: Name
+    params: ScenarioParams
+    as_of: date | None = None
+    run: Name | None = None
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        validated(_Named, {"name": self.params.name}, "params")
+        return self
+
+
+class MetaRankJob(JobSpec):
+    """Decide who goes on: of a campaign, or of a strategy's runs that end by a day."""
+
+    campaign: Name | None = None
+    strategy_id: Name | None = None
+    as_of: date | None = None
+    top_k: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if (self.campaign is None) == (self.strategy_id is None):
+            raise ValueError("give either campaign, or strategy_id and as_of")
+        if (self.strategy_id is None) != (self.as_of is None):
+            raise ValueError("as_of: belongs to strategy_id; a campaign has its own end")
+        return self
+
+
+class ReportJob(JobSpec):
+    """Make the report of a finished run again: a run id, its beginning, or `latest`."""
+
+    run: Name = "latest"
+
+
+class CompareJob(JobSpec):
+    """Put several finished runs on one page: run ids, or their beginnings."""
+
+    runs: tuple[Name, ...] = Field(min_length=2, max_length=50)
+
+    @model_validator(mode="after")
+    def _runs_not_files(self) -> Self:
+        files = [name for name in self.runs if name.endswith((".yaml", ".yml"))]
+        if files:
+            raise ValueError(f"runs: name runs, not files: {', '.join(files)}")
+        return self
+
+
+class DeriveJob(JobSpec):
+    """Bring the derived data of a dataset up to date."""
+
+    dataset: Name
+    features: tuple[str, ...] = KNOWN
+    until: date | None = None
+    rows: str = LAST
+    correlations: str = LAST
+    lookback: int = Field(63, ge=2)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job.
+
+    run : function of the spec, the stores and a progress callback
+        Does the work in a process of its own; a KeyboardInterrupt asks it to stop.
+    attempts : how often it is tried while its worker dies or a database is away.
+    timeout_seconds : of running, unless it is submitted with another; None is no limit.
+    """
+
+    spec: type[JobSpec]
+    run: Callable[[Any, Stores, Progress], Result]
+    attempts: int = 3
+    timeout_seconds: float | None = HOUR
+
+
+def run_backtest_job(spec: BacktestJob, stores: Stores, progress: Progress) -> Result:
+    """Run the sleeves of a node; return their runs."""
+    node = node_of(spec.given())
+    at = {sleeve.sleeve_id: place for place, sleeve in enumerate(node.sleeves)}
+
+    def tell(done: int, total: int, sleeve_id: str) -> None:
+        progress(at[sleeve_id] * total + done, len(at) * total, sleeve_id)
+
+    runs = run_backtest(node, stores, force=spec.force, progress=tell)
+    return {"runs": [_run_document(run, stores) for run in runs]}
+
+
+def run_campaign_job(spec: CampaignJob, stores: Stores, progress: Progress) -> Result:
+    """Run or resume a campaign; return how its variants ended."""
+    if spec.resume is not None:
+        status = resume_campaign(
+            spec.resume,
+            stores,
+            workers=spec.workers,
+            retry=spec.retry_failed,
+            progress=progress,
+        )
+    else:
+        plan = plan_of_document(spec.plan or {})
+        status = run_campaign(plan, stores, workers=spec.workers, progress=progress)
+    return asdict(status)
+
+
+def run_ingest_job(spec: IngestJob, stores: Stores, progress: Progress) -> Result:
+    """Ingest what a spec names; return the counts of each dataset."""
+    reports = ingest_named(stores.settings, spec.source_spec(stores.settings), progress)
+    counts = ("dataset_id", "rows_read", "rows_written", "rows_quarantined")
+    return {
+        "datasets": [
+            {name: getattr(report, name) for name in counts}
+            | {"loaded": len(report.loaded), "failed": len(report.failed)}
+            | {"findings": len(report.issues)}
+            for report in reports
+        ]
+    }
+
+
+def run_scenario_job(spec: ScenarioJob, stores: Stores, progress: Progress) -> Result:
+    """Generate a scenario set; return its row."""
+    del progress
+    request = ScenarioRequest(spec.dataset, spec.params, spec.as_of, spec.run)
+    return {"set": generate_set(stores, request)}
+
+
+def run_day_job(spec: DayJob, stores: Stores, progress: Progress) -> Result:
+    """Take a session to its end; one that failed before goes on where it failed.
+
+    Raises
+    ------
+    JobBusy
+        If somebody else works on the day.
+    PhaseError
+        If a phase failed.
+    DataError
+        If the day waits for its data.
+    """
+    node = node_of(spec.given())
+    session = session_of(node, spec.as_of, roll_back=spec.roll_back)
+    runner = DayRunner(node, stores, worker_name())
+    run = ensure_day(node, session, stores)
+
+    def tell(moved: EngineRun) -> None:
+        if moved.phase in CHAIN:
+            progress(CHAIN.index(moved.phase), len(CHAIN) - 1, moved.phase.value)
+
+    failed = run.phase is RunPhase.FAILED
+    run = runner.retry(run) if failed else runner.run_to_end(run, tell)
+    _require_completed(run, node)
+    return {"run_id": run.run_id, "as_of": run.as_of, "phase": run.phase.value}
+
+
+def _require_completed(run: EngineRun, node: NodeConfig) -> None:
+    if run.phase is RunPhase.COMPLETED:
+        return
+    if run.lease_until is not None and run.phase not in TERMINAL:
+        raise JobBusy(f"{run.run_id}: {run.phase}", run.lease_until)
+    reason = f"{run.run_id}: {run.phase}: {reason_unfinished(run, node.data.dataset)}"
+    raise PhaseError(reason) if run.phase is RunPhase.FAILED else DataError(reason)
+
+
+def run_meta_rank_job(spec: MetaRankJob, stores: Stores, progress: Progress) -> Result:
+    """Rank and decide; return the verdict and who was selected."""
+    del progress
+    if spec.campaign is not None:
+        decision = rank_campaign(stores, spec.campaign, spec.top_k)
+    elif spec.strategy_id is not None and spec.as_of is not None:
+        decision = rank_strategy(stores, spec.strategy_id, spec.as_of, spec.top_k)
+    told = ("decision_id", "strategy_id", "as_of", "verdict", "selected")
+    document = decision.document()
+    return {name: document[name] for name in told} | {"report": _below(decision.report, stores)}
+
+
+def run_report_job(spec: ReportJob, stores: Stores, progress: Progress) -> Result:
+    """Make a report again; return where it is."""
+    del progress
+    return {"report": _below(remake_report(stores, spec.run), stores)}
+
+
+def run_compare_job(spec: CompareJob, stores: Stores, progress: Progress) -> Result:
+    """Compare runs; return where the page is."""
+    del progress
+    return {"report": _below(compare_runs(stores, spec.runs), stores)}
+
+
+def run_derive_job(spec: DeriveJob, stores: Stores, progress: Progress) -> Result:
+    """Derive; return what was saved."""
+    request = DeriveRequest(
+        spec.dataset, spec.features, spec.until, spec.rows, spec.correlations, spec.lookback
+    )
+    return {"saved": [asdict(each) for each in derive(stores, request, progress)]}
+
+
+KINDS: Mapping[str, Kind] = {
+    "backtest": Kind(BacktestJob, run_backtest_job, timeout_seconds=6 * HOUR),
+    "campaign": Kind(CampaignJob, run_campaign_job, timeout_seconds=None),
+    "ingest": Kind(IngestJob, run_ingest_job, timeout_seconds=24 * HOUR),
+    "scenario_set": Kind(ScenarioJob, run_scenario_job),
+    "day": Kind(DayJob, run_day_job),
+    "meta_rank": Kind(MetaRankJob, run_meta_rank_job),
+    "report": Kind(ReportJob, run_report_job),
+    "compare": Kind(CompareJob, run_compare_job),
+    "derive": Kind(DeriveJob, run_derive_job),
+}
+
+
+def node_of(content: Mapping[str, Any]) -> NodeConfig:
+    """Return the node of a spec, with every sleeve's settings checked."""
+    node = validated(NodeConfig, content, "node")
+    for sleeve in node.sleeves:
+        try:
+            node.resolved(sleeve)
+        except ConfigError as contradiction:
+            raise ConfigError(f"node: {contradiction}") from None
+    return node
+
+
+def plan_of_document(document: Mapping[str, Any]) -> CampaignPlan:
+    """Return the plan that a spec holds.
+
+    Raises
+    ------
+    ConfigError
+        If it is no plan.
+    """
+    missing = sorted({"config", "base", "source"} - set(document))
+    if missing:
+        raise ConfigError(f"plan: {', '.join(missing)}: required, but not given")
+    return plan_of(document)
+
+
+def _config_file(settings: Settings, name: str) -> Path:
+    name = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
+    path = _inside(settings.config_dir, name, "config")
+    if not path.is_file():
+        known = sorted(
+            str(one.relative_to(settings.config_dir)) for one in settings.config_dir.rglob("*.yaml")
+        )
+        raise ConfigError(f"config: no file {name!r}; known: {', '.join(known) or 'none'}")
+    return path
+
+
+def _inside(root: Path, name: str, field: str) -> Path:
+    """Return the path of a file below a folder; links that lead out of it are refused."""
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"{field}: {name!r} leads out of its folder; name a file inside it")
+    return path
+
+
+def _folders(settings: Settings) -> str:
+    known = ", ".join(sorted(settings.data_folders))
+    return f"known: {known}" if known else "none is known; set PROMETHEUS_DATA_FOLDERS=name=/path"
+
+
+def _run_document(run: RunSummary, stores: Stores) -> dict[str, Any]:
+    return asdict(run) | {"report": _below(run.report, stores)}
+
+
+def _below(path: Path, stores: Stores) -> str:
+    """Return a path relative to the home folder."""
+    return str(path.resolve().relative_to(stores.settings.home.resolve()))
