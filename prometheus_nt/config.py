@@ -303,6 +303,7 @@ class Settings:
     log: str | None = None
     config_dir: Path = Path("configs")
     data_folders: Mapping[str, Path] = field(default_factory=dict)
+    api_tokens: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -312,7 +313,8 @@ class Settings:
         EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked;
         PROMETHEUS_LOG=json logs to a file. Jobs know configuration files only by their names in
         PROMETHEUS_CONFIG_DIR, and folders of data only by those of PROMETHEUS_DATA_FOLDERS,
-        `name=/path,other=/path`.
+        `name=/path,other=/path`. PROMETHEUS_API_TOKENS, `name:role:token,...`, says who may ask the
+        server.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -329,14 +331,17 @@ class Settings:
             log=environment.get("PROMETHEUS_LOG"),
             config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
             data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
+            api_tokens=environment.get("PROMETHEUS_API_TOKENS", ""),
         )
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may appear in no message: the passwords of both databases and the vendor's key."""
+        """What may appear in no message: the databases' passwords, the vendor's key, the tokens."""
         passwords = (urlsplit(url).password for url in (self.historical_url, self.runtime_url))
         found = [unquote(password) for password in passwords if password]
-        return tuple(sorted({*found, *([self.eodhd_key] if self.eodhd_key else [])}))
+        tokens = (entry.split(":", 2)[-1].strip() for entry in self.api_tokens.split(","))
+        keys = (key for key in (self.eodhd_key, *tokens) if key)
+        return tuple(sorted({*found, *keys}))
 
     @property
     def runs_dir(self) -> Path:

@@ -21,5 +21,6 @@ def serve(
     from prometheus_nt.monitoring.access import Access
     from prometheus_nt.monitoring.server import serve as run
 
-    access = Access.from_environment(host, port)
-    run(read_settings(), access, lambda address: say(f"serving on {address}"))
+    settings = read_settings()
+    access = Access.of_tokens(host, port, settings.api_tokens)
+    run(settings, access, lambda address: say(f"serving on {address}"))

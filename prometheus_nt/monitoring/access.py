@@ -8,7 +8,6 @@
 import hashlib
 import hmac
 import ipaddress
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -69,11 +68,9 @@ class Access:
             )
 
     @classmethod
-    def from_environment(
-        cls, host: str, port: int, environment: Mapping[str, str] = os.environ
-    ) -> "Access":
-        """Return the access that the environment's tokens give."""
-        return cls(host, port, _callers(environment.get(TOKENS, "")))
+    def of_tokens(cls, host: str, port: int, tokens: str) -> "Access":
+        """Return the access that `name:role:token,...` gives, as the environment has it."""
+        return cls(host, port, _callers(tokens))
 
     @property
     def open_to_all(self) -> bool:

@@ -14,12 +14,12 @@ from tests.integration.monitoring.conftest import running
 pytestmark = pytest.mark.integration
 
 READER, OPERATOR = "reader-token-0123456789", "operator-token-0123456789"
-ENVIRONMENT = {TOKENS: f"ann:read:{READER}, bob:operate:{OPERATOR}"}
+KNOWN = f"ann:read:{READER}, bob:operate:{OPERATOR}"
 
 
 @pytest.fixture
 def guarded(settings):
-    with running(settings, Access.from_environment("127.0.0.1", 0, ENVIRONMENT)) as client:
+    with running(settings, Access.of_tokens("127.0.0.1", 0, KNOWN)) as client:
         yield client
 
 
@@ -34,9 +34,9 @@ def bearer(token: str) -> dict[str, str]:
 
 def test_an_address_that_others_can_reach_needs_tokens():
     with pytest.raises(ConfigError, match=TOKENS):
-        Access.from_environment("0.0.0.0", 8000, {})
+        Access.of_tokens("0.0.0.0", 8000, "")
 
-    access = Access.from_environment("0.0.0.0", 8000, ENVIRONMENT)
+    access = Access.of_tokens("0.0.0.0", 8000, KNOWN)
 
     assert access.caller(f"Bearer {READER}").role is Role.READ
     assert access.caller(f"Bearer {READER}x") is None
@@ -46,7 +46,7 @@ def test_an_address_that_others_can_reach_needs_tokens():
 @pytest.mark.parametrize("entry", ["ann", "ann:boss:0123456789abcdefg", "ann:read:short", ":read:"])
 def test_a_malformed_token_is_refused_without_being_shown(entry):
     with pytest.raises(ConfigError, match="entry 1") as refused:
-        Access.from_environment("127.0.0.1", 8000, {TOKENS: entry})
+        Access.of_tokens("127.0.0.1", 8000, entry)
 
     assert "0123456789abcdefg" not in str(refused.value)
     assert "short" not in str(refused.value)
