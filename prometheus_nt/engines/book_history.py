@@ -1,6 +1,7 @@
 """What the names of a book did over a lookback, without gaps: the ground of every risk figure."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,8 +35,6 @@ class BookHistory:
         Mean return of the panel's instruments; 0 where no instrument has one.
     beta : (K,) array
         Slope on the market over the lookback; NaN where too little is known.
-    slope : (K,) array
-        Beta, or 1 where it is not known: a name without history moves like the market.
     """
 
     panel: MarketPanel
@@ -44,14 +43,20 @@ class BookHistory:
     unknown: BoolArray | None
     market: FloatArray
     beta: FloatArray
-    slope: FloatArray
+
+    @cached_property
+    def slope(self) -> FloatArray:
+        """Beta, or 1 where it is not known: a name without history moves like the market, (K,)."""
+        return np.where(np.isnan(self.beta), 1.0, self.beta)
 
     def held(self, weights: FloatArray) -> "HeldBook":
         """Return the book of (K,) `weights`, held constant over the history."""
         earned: FloatArray = np.einsum("tk,k->t", self.returns, weights)
+        if self.unknown is None:
+            return HeldBook(self, weights, earned, None)
         absolute = np.abs(weights)
         gross = float(absolute.sum())
-        if self.unknown is None or gross == 0.0:
+        if gross == 0.0:
             return HeldBook(self, weights, earned, None)
         covered: FloatArray = np.einsum("tk,k->t", self.unknown, absolute)
         covered /= -gross
@@ -85,15 +90,20 @@ def book_history(
     """Return the history of the panel's columns `rows`, betas from `min_sessions` on."""
     # No column is out of bounds; to be told so would take half of the time.
     returns = panel.derived(total_returns)[-lookback:].take(rows, axis=1, mode="clip")
-    market = panel.derived(equal_weighted_returns)[-lookback:]
-    market = np.where(np.isnan(market), 0.0, market)
+    market = panel.derived(_market)[-lookback:]
     beta = panel.derived(rolling_beta, lookback, min_sessions)[-1].take(rows)
-    slope = np.where(np.isnan(beta), 1.0, beta)
-    unknown = np.isnan(returns)
-    if not unknown.any():
-        return BookHistory(panel, rows, returns, None, market, beta, slope)
+    # One return that is not known makes the sum unknown: faster than to ask each of them.
+    if not np.isnan(np.add.reduce(returns, axis=None)):
+        return BookHistory(panel, rows, returns, None, market, beta)
+    history = BookHistory(panel, rows, returns, np.isnan(returns), market, beta)
     unlisted = np.isnan(np.take(panel.derived(total_return_index)[-lookback:], rows, axis=1))
-    proxy = np.maximum(slope * market[:, None], LEAST_RETURN)
-    returns[unknown] = 0.0
+    proxy = np.maximum(history.slope * market[:, None], LEAST_RETURN)
+    returns[history.unknown] = 0.0
     returns[unlisted] = proxy[unlisted]
-    return BookHistory(panel, rows, returns, unknown, market, beta, slope)
+    return history
+
+
+def _market(panel: MarketPanel) -> FloatArray:
+    """Return the mean return of the panel's instruments, (T,); 0 where no instrument has one."""
+    market = panel.derived(equal_weighted_returns)
+    return np.where(np.isnan(market), 0.0, market)

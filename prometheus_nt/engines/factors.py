@@ -1,6 +1,7 @@
 """How exposed a book is to a few factors, each known from prices and volume alone."""
 
 from functools import lru_cache
+from math import isfinite
 
 import numpy as np
 
@@ -39,11 +40,14 @@ def factor_exposures(
     loadings = np.empty((1 + len(SCORED), len(history.rows)))
     loadings[0] = history.beta
     loadings[1:] = style_loadings(history.panel, history.rows, volume_lookback)
-    known = np.isfinite(loadings)
-    loadings[~known] = 0.0
     exposures = np.einsum("fk,k->f", loadings, weights).tolist()
-    counts = known.sum(axis=1).tolist()
-    named = zip(("market", *SCORED), exposures, counts, strict=True)
+    names = ("market", *SCORED)
+    if len(weights) and all(map(isfinite, exposures)):
+        return dict(zip(names, exposures, strict=True))
+    known = np.isfinite(loadings)
+    np.copyto(loadings, 0.0, where=~known)
+    exposures = np.einsum("fk,k->f", loadings, weights).tolist()
+    named = zip(names, exposures, known.sum(axis=1).tolist(), strict=True)
     return {name: exposure for name, exposure, count in named if count}
 
 
@@ -56,21 +60,22 @@ def style_loadings(panel: MarketPanel, rows: IntArray, volume_lookback: int) -> 
 def _scores(panel: MarketPanel, rows: IntArray, volume_lookback: int) -> FloatArray:
     """Return the z-scores of the logarithms of `SCORED` at the given rows, (R, F, N)."""
     lookback, skip = MOMENTUM
-    index = panel.derived(total_return_index)
+    index, now = panel.derived(total_return_index), slice(rows[0], rows[-1] + 1)
     values = np.empty((len(rows), len(SCORED), len(panel.instruments)))
     values[:, 0] = index[np.maximum(rows - skip, 0)] / index[np.maximum(rows - lookback, 0)]
     values[rows < lookback, 0] = np.nan
-    values[:, 1] = panel.derived(rolling_volatility_per_session, *VOLATILITY)[rows]
-    values[:, 2] = panel.derived(rolling_dollar_volume, volume_lookback)[rows]
+    values[:, 1] = panel.derived(rolling_volatility_per_session, *VOLATILITY)[now]
+    values[:, 2] = panel.derived(rolling_dollar_volume, volume_lookback)[now]
     logs = _log(values)
     usual = logs.copy()
     # The index of a name that died stands still: that is no momentum of 0.
-    usual[:, 0][stopped(panel, rows, skip)] = np.nan
+    np.copyto(usual[:, 0], np.nan, where=stopped(panel, rows, skip))
     mean, deviation = _mean_and_deviation(
         usual.transpose(2, 0, 1).take(by_id(panel.instruments), axis=0)
     )
-    scores: FloatArray = (logs - mean[..., None]) / deviation[..., None]
-    return scores
+    logs -= mean[..., None]
+    logs /= deviation[..., None]
+    return logs
 
 
 def _mean_and_deviation(x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -80,7 +85,7 @@ def _mean_and_deviation(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     known = np.isfinite(x)
     count = np.maximum(known.sum(axis=0), 1)
-    x[~known] = 0.0
+    np.copyto(x, 0.0, where=~known)
     size = np.abs(x).max(axis=0, initial=0.0)
     mean = x.sum(axis=0) / count
     x -= mean

@@ -11,6 +11,7 @@
 """
 
 from functools import lru_cache, partial
+from itertools import repeat
 from math import ceil
 from typing import NamedTuple, Self
 
@@ -27,7 +28,7 @@ from prometheus_nt.domain.market import (
 )
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
-from prometheus_nt.engines.numerics.cross_section import percentile_rank
+from prometheus_nt.engines.numerics.cross_section import midrank
 from prometheus_nt.engines.numerics.returns import bar_counts, stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import rolling_expected_shortfall, rolling_max_drawdown
 from prometheus_nt.engines.numerics.running import by_blocks
@@ -43,6 +44,10 @@ SCORE_BINS = 20
 
 BLOCK_SESSIONS = 16
 """Sessions ranked at a time: their temporaries then fit the processor's cache."""
+
+
+CALIBRATED_SESSIONS = 128
+"""Sessions calibrated at a time: they know of bins, not of instruments."""
 
 
 class FragilityParams(Params):
@@ -166,12 +171,12 @@ def measure_fragility(
         raise InsufficientHistory(panel.as_of, needed, len(panel))
     if stability.as_of != panel.as_of or stability.instruments != panel.instruments:
         raise DataError(f"stability of {stability.as_of}: not that of the panel, {panel.as_of}")
-    own, probability, *ranked = panel.newest(_known_at, params)
+    weight, logs, probability, worst, *own = panel.newest(_known_at, params)
     losses = _simulated_losses(scenarios, panel, params)
     others = _others(stability, losses, params)
-    score = _with_others(ranked[3], own, others)
-    components = dict(zip(COMPONENTS[:3], ranked[:3], strict=True))
-    components |= dict(zip(others.names, others.percentiles, strict=True))
+    score = _with_others(weight, logs, others)
+    names = COMPONENTS[:3] + others.names
+    components = dict(zip(names, (*own, *others.percentiles), strict=True))
     return FragilityMeasures(
         as_of=panel.as_of,
         horizon=params.horizon,
@@ -181,7 +186,7 @@ def measure_fragility(
         fragility_class=_classes(score, params),
         drawdown_probability=np.where(np.isfinite(score), probability, np.nan),
         components=components,
-        scenario_losses={WORST_OF_HISTORY: np.maximum(ranked[4], 0.0)} | losses,
+        scenario_losses={WORST_OF_HISTORY: worst} | losses,
         templates=_templates(panel.instruments, score, components, params),
     )
 
@@ -233,7 +238,7 @@ def _others(
         sizes.append(worst / (worst + params.scenario_reference))
         weights.append(params.simulated_weight)
     absolute = np.array(sizes)
-    percentiles = _midrank(absolute)
+    percentiles = midrank(absolute)
     scales = absolute + params.relative_blend * (percentiles - absolute)
     return _Others(names, percentiles, scales, np.array(weights))
 
@@ -245,13 +250,15 @@ def _ranked(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     scenario loss itself, negative where the worst window gained.
     """
     index = panel.derived(total_return_index)
-    weakness = by_blocks(partial(_trend_weakness, params=params), index)
-    losses = by_blocks(partial(_worst_loss, params=params), index)
     ranked = np.empty((len(panel), 5, len(panel.instruments)))
+    # What is measured first stands in the places of what it becomes: new memory costs time.
+    by_blocks(partial(_trend_weakness, params=params), index, out=ranked[:, 1])
+    by_blocks(partial(_worst_loss, params=params), index, out=ranked[:, 2])
     for start in range(0, len(panel), BLOCK_SESSIONS):
         rows = np.arange(start, min(start + BLOCK_SESSIONS, len(panel)))
-        raw, block = _exposed(panel, rows, weakness, losses, params), ranked[rows[0] : rows[-1] + 1]
-        block[:, :3] = _midrank(raw)
+        block = ranked[rows[0] : rows[-1] + 1]
+        raw = _exposed(panel, rows, block[:, 1], block[:, 2], params)
+        block[:, :3] = midrank(raw)
         block[:, 3] = _combined(_blended(raw, block[:, :3], params), params.own_weights[:, None])
         block[:, 4] = raw[:, 2]
     return ranked
@@ -264,16 +271,17 @@ def _exposed(
     losses: FloatArray,
     params: FragilityParams,
 ) -> FloatArray:
-    """Return tail, trend weakness and scenario loss at some rows, larger is worse, (R, 3, N).
+    """Return tail, trend weakness and scenario loss at R rows, larger is worse, (R, 3, N).
 
     Each is measured on total returns. Those of an instrument listed within a lookback begin with
     its first bar; NaN where the last bar is too old.
     """
     tail = (params.tail_lookback, params.tail_fraction, params.min_observations)
-    shortfall = panel.derived(rolling_expected_shortfall, *tail)[rows]
+    exposed = np.empty((len(rows), 3, len(panel.instruments)))
+    exposed[:, 0] = panel.derived(rolling_expected_shortfall, *tail)[rows]
+    exposed[:, 1], exposed[:, 2] = weakness, losses
     young = panel.derived(bar_counts)[rows] < params.min_observations
-    weak = np.where(young, np.nan, weakness[rows])
-    exposed = np.stack((shortfall, weak, losses[rows]), axis=1)
+    np.copyto(exposed[:, 1], np.nan, where=young)
     np.copyto(exposed, np.nan, where=stopped(panel, rows, params.max_gap)[:, None])
     return exposed
 
@@ -309,18 +317,13 @@ def _rolling_maximum(x: FloatArray, lookback: int) -> FloatArray:
     return largest
 
 
-def _midrank(x: FloatArray) -> FloatArray:
-    """Return (rank - 1/2) / count among the known values of the last axis, in (0, 1)."""
-    count = np.isfinite(x).sum(axis=-1, keepdims=True)
-    midrank: FloatArray = (percentile_rank(x) * (count - 1) + 0.5) / np.maximum(count, 1)
-    return midrank
-
-
 def _blended(raw: FloatArray, percentiles: FloatArray, params: FragilityParams) -> FloatArray:
     """Return the components of the panel on their scales, in (0, 1), (..., 3, N)."""
-    size = np.maximum(raw, 0.0)
-    absolute = size / (size + params.references[:, None])
-    blended: FloatArray = absolute + params.relative_blend * (percentiles - absolute)
+    absolute = np.maximum(raw, 0.0)
+    absolute /= absolute + params.references[:, None]
+    blended: FloatArray = percentiles - absolute
+    blended *= params.relative_blend
+    blended += absolute
     return blended
 
 
@@ -337,34 +340,43 @@ def _combined(components: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _known_at(panel: MarketPanel, rows: IntArray, params: FragilityParams) -> FloatArray:
-    """Return what the panel says at the given rows, (R, 2 + 5, N).
+    """Return what the panel says at the given rows, (R, 4 + 3, N).
 
-    The weight of the components that it knows, the probability of the fall, and `_ranked`.
+    The weight of the components that it knows, that times the logarithm of their score, the
+    probability of the fall, the scenario loss at least 0, and the percentiles of the components.
     """
-    ranked = panel.derived(_ranked, params)[rows]
-    known = np.empty((len(rows), 2 + ranked.shape[1], ranked.shape[2]))
+    ranked = panel.derived(_ranked, params)[rows[0] : rows[-1] + 1]
+    known = np.empty((len(rows), 7, ranked.shape[2]))
     known[:, 0] = (np.isfinite(ranked[:, :3]) * params.own_weights[:, None]).sum(axis=1)
+    known[:, 1] = np.log(np.where(known[:, 0] > 0.0, ranked[:, 3], 1.0)) * known[:, 0]
     bins, calibrated = _bins(ranked), panel.derived(_calibration, params)[rows]
     frequencies = np.take_along_axis(calibrated, np.maximum(bins, 0), axis=1)
-    known[:, 1] = np.where(bins >= 0, frequencies, np.nan)
-    known[:, 2:] = ranked
+    known[:, 2] = np.where(bins >= 0, frequencies, np.nan)
+    known[:, 3] = np.maximum(ranked[:, 4], 0.0)
+    known[:, 4:] = ranked[:, :3]
     return known
 
 
-def _with_others(score: FloatArray, own: FloatArray, others: _Others) -> FloatArray:
+def _with_others(weight: FloatArray, logs: FloatArray, others: _Others) -> FloatArray:
     """Return the score of all components, (N,); NaN where stability is.
 
-    `score` is that of the panel's own components, and `own` their weight.
+    `weight` is that of the panel's own components, and `logs` that times the logarithm of their
+    score; so the geometric mean is taken up where `_known_at` left it.
     """
-    scores = np.concatenate((np.where(own > 0.0, score, np.nan)[None], others.scales))
-    weights = np.empty(scores.shape)
-    weights[0], weights[1:] = own, others.weights[:, None]
-    return np.where(np.isnan(others.scales[0]), np.nan, _combined(scores, weights))
+    total, logs = weight.copy(), logs.copy()
+    for scale, importance in zip(others.scales, others.weights.tolist(), strict=True):
+        known = np.isfinite(scale)
+        share = known * importance
+        total += share
+        logs += np.log(np.where(known, scale, 1.0)) * share
+    informed = (total > 0.0) & ~np.isnan(others.scales[0])
+    return np.where(informed, np.exp(logs / np.where(informed, total, 1.0)), np.nan)
 
 
 def _bins(ranked: FloatArray) -> IntArray:
     """Return the bin of each score without stability; -1 unless all its components are known."""
-    known = np.isfinite(ranked[..., :3, :]).all(axis=-2)
+    # One number that is not known makes the sum unknown.
+    known = np.isfinite(ranked[..., 0, :] + ranked[..., 1, :] + ranked[..., 2, :])
     step = np.where(known, SCORE_BINS * ranked[..., 3, :], -1.0)
     return np.minimum(step.astype(np.int64), SCORE_BINS - 1)
 
@@ -400,9 +412,12 @@ def _tally(bins: IntArray, chosen: BoolArray) -> FloatArray:
 def _calibration(panel: MarketPanel, params: FragilityParams) -> FloatArray:
     """Return the probability of the fall by bin, as known at each session, (T, bins)."""
     counts = panel.derived(_outcomes, params)
-    known = counts[:, -1:] >= params.min_calibration_sessions
-    calibrated = _isotonic(counts[:, SCORE_BINS:-1], counts[:, :SCORE_BINS])
-    return np.where(known, calibrated, np.nan)
+    calibrated = np.full((len(panel), SCORE_BINS), np.nan)
+    first = int(np.searchsorted(counts[:, -1], params.min_calibration_sessions))
+    for start in range(first, len(panel), CALIBRATED_SESSIONS):
+        rows = slice(start, start + CALIBRATED_SESSIONS)
+        calibrated[rows] = _isotonic(counts[rows, SCORE_BINS:-1], counts[rows, :SCORE_BINS])
+    return calibrated
 
 
 def _isotonic(hits: FloatArray, trials: FloatArray) -> FloatArray:
@@ -443,32 +458,31 @@ def _templates(
     params: FragilityParams,
 ) -> tuple[PositionTemplate, ...]:
     """Return a short of each of the most fragile, by name among equals."""
-    fragile = np.flatnonzero(score >= params.class_thresholds[1])
-    scores = score[fragile]
+    columns = _most_fragile(instruments, score, params)
+    scores = score.take(columns)
+    percentiles = np.array([values.take(columns) for values in components.values()])
+    np.copyto(percentiles, -np.inf, where=np.isnan(percentiles))
+    names = tuple(components)
+    rationales = [
+        f"fragility {value:.2f}, ranks worst by {names[weakest]}"
+        for value, weakest in zip(scores.tolist(), percentiles.argmax(axis=0).tolist(), strict=True)
+    ]
+    ids = map(instruments.__getitem__, columns)
+    hints = np.minimum(np.maximum(0.05 * scores, 0.01), 0.05).tolist()
+    rows = zip(ids, repeat("SHORT"), hints, repeat(params.horizon), rationales)
+    return tuple(map(PositionTemplate._make, rows))
+
+
+def _most_fragile(
+    instruments: tuple[str, ...], score: FloatArray, params: FragilityParams
+) -> list[int]:
+    """Return the columns of the candidates for a short, the most fragile first."""
+    fragile = (score >= params.class_thresholds[1]).nonzero()[0]
+    scores = score.take(fragile)
     if len(fragile) > params.max_templates:
         first = scores >= np.sort(scores)[-params.max_templates]
         fragile, scores = fragile[first], scores[first]
-    names = tuple(components)
-    percentiles = np.array([components[name][fragile] for name in names])
-    weakest = np.where(np.isnan(percentiles), -np.inf, percentiles).argmax(axis=0)
-    listed = sorted(
-        zip(
-            (-scores).tolist(),
-            map(instruments.__getitem__, fragile.tolist()),
-            np.minimum(np.maximum(0.05 * scores, 0.01), 0.05).tolist(),
-            map(names.__getitem__, weakest.tolist()),
-            strict=True,
-        )
-    )
-    return tuple(
-        [
-            PositionTemplate(
-                instrument_id=name,
-                direction="SHORT",
-                notional_hint=hint,
-                horizon=params.horizon,
-                rationale=f"fragility {-negative:.2f}, ranks worst by {reason}",
-            )
-            for negative, name, hint, reason in listed[: params.max_templates]
-        ]
-    )
+    columns = fragile.tolist()
+    ids = map(instruments.__getitem__, columns)
+    ordered = sorted(zip((-scores).tolist(), ids, columns, strict=True))
+    return [column for _, _, column in ordered[: params.max_templates]]

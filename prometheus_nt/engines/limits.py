@@ -15,13 +15,13 @@ first: what they force to be sold is sold, even if that alone is more than `max_
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, isfinite
 from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params
+from prometheus_nt.domain.record import FloatArray, IntArray, Params
 from prometheus_nt.engines.book_history import BookHistory
 from prometheus_nt.engines.stress import worst_pnl
 from prometheus_nt.engines.turnover import one_way_turnover
@@ -149,21 +149,21 @@ def _name_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
     yield Limit(
         "finite",
         0.0,
-        lambda weights: _where_needed(weights, np.isfinite(weights), 0.0),
-        lambda weights: float(np.count_nonzero(~np.isfinite(weights))),
+        _finite,
+        lambda weights: float(len(weights) - np.count_nonzero(np.isfinite(weights))),
     )
     if params.long_only:
         yield Limit(
             "long_only",
             0.0,
-            lambda weights: _where_needed(weights, weights >= 0.0, 0.0),
+            _not_short,
             lambda weights: float(-weights.min(initial=0.0)),
         )
     cap = params.max_abs_weight_per_name
     yield Limit(
         "max_abs_weight_per_name",
         cap,
-        lambda weights: np.minimum(np.maximum(weights, -cap), cap),
+        lambda weights: _capped(weights, cap),
         lambda weights: float(np.abs(weights).max(initial=0.0)) - cap,
     )
     if params.max_liquidation_days is not None and inputs.capacity is not None:
@@ -232,7 +232,7 @@ def _gross_limit(name: str, most: float) -> Limit:
     return Limit(
         name,
         most,
-        lambda weights: _scaled(weights, float(np.abs(weights).sum()), most),
+        lambda weights: _scaled(weights, float(np.add.reduce(np.abs(weights))), most),
         lambda weights: fsum(np.abs(weights).tolist()) - most,
     )
 
@@ -261,9 +261,29 @@ def _turnover_limit(hard: tuple[Limit, ...], previous: FloatArray, most: float) 
     return Limit("max_turnover", most, cut, excess)
 
 
-def _where_needed(weights: FloatArray, fine: BoolArray, instead: float) -> FloatArray:
-    """Return `weights` themselves if all are fine: most often they are, and nobody looks again."""
-    return weights if fine.all() else np.where(fine, weights, instead)
+def _finite(weights: FloatArray) -> FloatArray:
+    """Return `weights` with 0 for what is no number; themselves if all are numbers."""
+    if isfinite(np.add.reduce(weights)):
+        return weights
+    return np.where(np.isfinite(weights), weights, 0.0)
+
+
+def _not_short(weights: FloatArray) -> FloatArray:
+    """Return `weights` with 0 for what is short; themselves if nothing is."""
+    if np.minimum.reduce(weights, initial=0.0) >= 0.0:
+        return weights
+    return np.where(weights >= 0.0, weights, 0.0)
+
+
+def _capped(weights: FloatArray, most: float) -> FloatArray:
+    """Return `weights` between `-most` and `most`; themselves if they were."""
+    lowest, highest = (
+        np.minimum.reduce(weights, initial=0.0),
+        np.maximum.reduce(weights, initial=0.0),
+    )
+    if lowest >= -most and highest <= most:
+        return weights
+    return np.minimum(np.maximum(weights, -most), most)
 
 
 def _scaled(weights: FloatArray, size: float, most: float) -> FloatArray:

@@ -7,6 +7,8 @@
    (`_report_held`).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from prometheus_nt.domain.books import (
@@ -67,12 +69,11 @@ def apply_limits(
         previous=None if before is None else before[rows],
     )
     limits = limit_table(inputs, params)
-    names = tuple(map(panel.instruments.__getitem__, rows.tolist()))
-    weights, actions = _cut(limits, names, book.weights[rows])
+    weights, actions = _cut(limits, panel, rows, book.weights.take(rows))
     _require_within(panel, limits, weights)
     whole = np.zeros(len(panel.instruments))
     whole[rows] = weights
-    held = np.flatnonzero(weights)
+    held = weights.nonzero()[0]
     return TargetPortfolio(
         as_of=panel.as_of,
         book_id=book.book_id,
@@ -138,11 +139,9 @@ def _touched(panel: MarketPanel, book: BookTarget, before: FloatArray | None) ->
 
     Sums over them then do not depend on the order of the panel's columns.
     """
-    used = book.weights != 0.0
-    if before is not None:
-        used = used | (before != 0.0)
+    used = book.weights if before is None else (book.weights != 0.0) | (before != 0.0)
     order = by_id(panel.instruments)
-    rows: IntArray = order[used[order]]
+    rows: IntArray = order.take(used.take(order).nonzero()[0])
     return rows
 
 
@@ -172,19 +171,20 @@ def _stress_history(panel: MarketPanel, rows: IntArray, params: RiskParams) -> B
 
 
 def _cut(
-    limits: tuple[Limit, ...], names: tuple[str, ...], weights: FloatArray
+    limits: tuple[Limit, ...], panel: MarketPanel, rows: IntArray, weights: FloatArray
 ) -> tuple[FloatArray, tuple[RiskAction, ...]]:
     actions: list[RiskAction] = []
     for limit in limits:
         limited = limit.cut(weights)
         if limited is not weights:
+            names = [panel.instruments[row] for row in rows.tolist()]
             actions += _interventions(names, limit, weights, limited)
             weights = limited
     return weights, tuple(actions)
 
 
 def _interventions(
-    names: tuple[str, ...], limit: Limit, before: FloatArray, after: FloatArray
+    names: Sequence[str], limit: Limit, before: FloatArray, after: FloatArray
 ) -> list[RiskAction]:
     return [
         RiskAction(

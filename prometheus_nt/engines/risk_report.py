@@ -96,8 +96,10 @@ def report_risk(
 
 
 def _concentration(weights: FloatArray) -> dict[str, Any]:
-    absolute = np.sort(np.abs(weights))[::-1]
-    gross, net = float(absolute.sum()), float(weights.sum())
+    absolute = np.abs(weights)
+    absolute.sort()
+    absolute = absolute[::-1]
+    gross, net = float(np.add.reduce(absolute)), float(np.add.reduce(weights))
     shares = absolute / gross if gross > 0.0 else absolute
     return {
         "gross_exposure": gross,
@@ -105,7 +107,7 @@ def _concentration(weights: FloatArray) -> dict[str, Any]:
         "cash_weight": 1.0 - net,
         "names": len(weights),
         "herfindahl": float(np.einsum("k,k->", shares, shares)),
-        "top_ten_share": min(float(shares[:10].sum()), 1.0),
+        "top_ten_share": min(float(np.add.reduce(shares[:10])), 1.0),
         "largest_weight": float(absolute[0]) if len(absolute) else 0.0,
     }
 
@@ -137,18 +139,19 @@ def _figures(book: HeldBook, params: ReportParams) -> dict[str, Any]:
     count = len(returns)
     if not len(book.weights) or count < params.min_risk_sessions:
         return dict(NOTHING_KNOWN)
-    mean = float(earned.sum()) / count
-    own, common = earned - mean, market - market.sum() / count
-    moved, scatter = float((own * own).sum()), float((common * common).sum())
+    mean = float(np.add.reduce(earned)) / count
+    own, common = earned - mean, market - np.add.reduce(market) / count
+    moved, scatter = float(np.add.reduce(own * own)), float(np.add.reduce(common * common))
     sigma = sqrt(moved / (count - 1))
-    tails = _tails(earned, mean, sigma, params)
+    left = _left(earned)
+    tails = _tails(earned, left, mean, sigma, params)
     return {
         "volatility": sigma * sqrt(SESSIONS_PER_YEAR),
         "var_95": tails[0].value_at_risk,
         "expected_shortfall_95": tails[0].expected_shortfall,
-        "beta": float((own * common).sum()) / scatter if scatter > 0.0 else None,
-        "max_drawdown": _deepest_drawdown(earned),
-        "contributions": _contributions(book, returns, own) if moved > 0.0 else None,
+        "beta": float(np.add.reduce(own * common)) / scatter if scatter > 0.0 else None,
+        "max_drawdown": _deepest_drawdown(left),
+        "contributions": _contributions(book, returns, own, moved) if moved > 0.0 else None,
         "tails": tails,
     }
 
@@ -160,12 +163,15 @@ NOTHING_KNOWN: dict[str, Any] = {
 }
 
 
-def _contributions(book: HeldBook, returns: FloatArray, own: FloatArray) -> RiskContributions:
+def _contributions(
+    book: HeldBook, returns: FloatArray, own: FloatArray, moved: float
+) -> RiskContributions:
     """Return the covariances of (D, K) `returns` with the book's (D,) deviations `own`.
 
-    Over the book's volatility, they are what that gains per unit of weight.
+    Over the book's volatility, they are what that gains per unit of weight. `moved` is the sum of
+    the squares of `own`.
     """
-    scale = sqrt(SESSIONS_PER_YEAR / (float((own * own).sum()) * (len(own) - 1)))
+    scale = sqrt(SESSIONS_PER_YEAR / (moved * (len(own) - 1)))
     marginal = scale * np.einsum("tk,t->k", returns, own)
     columns = book.history.rows.tolist()
     names = tuple(map(book.history.panel.instruments.__getitem__, columns))
@@ -173,7 +179,7 @@ def _contributions(book: HeldBook, returns: FloatArray, own: FloatArray) -> Risk
 
 
 def _tails(
-    earned: FloatArray, mean: float, sigma: float, params: ReportParams
+    earned: FloatArray, left: FloatArray, mean: float, sigma: float, params: ReportParams
 ) -> tuple[TailRisk, ...]:
     rows = bootstrap_rows(
         len(earned),
@@ -182,21 +188,20 @@ def _tails(
         params.bootstrap_block,
         params.bootstrap_seed,
     )
-    growth = 1.0 + earned
-    compounded = np.multiply.reduce(_left(growth).take(rows), axis=0)
+    drawn = left.take(rows)
+    compounded = np.multiply.reduce(drawn, axis=0)
     return (
         *tails_of("historical", 1, earned),
         *_normal_tails(1, mean, sigma),
-        *tails_of("bootstrap", 1, growth.take(rows[0]) - 1.0),
-        *tails_of("historical", LONG_HORIZON, _over_ten_sessions(earned)),
+        *tails_of("bootstrap", 1, (1.0 + earned).take(rows[0]) - 1.0),
+        *tails_of("historical", LONG_HORIZON, _over_ten_sessions(left)),
         *_normal_tails(LONG_HORIZON, mean, sigma),
         *tails_of("bootstrap", LONG_HORIZON, compounded - 1.0),
     )
 
 
-def _over_ten_sessions(returns: FloatArray) -> FloatArray:
+def _over_ten_sessions(growth: FloatArray) -> FloatArray:
     """Return the compounded returns of every ten sessions in a row, (D - 9,)."""
-    growth = _left(1.0 + returns)
     two = growth[1:] * growth[:-1]
     four = two[2:] * two[:-2]
     eight = four[4:] * four[:-4]
@@ -204,9 +209,9 @@ def _over_ten_sessions(returns: FloatArray) -> FloatArray:
     return ten
 
 
-def _left(growth: FloatArray) -> FloatArray:
+def _left(returns: FloatArray) -> FloatArray:
     """Return what is left of 1: a levered book that lost more than everything has nothing."""
-    return np.maximum(growth, 0.0)
+    return np.maximum(1.0 + returns, 0.0)
 
 
 def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailRisk]:
@@ -215,12 +220,11 @@ def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailR
     Of n, the ceil(tail n)-th lowest is the value at risk, and the mean up to it the expected
     shortfall.
     """
-    counts = [-(-percent * len(outcomes) // 100) for percent in TAIL_PERCENTS]
-    lowest = _lowest(outcomes, max(counts))
-    for percent, count in zip(TAIL_PERCENTS, counts, strict=True):
-        tail = lowest[:count]
-        if not tail:
-            return
+    if not len(outcomes):
+        return
+    lowest = _lowest(outcomes, -(-max(TAIL_PERCENTS) * len(outcomes) // 100))
+    for percent in TAIL_PERCENTS:
+        tail = lowest[: -(-percent * len(outcomes) // 100)]
         # The mean of equal numbers may round above them.
         shortfall = min(fsum(tail) / len(tail), tail[-1])
         yield TailRisk(method, sessions, 1.0 - percent / 100.0, tail[-1], shortfall)
@@ -228,7 +232,9 @@ def tails_of(method: str, sessions: int, outcomes: FloatArray) -> Iterator[TailR
 
 def _lowest(outcomes: FloatArray, count: int) -> list[float]:
     # Faster than a partition: numpy sorts with vector instructions.
-    values: list[float] = np.sort(outcomes)[:count].tolist()
+    ordered = outcomes.copy()
+    ordered.sort()
+    values: list[float] = ordered[:count].tolist()
     return values
 
 
@@ -240,10 +246,11 @@ def _normal_tails(sessions: int, mean: float, sigma: float) -> Iterator[TailRisk
         yield TailRisk("parametric", sessions, 1.0 - percent / 100.0, edge, shortfall)
 
 
-def _deepest_drawdown(returns: FloatArray) -> float:
-    value = np.multiply.accumulate(_left(1.0 + returns))
+def _deepest_drawdown(growth: FloatArray) -> float:
+    value = np.multiply.accumulate(growth)
     peak = np.maximum(np.maximum.accumulate(value), 1.0)
-    return min(float((value / peak).min()) - 1.0, 0.0)
+    value /= peak
+    return min(float(np.minimum.reduce(value)) - 1.0, 0.0)
 
 
 def _sessions_to_liquidate(

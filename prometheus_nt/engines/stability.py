@@ -308,6 +308,9 @@ def _own_percentiles(x: FloatArray, params: StabilityParams) -> Iterator[tuple[s
 
 
 def _mean_of_known(*parts: FloatArray) -> FloatArray:
+    everything: FloatArray = sum(parts[1:], parts[0]) / len(parts)
+    if np.isfinite(everything).all():
+        return everything
     total, count = np.zeros(parts[0].shape), np.zeros(parts[0].shape)
     for part in parts:
         known = np.isfinite(part)
@@ -416,4 +419,4 @@ def _change_risk(changes: FloatArray, classes: IntArray) -> dict[str, FloatArray
     # The last place answers for -1, the class that is not known.
     table = np.full((len(CHANGES), CLASSES + 1), np.nan)
     table[:, :CLASSES] = changes.T
-    return dict(zip(CHANGES, table[:, classes], strict=True))
+    return dict(zip(CHANGES, table.take(classes, axis=1), strict=True))

@@ -5,6 +5,7 @@ and never grows when two books are mixed. The limit on stress loss rests on that
 """
 
 from collections.abc import Iterator
+from math import isnan
 
 import numpy as np
 
@@ -50,14 +51,14 @@ def worst_pnl(book: HeldBook) -> float:
 def _crises(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
     history = book.history
     found = history.panel.newest(_crises_at)
-    ago, market = found[:, 0], found[:, 1]
-    seen = (ago < len(history.panel)).nonzero()[0]
+    seen = (found[:, 0] < len(history.panel)).nonzero()[0]
     if not len(seen):
         return
-    own = found[seen[:, None], 2 + history.rows]
+    found = found.take(seen, axis=0)
+    own = found.take(2 + history.rows, axis=1)
     known = np.isfinite(own)
     if not known.all():
-        proxy = np.maximum(history.slope * market[seen, None], LEAST_RETURN)
+        proxy = np.maximum(history.slope * found[:, 1:2], LEAST_RETURN)
         own = np.where(known, own, proxy)
     pnl = np.einsum("ck,k->c", own, book.weights).tolist()
     covered = np.einsum("ck,k->c", known, share).tolist()
@@ -102,8 +103,11 @@ def market_level(panel: MarketPanel) -> FloatArray:
 
 
 def _shocks(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
-    exposure = float((book.history.slope * book.weights).sum())
-    covered = 1.0 - float((share * np.isnan(book.history.beta)).sum())
+    history, covered = book.history, 1.0
+    exposure = float((history.beta * book.weights).sum())
+    if isnan(exposure):
+        exposure = float((history.slope * book.weights).sum())
+        covered -= float((share * np.isnan(history.beta)).sum())
     for name, shock in SHOCKS.items():
         yield StressLoss(name, shock * exposure, covered)
 
@@ -115,5 +119,5 @@ def _worst_windows(book: HeldBook) -> Iterator[StressLoss]:
     known = 1.0 if covered is None else float(covered.sum()) / len(covered)
     for sessions in WINDOWS:
         if len(running) > sessions:
-            worst = float((running[sessions:] - running[:-sessions]).min())
+            worst = float(np.minimum.reduce(running[sessions:] - running[:-sessions]))
             yield StressLoss(f"worst_{sessions}_sessions", worst, known)

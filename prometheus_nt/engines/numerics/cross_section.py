@@ -53,6 +53,23 @@ def percentile_rank(x: FloatArray) -> FloatArray:
 
     Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
     """
+    return _percentiles(x)[0]
+
+
+def midrank(x: FloatArray) -> FloatArray:
+    """Return (rank - 1/2) / count among the known values of each row, in (0, 1), (..., N).
+
+    Ranks as in `percentile_rank`, from 1.
+    """
+    places, count = _percentiles(x)
+    places *= count - 1.0
+    places += 0.5
+    places /= np.maximum(count, 1.0)
+    return places
+
+
+def _percentiles(x: FloatArray) -> tuple[FloatArray, FloatArray | float]:
+    """Return `percentile_rank`, and how many values are known, of each row or of every one."""
     known = np.isfinite(x)
     complete = known.all()
     keyed = x if complete else np.where(known, x, np.inf)
@@ -61,24 +78,30 @@ def percentile_rank(x: FloatArray) -> FloatArray:
         order += np.arange(0, x.size, x.shape[-1]).reshape(*x.shape[:-1], 1)
     ordered = keyed.take(order)
     differs = ordered[..., 1:] != ordered[..., :-1]
-    result = np.empty(x.size)
+    result, count = np.empty(x.size), float(x.shape[-1])
     if complete and x.shape[-1] > 1 and differs.all():
-        result[order] = np.arange(x.shape[-1]) / (x.shape[-1] - 1)
-    else:
-        result[order] = _ranks(ordered, differs, known.sum(axis=-1, keepdims=True))
-    return result.reshape(x.shape)
-
-
-def _ranks(ordered: FloatArray, differs: BoolArray, count: IntArray) -> FloatArray:
-    """Return the ranks of ascending values, of which `count` are known and the others infinite."""
-    position = np.arange(ordered.shape[-1], dtype=np.float64)
-    ranks = position + 0.5 * (count == 1)
-    if not differs.all():
+        result[order] = np.arange(x.shape[-1]) / (count - 1.0)
+        return result.reshape(x.shape), count
+    counts = known.sum(axis=-1, keepdims=True, dtype=np.float64)
+    position = np.arange(x.shape[-1], dtype=np.float64)
+    if not complete:
         differs |= np.isinf(ordered[..., 1:])  # what is unknown is not tied
-        tied = ~differs.all(axis=-1)
+    ranks = _ranks(position, differs, counts)
+    result[order] = ranks if complete else np.where(position < counts, ranks, np.nan)
+    return result.reshape(x.shape), counts
+
+
+def _ranks(position: FloatArray, differs: BoolArray, count: FloatArray) -> FloatArray:
+    """Return the ranks of ascending values, of which the first `count` of a row are known.
+
+    `position` is that of each, from 0, and `differs` says where two neighbours do.
+    """
+    ranks: FloatArray = position + 0.5 * (count == 1.0)
+    tied = ~differs.all(axis=-1)
+    if tied.any():
         ranks[tied] = _shared(differs[tied], position)
-    ranks /= np.maximum(count - 1, 1)
-    return np.where(position < count, ranks, np.nan)
+    ranks /= np.maximum(count - 1.0, 1.0)
+    return ranks
 
 
 def position_in_group(groups: IntArray) -> IntArray:

@@ -2,6 +2,7 @@ import numpy as np
 
 from prometheus_nt.engines.numerics.cross_section import (
     cross_sectional_zscore,
+    midrank,
     named_sectors,
     percentile_rank,
     sector_codes,
@@ -53,6 +54,22 @@ def test_ties_share_the_average_of_their_ranks():
 def test_a_single_value_ranks_in_the_middle():
     assert np.array_equal(percentile_rank(np.array([NAN, 2.0])), [NAN, 0.5], equal_nan=True)
     assert np.isnan(percentile_rank(np.array([NAN, NAN]))).all()
+
+
+def test_midranks_count_from_one_half_and_lie_within_zero_and_one():
+    tied = midrank(np.array([3.0, 1.0, NAN, 1.0, 0.0]))
+    plain = midrank(np.array([[2.0, 1.0], [5.0, 7.0]]))
+
+    assert np.allclose(tied, [0.875, 0.5, NAN, 0.5, 0.125], equal_nan=True)
+    assert np.allclose(plain, [[0.75, 0.25], [0.25, 0.75]])
+
+
+def test_ranks_of_a_block_are_those_of_its_rows():
+    block = np.array([[3.0, 1.0, 2.0], [2.0, 2.0, 0.0], [NAN, 4.0, NAN], [NAN, NAN, NAN]])
+
+    for ranked in (percentile_rank, midrank):
+        rows = np.stack([ranked(row) for row in block])
+        assert np.array_equal(ranked(block), rows, equal_nan=True)
 
 
 def test_sectors_have_one_numbering_with_and_without_names(panel_of):
