@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check fmt bench golden size clean
+.PHONY: help setup demo test check fmt bench bench-rows kills golden size clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## create .venv and install everything, pinned
 
@@ -41,6 +41,13 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 	$(BIN)/python benchmarks/derive.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/record.py
+	$(BIN)/python benchmarks/day.py
+
+bench-rows: $(STAMP)  ## every `show` over ten million rows, as ratios; some minutes and 3 GB of disk
+	$(BIN)/python benchmarks/listings.py
+
+kills: $(STAMP)  ## a hundred kills of a backtest, of a day and of a paper run, each completed by the next
+	PROMETHEUS_KILL_POINTS=100 $(BIN)/python -m pytest -q tests/integration/test_crash.py tests/integration/test_paper.py
 
 golden: $(STAMP) ## refresh the golden results; review the diff and say why they moved
 	PROMETHEUS_REFRESH_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -52,7 +52,8 @@ def main() -> None:
     """Print the cost of the record, and fail if an event costs more than the limit."""
     folder = IN_MEMORY if IN_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=folder) as scratch, calm_collector():
-        cost = _measured(Path(scratch))
+        costs = [_measured(Path(scratch) / str(trial)) for trial in range(TRIALS)]
+    cost = min(costs, key=lambda each: each.build + each.commit)
     per_event = 1e6 * (cost.build + cost.commit) / cost.events
     flush = _flush_seconds()
     print(f"{cost.events} events in {cost.phases} phases")
@@ -69,7 +70,8 @@ def _measured(scratch: Path) -> Cost:
     identity = TradingIdentity("US", "BENCH", Mode.PAPER, "c", "h", "d", 0, date(2010, 1, 4))
     nobody = Delistings.unrecorded(len(panel.instruments))
     delistings = Delistings(nobody.on, nobody.returns, final=False)
-    paper = wire_paper(config, sleeve, panel, identity, delistings)
+    began_at = datetime(2010, 1, 4, tzinfo=UTC)
+    paper = wire_paper(config, sleeve, panel, identity, delistings, began_at)
     paper.mirror.attach(paper.engine.kernel.msgbus)
     paper.feed.begin()
     spent = {"run": 0.0, "build": 0.0}

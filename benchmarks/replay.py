@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from plain import run_plain
-from workload import INSTRUMENTS, NAMES, SESSIONS, market, node
+from workload import INSTRUMENTS, NAMES, SESSIONS, market, node, store_market
 
 from persistence import schema
 from persistence.database import Database
@@ -30,7 +30,7 @@ from persistence.runtime import RuntimeStore
 from prometheus_nt.actors.pipeline import Stage
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio
 from prometheus_nt.domain.errors import InsufficientHistory
-from prometheus_nt.domain.panel import BAR_FIELDS, MarketPanel
+from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.engines.risk import RiskParams, apply_limits
@@ -142,7 +142,7 @@ def panel_cache(folder: Path) -> dict[str, Any]:
     database = Database.open(f"sqlite:///{folder / 'historical.db'}")
     schema.upgrade(database, "historical")
     store = HistoricalStore(database)
-    _store_market(store, source)
+    store_market(store, source)
     cold = _wall(lambda: load_panel(store, "benchmark", folder / "cache"))
     warm = _wall(lambda: load_panel(store, "benchmark", folder / "cache"))
     return {"cpu": cold, "build_seconds": cold, "load_seconds": warm}
@@ -231,30 +231,6 @@ def _collect(wired: BacktestNode, fills: list[Fill]) -> None:
             fills.append((event.ts_event, column, signed, float(price), float(fee)))
 
     wired.engine.kernel.msgbus.subscribe("events.order.*", on_event)
-
-
-def _store_market(store: HistoricalStore, source: MarketPanel) -> None:
-    store.write_dataset(
-        {
-            "dataset_id": "benchmark",
-            "source": "random",
-            "market_id": "US_EQ",
-            "adjustment": "AS_TRADED",
-            "synthetic_bars": True,
-            "description": "A random market.",
-            "survivorship": "Nobody dies in it.",
-        }
-    )
-    facts = [
-        {"instrument_id": name, "symbol": name, "issuer_id": name, "name": name, "sector": None}
-        | {"asset_class": "EQUITY", "exchange": None, "currency": "USD"}
-        for name in source.instruments
-    ]
-    store.write_instruments("benchmark", facts)
-    for column, name in enumerate(source.instruments):
-        bars = {field: getattr(source, field)[:, column] for field in BAR_FIELDS}
-        bars |= {"trade_date": source.sessions, "adjusted_close": bars["close"]}
-        store.write_prices("benchmark", name, bars, source="random")
 
 
 def _cpu(work: Callable[[], Any]) -> float:

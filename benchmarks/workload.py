@@ -4,9 +4,10 @@ from datetime import date
 
 import numpy as np
 
+from persistence.historical import HistoricalStore
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.panel import BAR_FIELDS, MarketPanel
 
 INSTRUMENTS, SESSIONS, NAMES = 500, 2520, 50
 FIRST = date(2010, 1, 4)
@@ -53,3 +54,28 @@ def node(replay: str = "sparse", *, lean: bool = True) -> NodeConfig:
             "persistence": LEAN if lean else {},
         }
     )
+
+
+def store_market(store: HistoricalStore, source: MarketPanel) -> None:
+    """Write a market to the historical store as the dataset of the benchmarks."""
+    store.write_dataset(
+        {
+            "dataset_id": "benchmark",
+            "source": "random",
+            "market_id": "US_EQ",
+            "adjustment": "AS_TRADED",
+            "synthetic_bars": True,
+            "description": "A random market.",
+            "survivorship": "Nobody dies in it.",
+        }
+    )
+    facts = [
+        {"instrument_id": name, "symbol": name, "issuer_id": name, "name": name, "sector": None}
+        | {"asset_class": "EQUITY", "exchange": None, "currency": "USD"}
+        for name in source.instruments
+    ]
+    store.write_instruments("benchmark", facts)
+    for column, name in enumerate(source.instruments):
+        bars = {field: getattr(source, field)[:, column] for field in BAR_FIELDS}
+        bars |= {"trade_date": source.sessions, "adjusted_close": bars["close"]}
+        store.write_prices("benchmark", name, bars, source="random")

@@ -2,10 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from math import isnan
 from pathlib import Path
@@ -33,6 +34,7 @@ from sqlalchemy import (
     event,
     make_url,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -43,6 +45,8 @@ from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailabl
 BUSY_TIMEOUT_MS = 30_000
 BATCH_ROWS = 100_000
 """Rows per statement: bounds the memory of one upsert."""
+FEW_ROWS = 32
+"""Up to here plain Python turns a column into numbers sooner than an array does."""
 COPY_FROM_ROWS = 200
 """From here on COPY wins; below, its staging table costs more than it saves."""
 
@@ -260,7 +264,7 @@ def upsert(
     columns: Sequence[str],
     rows: Sequence[Row],
     *,
-    update: bool = True,
+    update: bool | tuple[str, ...] = True,
 ) -> int:
     """Insert `rows`; where the primary key exists, set the other columns.
 
@@ -270,8 +274,9 @@ def upsert(
     rows : tuples of plain values in the order of `columns`
         NaN becomes NULL, documents become JSON, times must be aware. Of several rows with one key
         the last one counts.
-    update : bool
-        False leaves existing rows as they are.
+    update : bool or names of columns
+        False leaves existing rows as they are; names say which columns of them are set, which
+        spares the indexes of the others.
 
     Returns
     -------
@@ -283,76 +288,107 @@ def upsert(
     StoreError
         If the primary key is not among `columns`, or a value has no meaning in its column.
     """
-    keys = [column.name for column in table.primary_key]
-    if not set(keys) <= set(columns):
-        raise StoreError(f"{table.name}: an upsert needs its whole key {keys}, found {columns}")
-    write = _write_sqlite if connection.dialect.name == "sqlite" else _write_postgres
+    dialect = connection.dialect.name
+    write = _write_sqlite if dialect == "sqlite" else _write_postgres
+    target = _target(dialect, table, tuple(columns), update)
     for start in range(0, len(rows), BATCH_ROWS):
-        plain = _plain(table, columns, rows[start : start + BATCH_ROWS])
-        write(connection, table, columns, plain, _on_conflict(connection, table, columns, update))
+        write(connection, target, _plain(target, rows[start : start + BATCH_ROWS]))
     return len(rows)
 
 
-def _on_conflict(connection: Connection, table: Table, columns: Sequence[str], update: bool) -> str:
-    quoted = connection.dialect.identifier_preparer.quote
+@dataclass(frozen=True)
+class _Target:
+    """Where rows go, as the statements of an engine say it.
+
+    converters : per column, what makes its values plain
+    encoders : per column, what SQLite's driver needs of a plain value; None if nothing
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    kinds: tuple[TypeEngine[Any], ...]
+    converters: "tuple[Callable[[Sequence[Any]], list[Any]], ...]"
+    encoders: tuple[Callable[[Any], Any] | None, ...]
+    name: str
+    names: str
+    on_conflict: str
+
+    @property
+    def updates(self) -> bool:
+        """Whether rows that exist are changed."""
+        return "DO UPDATE" in self.on_conflict
+
+
+# A session writes a few rows to each of ten tables: what the table alone decides is found once.
+@lru_cache(maxsize=1024)
+def _target(
+    dialect: str, table: Table, columns: tuple[str, ...], update: bool | tuple[str, ...]
+) -> _Target:
     keys = [column.name for column in table.primary_key]
-    values = [quoted(name) for name in columns if name not in keys]
-    target = ", ".join(quoted(key) for key in keys)
-    if not update or not values:
+    if not set(keys) <= set(columns):
+        raise StoreError(f"{table.name}: an upsert needs its whole key {keys}, found {columns}")
+    preparer = (_SQLITE if dialect == "sqlite" else _POSTGRES).identifier_preparer
+    quoted = {name: preparer.quote(name) for name in columns}
+    kinds = tuple(_kind(table.c[name].type) for name in columns)
+    return _Target(
+        table,
+        columns,
+        kinds,
+        converters=tuple(map(_converter, kinds)),
+        encoders=tuple(map(_sqlite_encoder, kinds)),
+        name=preparer.format_table(table),
+        names=", ".join(quoted.values()),
+        on_conflict=_on_conflict(quoted, keys, columns if update is True else update or ()),
+    )
+
+
+_SQLITE, _POSTGRES = sqlite.dialect(), postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def _on_conflict(quoted: Mapping[str, str], keys: Sequence[str], updated: Sequence[str]) -> str:
+    values = [quoted[column] for column in updated if column not in keys]
+    target = ", ".join(quoted[key] for key in keys)
+    if not values:
         return f"ON CONFLICT ({target}) DO NOTHING"
     assignments = ", ".join(f"{name} = excluded.{name}" for name in values)
     return f"ON CONFLICT ({target}) DO UPDATE SET {assignments}"
 
 
-def _write_sqlite(
-    connection: Connection,
-    table: Table,
-    columns: Sequence[str],
-    plain: list[list[Any]],
-    on_conflict: str,
-) -> None:
+def _write_sqlite(connection: Connection, target: _Target, plain: list[list[Any]]) -> None:
     encoded = [
         _each_once(encode, values) if encode else values
-        for values, encode in zip(plain, map(_sqlite_encoder, _kinds(table, columns)), strict=True)
+        for values, encode in zip(plain, target.encoders, strict=True)
     ]
-    names, marks = _names(connection, columns), ", ".join("?" * len(columns))
-    sql = f"INSERT INTO {_name(connection, table)} ({names}) VALUES ({marks}) {on_conflict}"
+    marks = ", ".join("?" * len(target.columns))
+    sql = f"INSERT INTO {target.name} ({target.names}) VALUES ({marks}) {target.on_conflict}"
     driver = cast(sqlite3.Connection, connection.connection.driver_connection)
     driver.executemany(sql, zip(*encoded, strict=True)).close()
 
 
-def _write_postgres(
-    connection: Connection,
-    table: Table,
-    columns: Sequence[str],
-    plain: list[list[Any]],
-    on_conflict: str,
-) -> None:
-    if "DO UPDATE" in on_conflict:
-        plain = _last_of_each_key(table, columns, plain)
-    target, names = _name(connection, table), _names(connection, columns)
+def _write_postgres(connection: Connection, target: _Target, plain: list[list[Any]]) -> None:
+    if target.updates:
+        plain = _last_of_each_key(target, plain)
+    into, names, on_conflict = target.name, target.names, target.on_conflict
     driver = cast(psycopg2.extensions.connection, connection.connection.driver_connection)
     with driver.cursor() as cursor:
         if len(plain[0]) < COPY_FROM_ROWS:
-            sql = f"INSERT INTO {target} ({names}) VALUES %s {on_conflict}"
+            sql = f"INSERT INTO {into} ({names}) VALUES %s {on_conflict}"
             execute_values(cursor, sql, list(zip(*plain, strict=True)), page_size=COPY_FROM_ROWS)
             return
         cursor.execute(
             f"CREATE TEMPORARY TABLE staged_rows ON COMMIT DROP AS"
-            f" SELECT {names} FROM {target} WITH NO DATA"
+            f" SELECT {names} FROM {into} WITH NO DATA"
         )
-        cursor.copy_expert("COPY staged_rows FROM STDIN (FORMAT csv)", _csv(table, columns, plain))
+        cursor.copy_expert("COPY staged_rows FROM STDIN (FORMAT csv)", _csv(target, plain))
         cursor.execute(
-            f"INSERT INTO {target} ({names}) SELECT {names} FROM staged_rows {on_conflict}"
+            f"INSERT INTO {into} ({names}) SELECT {names} FROM staged_rows {on_conflict}"
         )
         cursor.execute("DROP TABLE staged_rows")
 
 
-def _last_of_each_key(
-    table: Table, columns: Sequence[str], plain: list[list[Any]]
-) -> list[list[Any]]:
+def _last_of_each_key(target: _Target, plain: list[list[Any]]) -> list[list[Any]]:
     # PostgreSQL refuses to update one row twice in a statement; SQLite keeps the last.
-    positions = [list(columns).index(column.name) for column in table.primary_key]
+    positions = [target.columns.index(column.name) for column in target.table.primary_key]
     keys = zip(*(plain[position] for position in positions), strict=True)
     last = {key: row for row, key in enumerate(keys)}
     if len(last) == len(plain[0]):
@@ -360,62 +396,52 @@ def _last_of_each_key(
     return [[values[row] for row in last.values()] for values in plain]
 
 
-def _csv(table: Table, columns: Sequence[str], plain: list[list[Any]]) -> BytesIO:
+def _csv(target: _Target, plain: list[list[Any]]) -> BytesIO:
     """Return the rows as CSV: strings quoted, NULL empty and unquoted."""
-    kinds = _kinds(table, columns)
     arrays = [
-        pa.array(values, type=_arrow_type(kind)) for values, kind in zip(plain, kinds, strict=True)
+        pa.array(values, type=_arrow_type(kind))
+        for values, kind in zip(plain, target.kinds, strict=True)
     ]
     buffer = BytesIO()
     options = arrow_csv.WriteOptions(include_header=False, quoting_style="needed")
-    arrow_csv.write_csv(pa.table(arrays, names=list(columns)), buffer, options)
+    arrow_csv.write_csv(pa.table(arrays, names=list(target.columns)), buffer, options)
     buffer.seek(0)
     return buffer
 
 
-def _name(connection: Connection, table: Table) -> str:
-    return connection.dialect.identifier_preparer.format_table(table)
+def _kind(declared: TypeEngine[Any]) -> TypeEngine[Any]:
+    return declared.impl_instance if isinstance(declared, TypeDecorator) else declared
 
 
-def _names(connection: Connection, columns: Sequence[str]) -> str:
-    return ", ".join(connection.dialect.identifier_preparer.quote(name) for name in columns)
-
-
-def _kinds(table: Table, columns: Sequence[str]) -> tuple[TypeEngine[Any], ...]:
-    return _kinds_of(table, tuple(columns))
-
-
-# A session writes a few rows to each of ten tables: what the table alone decides is found once.
-@lru_cache(maxsize=1024)
-def _kinds_of(table: Table, columns: tuple[str, ...]) -> tuple[TypeEngine[Any], ...]:
-    kinds = [table.c[name].type for name in columns]
-    return tuple(kind.impl_instance if isinstance(kind, TypeDecorator) else kind for kind in kinds)
-
-
-def _plain(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:
+def _plain(target: _Target, rows: Sequence[Row]) -> list[list[Any]]:
     """Return the values column by column as plain Python: no NaN, no numpy, no documents."""
-    values = zip(*rows, strict=True)
     plain = []
-    for name, kind, column in zip(columns, _kinds(table, columns), values, strict=True):
+    columns = zip(target.columns, target.converters, zip(*rows, strict=True), strict=True)
+    for name, convert, values in columns:
         try:
-            plain.append(_plain_column(kind, column))
+            plain.append(convert(values))
         except (TypeError, ValueError, AttributeError) as unsuitable:
-            raise StoreError(f"{table.name}.{name}: {unsuitable}") from unsuitable
+            raise StoreError(f"{target.table.name}.{name}: {unsuitable}") from unsuitable
     return plain
 
 
-def _plain_column(kind: TypeEngine[Any], values: Sequence[Any]) -> list[Any]:
+def _converter(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return what makes the values of a column of this kind plain."""
     if isinstance(kind, Float):
-        return _known_numbers(values)
+        return _known_numbers
+    if isinstance(kind, JSON):
+        return _documents
     convert = next((to for of, to in _CONVERTERS if isinstance(kind, of)), None)
-    if convert is None:
-        return list(values)
-    if convert is _json_text:
-        return [None if value is None else _json_text(value) for value in values]
-    return _each_once(convert, values)
+    return list if convert is None else partial(_each_once, convert)
+
+
+def _documents(values: Sequence[Any]) -> list[str | None]:
+    return [None if value is None else _json_text(value) for value in values]
 
 
 def _known_numbers(values: Sequence[Any]) -> list[float | None]:
+    if len(values) < FEW_ROWS:
+        return [None if v is None or (number := float(v)) != number else number for v in values]
     array = np.array(values, dtype=np.float64)
     listed: list[float | None] = array.tolist()
     for row in np.flatnonzero(np.isnan(array)):
@@ -437,10 +463,12 @@ def _json_text(document: Any) -> str:
     if isinstance(document, JsonText):
         return document
     try:
-        return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(document)
     except ValueError:
-        known = _nan_to_none(document)
-        return json.dumps(known, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(_nan_to_none(document))
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def _nan_to_none(document: Any) -> Any:
@@ -458,7 +486,6 @@ def _plain_date(value: date) -> date:
 
 
 _CONVERTERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Any]], ...] = (
-    (JSON, _json_text),
     (Boolean, bool),
     (Integer, int),
     (DateTime, utc),

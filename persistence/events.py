@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 
 import sqlalchemy as sa
@@ -128,11 +129,13 @@ def _last(connection: Connection, stream: str) -> tuple[int, str]:
 
 
 def _seal(stream: str, sequence: int, kind: str, payload: str, previous_hash: str) -> str:
-    content = json.dumps([stream, sequence, kind, payload, previous_hash])
-    return hashlib.sha256(content.encode()).hexdigest()
+    parts = (_quoted(stream), str(sequence), *map(_quoted, (kind, payload, previous_hash)))
+    return hashlib.sha256(f"[{', '.join(parts)}]".encode()).hexdigest()
 
 
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, allow_nan=False, check_circular=False, default=str
+)
 
 
 def _canonical(payload: Mapping[str, Any]) -> str:

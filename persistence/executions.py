@@ -144,16 +144,20 @@ def record_executions(connection: Connection, rows: Sequence[dict[str, Any]]) ->
     return upsert(connection, executions, names, plain, update=False)
 
 
+# Asked before every writing: building the question anew would cost more than the answer.
+_OF_TRADES = sa.select(executions).where(
+    executions.c.account_id.in_(sa.bindparam("account_id", expanding=True)),
+    executions.c.trade_id.in_(sa.bindparam("trade_id", expanding=True)),
+)
+
+
 def _known(
     connection: Connection, rows: Sequence[dict[str, Any]]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return what is recorded of executions, by account and trade id."""
-    accounts = {row["account_id"] for row in rows}
-    query = sa.select(executions).where(
-        executions.c.account_id.in_(accounts),
-        executions.c.trade_id.in_([row["trade_id"] for row in rows]),
-    )
-    found = [dict(row) for row in connection.execute(query).mappings()] if rows else []
+    asked = {name: [row[name] for row in rows] for name in ("account_id", "trade_id")}
+    asked["account_id"] = sorted(set(asked["account_id"]))
+    found = [dict(row) for row in connection.execute(_OF_TRADES, asked).mappings()] if rows else []
     return {(row["account_id"], row["trade_id"]): row for row in found}
 
 

@@ -4,11 +4,11 @@
    what was asked; of modes that are rare, an index holds only those rows.
 2. Tables of engine outputs are keyed by run, so a listing is of one run: the one asked for, else
    the newest that fits and has rows (`_run_of`).
-3. Where rows of several portfolios or runs are wanted, each gives its newest rows, and of those the
-   newest are taken (`_newest`): no listing sorts more than it could show of each.
+3. Where rows of several portfolios or runs are wanted, each gives its newest rows by a statement of
+   its own, and of those the newest are taken (`_newest`): no listing sorts more than it could show
+   of each.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -31,6 +31,9 @@ ALONE = ("mode", "engine_name", "market_id", "region", "phase", "status")
 RARE = "mode <> 'BACKTEST'"
 MOST_RUNS = 50
 """Runs that are asked for rows of a table before a listing is empty."""
+MOST_RUNS_BY_NAME = 5
+"""The same where only a name is asked for: a key goes by session first, so that a run without the
+name is read from end to end."""
 
 
 @dataclass(frozen=True)
@@ -308,43 +311,41 @@ def listing(database: Database, name: str, filters: Filters) -> tuple[tuple[str,
         raise ConfigError(f"show: unknown listing {name!r}; known: {', '.join(LISTINGS)}")
     spec = LISTINGS[name]
     with database.reader() as connection:
-        query = listing_query(connection, spec, filters)
-        return spec.columns, [] if query is None else [tuple(r) for r in connection.execute(query)]
+        queries = listing_queries(connection, spec, filters)
+        found = [tuple(row) for query in queries for row in connection.execute(query)]
+    return spec.columns, _newest(spec, found, filters.limit) if len(queries) > 1 else found
 
 
-def listing_query(
+def listing_queries(
     connection: Connection, spec: Listing, filters: Filters
-) -> sa.sql.expression.Executable | None:
-    """Return the statement that answers, or None where no run has what was asked for."""
+) -> "list[sa.Select[Any]]":
+    """Return the statements of whose rows the newest answer; none where no run has what is asked.
+
+    They differ in their values alone, so that they are compiled once: a union of them would be
+    compiled anew for every number of portfolios.
+    """
     if spec.by == "run":
         run_id = _run_of(connection, spec, filters)
-        return None if run_id is None else _newest(spec, [_of_run(spec, filters, run_id)], filters)
+        return [] if run_id is None else [_query(spec, _of_run(spec, filters, run_id), filters)]
+    own = _conditions(spec, filters)
     scopes = _scopes(connection, spec, filters)
-    return _newest(spec, [[*scope, *_conditions(spec, filters)] for scope in scopes], filters)
+    return [_query(spec, [*scope, *own], filters) for scope in scopes]
 
 
 Conditions = list[sa.ColumnElement[bool]]
 
 
-def _newest(
-    spec: Listing, alternatives: Sequence[Conditions], filters: Filters
-) -> sa.sql.expression.Executable | None:
-    """Return the newest rows that satisfy one of the alternatives, at most `limit` of each."""
-    if not alternatives:
-        return None
-    selects = [_ordered(sa.select(spec.table).where(*each), spec, filters) for each in alternatives]
-    if len(selects) == 1:
-        return selects[0].with_only_columns(*(spec.table.c[name] for name in spec.columns))
-    parts = [sa.select(one.subquery()) for one in selects]
-    together = sa.union_all(*parts).subquery()
-    chosen = sa.select(*(together.c[name] for name in spec.columns))
-    newest = (together.c[name].desc() for name in spec.newest_first)
-    return chosen.order_by(*newest).limit(filters.limit)
-
-
-def _ordered(query: "sa.Select[Any]", spec: Listing, filters: Filters) -> "sa.Select[Any]":
+def _query(spec: Listing, conditions: Conditions, filters: Filters) -> "sa.Select[Any]":
+    columns = (spec.table.c[name] for name in spec.columns)
     newest = (spec.table.c[name].desc() for name in spec.newest_first)
-    return query.order_by(*newest).limit(filters.limit)
+    return sa.select(*columns).where(*conditions).order_by(*newest).limit(filters.limit)
+
+
+def _newest(spec: Listing, rows: list[Row], limit: int) -> list[Row]:
+    """Return the newest of rows that several statements found; what is not shown orders nothing."""
+    places = [spec.columns.index(name) for name in spec.newest_first if name in spec.columns]
+    rows.sort(key=lambda row: tuple(row[place] for place in places), reverse=True)
+    return rows[:limit]
 
 
 def _conditions(spec: Listing, filters: Filters) -> Conditions:
@@ -475,7 +476,9 @@ def _run_of(connection: Connection, spec: Listing, filters: Filters) -> str | No
     """Return the run whose rows are listed: the one asked for, else the newest that has rows."""
     if filters.run_id is not None:
         return filters.run_id
-    days, runs = _day_runs(connection, filters), _runs(connection, filters, MOST_RUNS)
+    by_name_alone = filters.entity_id is not None and filters.as_of is None
+    most = MOST_RUNS_BY_NAME if by_name_alone and "entity_id" in spec.heeds else MOST_RUNS
+    days, runs = _day_runs(connection, filters)[:most], _runs(connection, filters, most)
     # Of a session, its own day comes before backtests that only passed through it.
     fitting = days + runs if filters.as_of else sorted(days + runs, reverse=True)
     for _, run_id in fitting:

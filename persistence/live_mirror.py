@@ -14,10 +14,12 @@ A second message about one execution changes nothing.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
+import sqlalchemy as sa
 
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
 from persistence.rows import Row
@@ -191,6 +193,8 @@ class LiveMirror(Mirror):
         recent = self.holdings[-max(OUTCOME_HORIZONS) - 1 :]
         due = {recent[-horizon - 1].as_of for horizon in OUTCOME_HORIZONS if horizon < len(recent)}
         decisions = [each for each in self._recent_decisions() if each.record.as_of in due]
+        if not decisions:
+            return
         window = Mirror(self.run, self.ledger, holdings=recent, decisions=decisions)
         known_at = tables.decision_outcomes.columns.keys().index("known_at")
         for table, rows in outcome_rows(window):
@@ -273,14 +277,18 @@ def _events(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for table, rows in batches:
         if table in TOLD_ONE_BY_ONE:
-            columns = written(table)
+            columns = _told_columns(table)
             for row in rows:
-                said = dict(zip(columns, row, strict=True))
-                for column in UNTOLD:
-                    said.pop(column, None)
-                yield table.name, said
+                yield table.name, {name: row[place] for name, place in columns}
     digests = {table.name: _digest(rows) for table, rows in batches if table in TOLD_BY_DIGEST}
     yield name, {"session": session, "digests": digests}
+
+
+@lru_cache(maxsize=len(TOLD_ONE_BY_ONE))
+def _told_columns(table: sa.Table) -> tuple[tuple[str, int], ...]:
+    """Return the columns of a table that its events tell, and where a row has them."""
+    columns = enumerate(written(table))
+    return tuple((name, place) for place, name in columns if name not in UNTOLD)
 
 
 def _digest(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ disagree with its fills is found, not stored.
 
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -160,10 +161,14 @@ class Mirror:
     stages: dict[date, dict[type, Published]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._columns = {name: row for row, name in enumerate(self.ledger.instruments)}
         self._current: dict[type, Published] = {}
         self._quotes: dict[int, tuple[float, float, float, float]] = {}
-        self._marks: FloatArray = np.full(len(self._columns), np.nan)
+        self._marks: FloatArray = np.full(len(self.ledger.instruments), np.nan)
+
+    @cached_property
+    def _columns(self) -> dict[str, int]:
+        # Not of a mirror that is only read: one is made for every phase of a session.
+        return {name: row for row, name in enumerate(self.ledger.instruments)}
 
     def attach(self, msgbus: Any) -> None:
         """Subscribe before the run starts: what an actor hears in `on_start` comes too late."""

@@ -252,7 +252,13 @@ def _insert(connection: Connection, batch: _Batch) -> None:
         if table is executions:
             record_executions(connection, [dict(zip(columns, row, strict=True)) for row in rows])
         else:
-            upsert(connection, table, columns, rows)
+            upsert(connection, table, columns, rows, update=MAY_CHANGE.get(name, True))
+
+
+MAY_CHANGE = {
+    "orders": ("updated_at", "quantity", "filled_quantity", "status", "metadata"),
+}
+"""Tables whose rows are written again as they go on, and what of them can be another by then."""
 
 
 def _difference(known_kind: str, known: str, kind: str, found: str) -> str:

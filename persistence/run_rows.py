@@ -1,5 +1,6 @@
 """What the mirror collected, as rows, in an order that satisfies every foreign key."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from persistence import rows as to_rows
 from persistence.artifacts import Artifact
+from persistence.database import JsonText
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
 from persistence.rows import Row, RunContext
 from persistence.tables import runtime as tables
@@ -333,7 +335,7 @@ def _fill_row(mirror: Mirror, fill: FillTrace) -> Row:
         fill.quantity,
         fill.price,
         fill.commission,
-        {"trade_id": fill.trade_id},
+        _said("trade_id", fill.trade_id),
     )
 
 
@@ -379,9 +381,9 @@ def _trade_row(mirror: Mirror, fill: FillTrace) -> Row:
         fill.commission,
         fill.pnl,
         None,
-        {"decision_id": _decision_id(mirror, fill.order.decided_on)},
+        _said("decision_id", _decision_id(mirror, fill.order.decided_on)),
         run.sleeve_id,
-        None if run.config_hash is None else {"config_hash": run.config_hash},
+        None if run.config_hash is None else _said("config_hash", run.config_hash),
     )
 
 
@@ -401,6 +403,12 @@ def _position_rows(mirror: Mirror, held: Holdings) -> list[Row]:
         (run.portfolio_id, held.as_of, *run.head, instruments[column], at, *numbers)
         for column, *numbers in parts
     ]
+
+
+# A day's trades share what is said of them; only the text of it is wanted, and only once.
+@lru_cache(maxsize=256)
+def _said(name: str, value: str | None) -> JsonText:
+    return JsonText(json.dumps({name: value}, ensure_ascii=False))
 
 
 def _decision_id(mirror: Mirror, decided_on: date | None) -> str | None:

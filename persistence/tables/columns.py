@@ -1,5 +1,7 @@
 """Columns that tables of the runtime database share, and the metadata they belong to."""
 
+from functools import lru_cache
+
 import sqlalchemy as sa
 
 from persistence.tables.types import JSON, NAMING_CONVENTION
@@ -55,6 +57,7 @@ def traded_index(name: str, *columns: str) -> sa.Index:
     return sa.Index(name, *columns, sqlite_where=rare, postgresql_where=rare)
 
 
-def written(table_: sa.Table) -> list[str]:
+@lru_cache(maxsize=256)
+def written(table_: sa.Table) -> tuple[str, ...]:
     """Return the names of the columns that are written: the database computes the others."""
-    return [column.name for column in table_.columns if column.computed is None]
+    return tuple(column.name for column in table_.columns if column.computed is None)

@@ -3,7 +3,8 @@
 1. `_load` reads the panel and the benchmark of the configured dataset;
 2. the run's identity says whether it was made before (`_identity`);
 3. `wiring.wire_backtest` builds the node, the session feed drives it;
-4. the mirror's rows, the decisions' outcomes and the run folder are written (`_record`);
+4. the mirror's rows, the decisions' outcomes, what became of them and the run folder are written
+   (`_record`);
 5. only then is the run COMPLETED; until then it is visibly RUNNING, or FAILED.
 """
 
@@ -45,7 +46,7 @@ from prometheus_nt.jobs.data import LoadPanel, node_panel
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.observability import about_run
-from prometheus_nt.jobs.outcomes import record_outcomes
+from prometheus_nt.jobs.outcomes import evaluate_run
 from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.scenarios import simulated_returns
@@ -322,7 +323,6 @@ def _run_sleeve(
     finally:
         if not completed:
             stores.runtime.end_run(identity.run_id, "FAILED")
-    record_outcomes(stores, identity.run_id, market.panel)
     return _summary(stores, identity.run_id, cached=False)
 
 
@@ -439,11 +439,13 @@ def _record(
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])
     runtime.write([artifact_rows(mirror.run, folder.written.values())])
+    evaluate_run(stores, run_id, market.panel)
     stores.trials.complete(identity, series.returns)
+    folder.point_latest_here()
+    # The last thing of all: a completed run is not made again, so nothing of it may be missing.
     runtime.end_run(
         run_id, "COMPLETED", metrics=metrics, order_list_hash=manifest["order_list_hash"]
     )
-    folder.point_latest_here()
 
 
 def _manifest(

@@ -35,7 +35,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
-from prometheus_nt.jobs.backtest import require_fitting, visible_scenarios
+from prometheus_nt.jobs.backtest import calm_collector, require_fitting, visible_scenarios
 from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
@@ -358,9 +358,10 @@ class DayRunner:
         )
         node = wire_backtest(config, sleeve, panel, identity, recorded=recorded)
         try:
-            node.mirror.attach(node.engine.kernel.msgbus)
-            node.feed.run(row, len(panel) - 1)
-            node.mirror.require_same_books()
+            with calm_collector():
+                node.mirror.attach(node.engine.kernel.msgbus)
+                node.feed.run(row, len(panel) - 1)
+                node.mirror.require_same_books()
         finally:
             node.close()
         gc.collect()

@@ -65,7 +65,13 @@ def record_outcomes(stores: Stores, run_id: str, panel: MarketPanel | None = Non
     run = stores.runtime.find_run(run_id)
     if run["status"] != "COMPLETED":
         raise DataError(f"{run_id}: {run['status']}; only a completed run has outcomes")
-    panel = panel_of(stores, run["dataset_id"]) if panel is None else panel
+    return evaluate_run(
+        stores, run_id, panel_of(stores, run["dataset_id"]) if panel is None else panel
+    )
+
+
+def evaluate_run(stores: Stores, run_id: str, panel: MarketPanel) -> int:
+    """Evaluate the decisions that a run has recorded so far; return the rows written."""
     database = stores.runtime.database
     rows = list(_evaluations(stores, run_id, panel, sleeve_decisions(database, run_id)))
     return write_evaluations(database, rows) if rows else 0
@@ -114,8 +120,7 @@ def update_outcomes(config: NodeConfig, stores: Stores) -> list[tuple[str, int]]
         for run_id in (day_run_id(day.run_id, sleeve.sleeve_id) for sleeve in config.sleeves)
     ]
     for run_id in traded_runs(database, strategies):
-        rows = list(_evaluations(stores, run_id, panel, sleeve_decisions(database, run_id)))
-        counts.append((run_id, write_evaluations(database, rows) if rows else 0))
+        counts.append((run_id, evaluate_run(stores, run_id, panel)))
     return [(run_id, count) for run_id, count in counts if count]
 
 

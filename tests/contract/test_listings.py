@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from persistence.database import upsert
-from persistence.listings import LISTINGS, Filters, listing, listing_query
+from persistence.listings import LISTINGS, Filters, listing, listing_queries
 from persistence.tables import columns, governance, operations
 from persistence.tables import runtime as tables
 
@@ -151,8 +151,9 @@ def test_no_listing_reads_a_large_table_from_end_to_end(filled):
     for name, spec in LISTINGS.items():
         with filled.reader() as connection:
             for asked in _combinations(spec):
-                query = listing_query(connection, spec, Filters(**asked, limit=50))
-                plan = [] if query is None else _plans(connection, query)
+                queries = listing_queries(connection, spec, Filters(**asked, limit=50))
+                # Several differ in their values alone.
+                plan = _plans(connection, queries[0]) if queries else []
 
                 assert not _scans(plan), (name, asked, plan)
 
@@ -161,7 +162,7 @@ def test_rows_of_a_rare_mode_are_found_by_an_index_of_them_alone(filled):
     for name in ("orders", "fills", "positions", "decisions", "risk-actions", "runs"):
         spec = LISTINGS[name]
         with filled.reader() as connection:
-            query = listing_query(connection, spec, Filters(mode="PAPER"))
+            (query,) = listing_queries(connection, spec, Filters(mode="PAPER"))
             plan = _plans(connection, query)
 
         assert any(f"ix_{spec.table.name}_traded" in line for line in plan), (name, plan)
