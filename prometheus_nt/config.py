@@ -287,6 +287,10 @@ class NodeConfig(Params):
         return content_hash([{name: resolved[name] for name in resolved if name != "sessions"}])
 
 
+IB_VARIABLES = "PROMETHEUS_IB_"
+"""How the environment's names begin that are about Interactive Brokers."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where things are kept, and the key of a data vendor.
@@ -300,6 +304,9 @@ class Settings:
     eodhd_key: str | None = field(default=None, repr=False)
     eodhd_url: str | None = field(default=None, repr=False)
     eodhd_per_minute: int = 600
+    ib: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ib_ingest_client_id: int = 99
+    ib_requests_per_ten_minutes: int = 55
     log: str | None = None
     config_dir: Path = Path("configs")
     data_folders: Mapping[str, Path] = field(default_factory=dict)
@@ -311,10 +318,12 @@ class Settings:
 
         PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL say where things are;
         EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked;
-        PROMETHEUS_LOG=json logs to a file. Jobs know configuration files only by their names in
-        PROMETHEUS_CONFIG_DIR, and folders of data only by those of PROMETHEUS_DATA_FOLDERS,
-        `name=/path,other=/path`. PROMETHEUS_API_TOKENS, `name:role:token,...`, says who may ask the
-        server.
+        PROMETHEUS_IB_... where Interactive Brokers' gateway is (`adapters.ib.config`), and how
+        history is asked of it: INGEST_CLIENT_ID, of a connection besides the one that trades, and
+        REQUESTS_PER_10_MINUTES; PROMETHEUS_LOG=json logs to a file. Jobs know configuration files
+        only by their names in PROMETHEUS_CONFIG_DIR, and folders of data only by those of
+        PROMETHEUS_DATA_FOLDERS, `name=/path,other=/path`. PROMETHEUS_API_TOKENS,
+        `name:role:token,...`, says who may ask the server.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -328,6 +337,13 @@ class Settings:
             eodhd_key=environment.get("EODHD_API_KEY"),
             eodhd_url=environment.get("PROMETHEUS_EODHD_URL"),
             eodhd_per_minute=_whole_number(environment, "PROMETHEUS_EODHD_PER_MINUTE", 600),
+            ib={
+                name: value for name, value in environment.items() if name.startswith(IB_VARIABLES)
+            },
+            ib_ingest_client_id=_whole_number(environment, f"{IB_VARIABLES}INGEST_CLIENT_ID", 99),
+            ib_requests_per_ten_minutes=_whole_number(
+                environment, f"{IB_VARIABLES}REQUESTS_PER_10_MINUTES", 55
+            ),
             log=environment.get("PROMETHEUS_LOG"),
             config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
             data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),

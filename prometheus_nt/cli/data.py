@@ -48,7 +48,7 @@ ToleratedGap = Annotated[
 
 @app.command("ingest")
 def data_ingest(
-    source: Annotated[str, typer.Argument(help="sample, csv, parquet, eodhd or yahoo")],
+    source: Annotated[str, typer.Argument(help="sample, csv, parquet, eodhd, ib or yahoo")],
     path: Annotated[
         Path | None, typer.Argument(help="For csv and parquet: a folder, or one long file.")
     ] = None,
@@ -72,7 +72,8 @@ def data_ingest(
     start: VendorStart = None,
     end: VendorEnd = None,
     full: Annotated[
-        bool, typer.Option("--full", help="eodhd: read the whole history, not just what is new.")
+        bool,
+        typer.Option("--full", help="eodhd, ib: read the whole history, not just what is new."),
     ] = False,
     split_adjusted: Annotated[
         bool, typer.Option(help="The files divide prices by later splits, as Yahoo's do.")
@@ -100,6 +101,10 @@ def data_ingest(
 
     EODHD needs its key in EODHD_API_KEY; it is asked for new days only, and for everything where
     its past has changed. Yahoo needs the extra `yahoo`.
+
+    Interactive Brokers (ib) needs its gateway logged in, and PROMETHEUS_IB_ACCOUNT; it is asked at
+    the pace that a gateway bears, and not for what is stored up to the newest session: an ingest
+    that was interrupted goes on.
 
     Example: [cyan]prometheus data ingest csv my_prices/ --dataset mine[/]
 

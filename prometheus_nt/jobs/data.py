@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from adapters.eodhd import EodhdSource, Selection, eodhd
 from adapters.files import FileOptions, FileSource
 from adapters.gates import QualityParams
 from adapters.http import Limits, VendorClient
+from adapters.ib.config import link_params
+from adapters.ib.resumed import ResumedSource
+from adapters.ib.source import IbSource, link_thread
 from adapters.inference import DividendBasis
 from adapters.sample import SAMPLES
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource
@@ -23,15 +26,18 @@ from adapters.yahoo import YahooSource
 from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
+from persistence.instruments import InstrumentStore
 from persistence.panel_cache import load_panel
 from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.instruments import CONVENTIONS, BrokerContract, Instrument, store_id
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 FILE_KINDS = ("csv", "parquet")
-VENDOR_KINDS = ("eodhd", "yahoo")
+VENDOR_KINDS = ("eodhd", "ib", "yahoo")
 
 LoadPanel = Callable[[Stores, str, str | None, int | str | None], MarketPanel]
 """Of a dataset, with the members of an index, at a revision."""
@@ -41,7 +47,7 @@ Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """What to ingest: `kind` is `sample`, `csv`, `parquet`, `eodhd` or `yahoo`.
+    """What to ingest: `kind` is `sample`, `csv`, `parquet`, `eodhd`, `ib` or `yahoo`.
 
     Files need a path and a dataset, vendors a dataset and a choice of instruments.
 
@@ -83,6 +89,7 @@ HEEDED: Mapping[str, tuple[str, ...]] = {
     "sample": (),
     **dict.fromkeys(FILE_KINDS, _OF_FILES),
     "yahoo": _OF_VENDORS,
+    "ib": (*_OF_VENDORS, "whole"),
     "eodhd": (*_OF_VENDORS, "delisted", "limit", "offset", "whole"),
 }
 """Kind of source -> what of a spec it heeds, besides symbols, gates and workers."""
@@ -300,6 +307,9 @@ def sources_of(
         yield [_files(spec)]
     elif spec.kind == "yahoo":
         yield [_yahoo(spec)]
+    elif spec.kind == "ib":
+        with _ib(settings, spec, forgiving=forgiving) as source:
+            yield [source]
     elif spec.kind == "eodhd":
         selection = replace(_selection(spec), forgiving=forgiving)
         dataset = _dataset(spec, "--symbols AAPL,MSFT")
@@ -357,6 +367,36 @@ def _yahoo(spec: SourceSpec) -> YahooSource:
     return YahooSource(dataset, spec.market_id, spec.symbols or (), spec.start, spec.end)
 
 
+@contextmanager
+def _ib(settings: Settings, spec: SourceSpec, *, forgiving: bool) -> Iterator[IbSource]:
+    """Yield a gateway of Interactive Brokers as a source, with names as the store has them."""
+    if spec.index or spec.exchange:
+        raise ConfigError("data ingest ib: the broker has no lists; name the --symbols")
+    dataset = _dataset(spec, "--symbols AAPL,MSFT")
+    wanted = _contracts(settings, spec)
+    params = link_params(settings.ib, client_id=settings.ib_ingest_client_id)
+    with link_thread(params, settings.ib_requests_per_ten_minutes) as thread:
+        yield IbSource(
+            thread, dataset, spec.market_id, wanted, spec.start, spec.end, forgiving=forgiving
+        )
+
+
+def _contracts(settings: Settings, spec: SourceSpec) -> dict[str, BrokerContract]:
+    """Return the broker's contract of each symbol: as the store records it, else as spelled."""
+    with open_stores(settings, upgrade=True) as stores:
+        known = InstrumentStore(stores.historical.database).read()
+    names = sorted({store_id(symbol, spec.market_id) for symbol in spec.symbols or ()})
+    currency = CONVENTIONS[spec.market_id].currency
+    new = {
+        name: Instrument(name, spec.market_id, "EQUITY", currency)
+        for name in names
+        if name not in known.instruments
+    }
+    known = replace(known, instruments={**known.instruments, **new})
+    today = datetime.now(UTC).date()
+    return {name: known.contract(name, today) for name in names}
+
+
 def _selection(spec: SourceSpec) -> Selection:
     return Selection(
         symbols=spec.symbols,
@@ -383,12 +423,27 @@ def continued(
     source: MarketDataSource, store: HistoricalStore, spec: SourceSpec
 ) -> MarketDataSource:
     """Return a source that asks a vendor only for what the store does not have yet."""
-    if not isinstance(source, EodhdSource):
+    if not isinstance(source, EodhdSource | IbSource):
         return source
     dataset_id = source.info.dataset_id
     findings = HealthStore(store.database).open_findings(dataset_id)
     # A finding stays open only while the row it is about is read again.
     doubtful = {row["instrument_id"] for row in findings}
-    return ContinuedSource(
-        source, partial(store.bars, dataset_id), lambda name: spec.whole or name in doubtful
-    )
+    bars = partial(store.bars, dataset_id)
+
+    def again(name: str) -> bool:
+        return spec.whole or name in doubtful
+
+    if isinstance(source, EodhdSource):
+        return ContinuedSource(source, bars, again)
+    newest = _newest_session(spec, datetime.now(UTC))
+    return ResumedSource(source, bars, partial(store.actions, dataset_id), newest, again)
+
+
+def _newest_session(spec: SourceSpec, now: datetime) -> date:
+    """Return the last session of a spec that has closed at `now`."""
+    calendar = MarketCalendar.of(spec.market_id)
+    closed = calendar.roll_back(now.date())
+    if calendar.close_time(closed) > now:
+        closed = calendar.previous_session(closed)
+    return closed if spec.end is None else min(closed, calendar.roll_back(spec.end))
