@@ -158,6 +158,11 @@ class Database:
             if self._path is not None:
                 self._require_whole_references(connection)
 
+    @property
+    def exists(self) -> bool:
+        """Whether a file is there; of a server, whoever asks it will see."""
+        return self._path is None or self._path.exists()
+
     def close(self) -> None:
         """Close every pooled connection; the next use opens new ones."""
         for engine in self._engines.values():

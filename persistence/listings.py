@@ -260,6 +260,9 @@ LISTINGS = {
         " risk_metrics scenario_pnl exposures_by_sector exposures_by_factor",
         scope="portfolio_id",
     ),
+    "findings": _by_run(
+        tables.run_findings, "run_id code severity message remedy evidence", dated=None
+    ),
     "jobs": _small(
         governance.jobs,
         "job_id kind status progress message worker attempt created_at started_at completed_at"

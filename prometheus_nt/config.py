@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -41,6 +42,8 @@ Settled = TypeVar("Settled", bound=Params)
 Location = tuple[int | str, ...]
 Origin = Callable[[Location], str]
 """Returns what to put before the location of a setting to say where it was given."""
+Applied = Callable[[str], Mapping[str, Any]]
+"""Returns the settings that were applied to a strategy, nested like a node's file; {} if none."""
 
 ENVIRONMENT_PREFIX = "PROMETHEUS__"
 
@@ -391,38 +394,51 @@ def load_config(
     environment: Mapping[str, str] = os.environ,
     *,
     mode: str | None = None,
+    applied: Applied | None = None,
 ) -> NodeConfig:
-    """Read files (later ones win), then the environment, then `key=value` assignments.
+    """Read files (later ones win), then what was applied, the environment, and `key=value`.
 
     Parameters
     ----------
     mode : str, optional
         What the command is about, whatever mode is written anywhere.
+    applied : function, optional
+        What was applied to the node's strategy; by default nothing.
 
     Raises
     ------
     ConfigError
         Naming the file, the field, the value found and what was expected.
     """
-    merged: dict[str, Any] = {}
-    for path in paths:
-        merged = deep_merge(merged, read_yaml(path))
+    written = [read_yaml(path) for path in paths]
     settings = _from_environment(environment)
-    for name, dotted, text in settings:
-        merged = deep_merge(merged, nested(dotted, _value(name, text)))
-    for assignment in assignments:
-        dotted, separator, text = assignment.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
-        merged = deep_merge(merged, nested(dotted, _value(f"--set {assignment}", text)))
-    merged |= {} if mode is None else {"mode": mode}
+    given = [nested(dotted, _value(name, text)) for name, dotted, text in settings]
+    given += [nested(*assignment_of(assignment)) for assignment in assignments]
+    given += [] if mode is None else [{"mode": mode}]
     others = [name for name, _, _ in settings] + [f"--set {item}" for item in assignments]
     source = " + ".join([*map(str, paths), *others])
-    try:
-        config = NodeConfig.model_validate(merged)
-    except ValidationError as invalid:
-        lines = _explain(NodeConfig, invalid)
-        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
+    config = _node([*written, *given], source)
+    active = {} if applied is None else _applied_to(config, applied)
+    if not active:
+        return config
+    return _node([*written, active, *given], f"{source} + applied settings")
+
+
+def _node(layers: Sequence[Mapping[str, Any]], source: str) -> NodeConfig:
+    nothing: dict[str, Any] = {}
+    config = validated(NodeConfig, reduce(deep_merge, layers, nothing), source)
+    require_resolvable(config, source)
+    return config
+
+
+def require_resolvable(config: NodeConfig, source: str) -> None:
+    """Require the settings of every sleeve to fit together.
+
+    Raises
+    ------
+    ConfigError
+        With a line for each contradiction, and `source` before it.
+    """
     for sleeve in config.sleeves:
         family(sleeve)
         try:
@@ -430,7 +446,26 @@ def load_config(
         except ConfigError as contradiction:
             lines = str(contradiction).splitlines()
             raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
-    return config
+
+
+def assignment_of(assignment: str) -> tuple[str, Any]:
+    """Return the dotted setting and the value of `key=value`."""
+    dotted, separator, text = assignment.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
+    return dotted.strip(), _value(f"--set {assignment}", text)
+
+
+def _applied_to(config: NodeConfig, applied: Applied) -> Mapping[str, Any]:
+    strategies = sorted({family(sleeve).strategy_id for sleeve in config.sleeves})
+    active = {name: found for name in strategies if (found := applied(name))}
+    if active and len(strategies) > 1:
+        raise ConfigError(
+            f"sleeves: settings were applied to {', '.join(active)}, and this node also trades "
+            f"{', '.join(sorted(set(strategies) - set(active)) or strategies)}; give each strategy "
+            "a node of its own, or run it with --no-applied"
+        )
+    return next(iter(active.values()), {})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -175,7 +175,7 @@ meta_config_proposals = table(
     text("target_component", 128),
     document("current_value"),
     sa.Column("proposed_value", JSON, nullable=False),
-    number("confidence_score"),
+    number("confidence_score", nullable=True),
     number("expected_sharpe_improvement", nullable=True),
     number("expected_return_improvement", nullable=True),
     number("expected_risk_reduction", nullable=True),
@@ -186,8 +186,11 @@ meta_config_proposals = table(
     _moment("approved_at", nullable=True),
     _moment("applied_at", nullable=True),
     _moment("reverted_at", nullable=True),
+    # The hash of an open proposal's strategy and change; NULL once it is decided or applied.
+    text("open_change", 32, nullable=True),
     document("metadata"),
     _moment("created_at"),
+    sa.UniqueConstraint("open_change"),
     sa.CheckConstraint(
         "status IN ('PENDING', 'APPROVED', 'REJECTED', 'APPLIED', 'REVERTED')", name="status"
     ),
@@ -235,6 +238,8 @@ strategy_configs = table(
     "strategy_configs",
     # Written when a proposal is applied or reverted; a run of the strategy reads it.
     key("strategy_id"),
+    # Settings that were applied, nested like a node's file: {} once all were reverted.
     sa.Column("config_json", JSON, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
     _moment("updated_at"),
 )

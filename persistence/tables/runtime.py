@@ -424,3 +424,14 @@ artifacts = table(
     sa.Column("rows", sa.BigInteger, nullable=True),
     text("kind", 32),
 )
+
+run_findings = table(
+    "run_findings",
+    # What stands against believing a run; a later look replaces them all.
+    *run_columns(),
+    key("code", 32),
+    text("severity", 8),
+    text("message", 512),
+    text("remedy", 512),
+    sa.Column("evidence", JSON, nullable=False),
+)

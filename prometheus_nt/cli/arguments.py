@@ -26,6 +26,10 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one setting, e.g. --set execution.replay=full"),
 ]
+NoApplied = Annotated[
+    bool,
+    typer.Option("--no-applied", help="Ignore what was applied to the strategy by proposals."),
+]
 RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
 
 asked_log: ContextVar[str | None] = ContextVar("asked_log", default=None)
@@ -52,10 +56,16 @@ def node_of(
     end: datetime | None = None,
     *,
     mode: str | None = None,
+    applied: bool = True,
 ) -> "NodeConfig":
-    """Return the validated node of YAML files, `--set`, the sessions and the mode asked for."""
-    from prometheus_nt.config import load_config
+    """Return the validated node of YAML files, `--set`, the sessions and the mode asked for.
+
+    Between the files and `--set` lies what was applied to its strategy, unless told otherwise.
+    """
+    from prometheus_nt.config import Settings
+    from prometheus_nt.jobs.applied import load_node
 
     dates = [("start", start), ("end", end)]
     overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]
-    return load_config(paths, [*(assign or ()), *overrides], mode=mode)
+    asked = [*(assign or ()), *overrides]
+    return load_node(Settings.from_environment(), paths, asked, mode=mode, applied=applied)

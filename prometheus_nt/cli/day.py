@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
+from prometheus_nt.cli.arguments import (
+    Assignments,
+    ConfigPaths,
+    JsonFlag,
+    NoApplied,
+    node_of,
+    read_settings,
+)
 from prometheus_nt.cli.campaign import (
     DEFAULT_BASE,
     Base,
@@ -38,6 +45,7 @@ def day_run(
     as_of: AsOf,
     roll_back: RollBack = False,
     assign: Assignments = None,
+    no_applied: NoApplied = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Take one session through all its phases; exit code 1 unless it is completed.
@@ -51,7 +59,7 @@ def day_run(
     from prometheus_nt.jobs.day import DayRunner, ensure_day, session_of, worker_name
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, assign)
+    node = node_of(config, assign, applied=not no_applied)
     session = session_of(node, as_of.date(), roll_back=roll_back)
     with open_stores(read_settings(), upgrade=True) as stores:
         run = ensure_day(node, session, stores)
@@ -144,6 +152,7 @@ def day_full(
 def day_advance(
     config: ConfigPaths,
     assign: Assignments = None,
+    no_applied: NoApplied = False,
     retry: Annotated[bool, typer.Option(help="Also retry failed days that are due.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -155,7 +164,7 @@ def day_advance(
     from prometheus_nt.jobs.day import DayRunner, worker_name
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, assign)
+    node = node_of(config, assign, applied=not no_applied)
     with open_stores(read_settings(), upgrade=True) as stores:
         moved = DayRunner(node, stores, worker_name()).advance_all(retry=retry)
     print_days(moved, as_json, node.data.dataset)
@@ -168,6 +177,7 @@ def day_retry(
     config: ConfigPaths,
     as_of: AsOf,
     assign: Assignments = None,
+    no_applied: NoApplied = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a failed day back to the phase it failed in, and go on from there.
@@ -178,7 +188,7 @@ def day_retry(
     from prometheus_nt.jobs.day import DayRunner, ensure_day, worker_name
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, assign)
+    node = node_of(config, assign, applied=not no_applied)
     with open_stores(read_settings(), upgrade=True) as stores:
         run = DayRunner(node, stores, worker_name()).retry(ensure_day(node, as_of.date(), stores))
     print_days([run], as_json, node.data.dataset)

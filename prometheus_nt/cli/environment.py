@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 import yaml
 
-from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
+from prometheus_nt.cli.arguments import (
+    Assignments,
+    ConfigPaths,
+    JsonFlag,
+    NoApplied,
+    node_of,
+    read_settings,
+)
 from prometheus_nt.console import emit, out, print_databases, print_rows
 
 config_app = typer.Typer(no_args_is_help=True, help="Configuration files.")
@@ -14,14 +21,31 @@ db_app = typer.Typer(no_args_is_help=True, help="The historical and runtime data
 
 
 @config_app.command("show")
-def config_show(config: ConfigPaths, assign: Assignments = None, as_json: JsonFlag = False) -> None:
+def config_show(
+    config: ConfigPaths,
+    assign: Assignments = None,
+    no_applied: NoApplied = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Print the resolved configuration of every sleeve, with its hash.
+
+    `applied` lists what proposals applied to the strategy, and whether it is in force: the
+    environment, --set and a sleeve's own settings win over it.
 
     Example: [cyan]prometheus config show configs/us_core_long_eq.yaml[/]
     """
-    node = node_of(config, assign)
+    from prometheus_nt.jobs.applied import ORIGIN_COLUMNS, applied_origins
+    from strategies.catalog import family
+
+    node = node_of(config, assign, applied=not no_applied)
+    rows = [] if no_applied else applied_origins(read_settings(), node)
+    applied = [dict(zip(ORIGIN_COLUMNS, row, strict=True)) for row in rows]
     resolved = {
-        sleeve.sleeve_id: {"config_hash": node.config_hash(sleeve), **node.resolved(sleeve)}
+        sleeve.sleeve_id: {
+            "config_hash": node.config_hash(sleeve),
+            **node.resolved(sleeve),
+            "applied": [one for one in applied if one["strategy_id"] == family(sleeve).strategy_id],
+        }
         for sleeve in node.sleeves
     }
     text = yaml.safe_dump(resolved, sort_keys=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prometheus_nt.cli import proposals
 from prometheus_nt.cli.arguments import JsonFlag, read_settings
 from prometheus_nt.console import emit, out, print_rows, say
 
@@ -55,6 +56,19 @@ def meta_rank(
         elif strategy_id is not None and as_of is not None:
             decision = rank_strategy(stores, strategy_id, as_of.date(), top_k)
     print_decision(decision, as_json)
+
+
+for _command in (
+    proposals.diagnose,
+    proposals.propose,
+    proposals.proposals,
+    proposals.approve,
+    proposals.reject,
+    proposals.apply,
+    proposals.revert,
+    proposals.evaluate,
+):
+    app.command()(_command)
 
 
 def print_decision(decision: "Decision", as_json: bool) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prometheus_nt.cli.arguments import Assignments, ConfigPaths, JsonFlag, node_of, read_settings
+from prometheus_nt.cli.arguments import (
+    Assignments,
+    ConfigPaths,
+    JsonFlag,
+    NoApplied,
+    node_of,
+    read_settings,
+)
 from prometheus_nt.console import print_json, print_rows, say
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ def paper(
         datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="Last session.")
     ] = None,
     assign: Assignments = None,
+    no_applied: NoApplied = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Trade a node on the simulated venue, session by session, as its data arrive.
@@ -41,7 +49,7 @@ def paper(
     from prometheus_nt.jobs.paper import PaperRequest, run_paper
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, assign, mode="paper")
+    node = node_of(config, assign, mode="paper", applied=not no_applied)
     request = PaperRequest(
         fast=fast,
         start=None if start is None else start.date(),

@@ -10,11 +10,12 @@ from prometheus_nt.cli.arguments import (
     Assignments,
     ConfigPaths,
     JsonFlag,
+    NoApplied,
     RunArgument,
     node_of,
     read_settings,
 )
-from prometheus_nt.console import emit, out, print_runs, progress_bars, say
+from prometheus_nt.console import emit, out, print_rows, print_runs, progress_bars, say
 
 
 def demo(
@@ -48,6 +49,7 @@ def backtest(
     force: Annotated[
         bool, typer.Option(help="Run again even if recorded; the orders must be the same.")
     ] = False,
+    no_applied: NoApplied = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run every sleeve of a node over recorded history, record it and make its report.
@@ -57,7 +59,7 @@ def backtest(
     from prometheus_nt.jobs.backtest import run_backtest
     from prometheus_nt.jobs.stores import open_stores
 
-    node = node_of(config, assign, start, end, mode="backtest")
+    node = node_of(config, assign, start, end, mode="backtest", applied=not no_applied)
     with open_stores(read_settings()) as stores, progress_bars() as progress:
         runs = run_backtest(node, stores, force=force, progress=progress)
     print_runs(runs, as_json)
@@ -77,6 +79,31 @@ def report(
     with open_stores(read_settings()) as stores:
         path = remake_report(stores, run)
     emit({"report": str(path)}, as_json, lambda: out.print(str(path), soft_wrap=True))
+
+
+def findings(
+    run: RunArgument = "latest",
+    veto: Annotated[
+        list[str] | None,
+        typer.Option(help="A code whose warning is a veto from now on, e.g. SURVIVORSHIP."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what stands against believing a run, with evidence and remedy; ask its neighbours too.
+
+    A veto keeps the run from being selected by `prometheus meta rank` and by campaigns.
+
+    Example: [cyan]prometheus findings latest --veto SURVIVORSHIP[/]
+    """
+    from prometheus_nt.jobs.findings import COLUMNS, findings_of
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(read_settings(), upgrade=True) as stores:
+        run_id, found = findings_of(stores, run, veto or ())
+    told = [one.document() for one in found]
+    rows = [tuple(one[name] for name in COLUMNS) for one in told]
+    document = {"run_id": run_id, "findings": told}
+    emit(document, as_json, lambda: print_rows(COLUMNS, rows, as_json=False))
 
 
 def compare(

@@ -16,6 +16,7 @@
     |   `-- SourceError          a file or vendor answer cannot be read at all
     |-- StrategyError            a user's strategy failed, or broke its contract
     |-- NoWeights                a method of weighting found none; the next one is tried
+    |-- ProposalRefused          a change of settings is not allowed, or not any more
     |-- PhaseError               a day was asked to move where it cannot go
     |-- JobError                 a job was asked for a move that it cannot make
     |   |-- UnknownJob           no job, or more than one, has that name
@@ -141,6 +142,10 @@ class StrategyError(PrometheusError):
 
 class NoWeights(PrometheusError):
     """A method of weighting found no weights that satisfy the limits."""
+
+
+class ProposalRefused(PrometheusError):
+    """A proposal may not be made or moved: a duplicate, another state, or overtaken by another."""
 
 
 class PhaseError(PrometheusError):

@@ -43,6 +43,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import LoadPanel, node_panel
+from prometheus_nt.jobs.findings import record_findings
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.observability import about_run
@@ -434,7 +435,8 @@ def _record(
     series = load_run_series(folder)
     metrics = compute_metrics(series)
     folder.write_json("statistics.json", metrics)
-    write_report(folder, series, metrics)
+    findings = record_findings(stores, folder, series, market.panel)
+    write_report(folder, series, metrics, findings)
     runtime.write([equity_rows(mirror)])
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])

@@ -7,9 +7,9 @@ from typing import Any
 
 from persistence.artifacts import RunFolder
 from persistence.run_history import runs_of_same_sessions
-from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.alpha import STORED, followed_scores
+from prometheus_nt.jobs.applied import stored_node
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.comparison import FamilyQuality, render_comparison
@@ -94,7 +94,7 @@ def _runs(stores: Stores, name: str) -> Iterator[dict[str, Any]]:
     if not name.endswith(YAML):
         yield stores.runtime.find_run(name)
         return
-    config = load_config([Path(name)])
+    config = stored_node(stores, [Path(name)])
     for sleeve in config.sleeves:
         yield stores.runtime.newest_run(sleeve.sleeve_id, config.config_hash(sleeve))
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.sample import SAMPLES
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import Settings
+from prometheus_nt.jobs.applied import load_node
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.ingest import IngestReport, ingest
 from prometheus_nt.jobs.stores import open_stores
@@ -29,7 +30,7 @@ def run_demo(
     progress: Progress | None = None,
 ) -> DemoResult:
     """Run the demo; a second time it finds everything done and changes nothing."""
-    config = load_config([config_path])
+    config = load_node(settings, [config_path])
     with open_stores(settings, upgrade=True) as stores:
         ingests = []
         for dataset_id, load in SAMPLES.items():

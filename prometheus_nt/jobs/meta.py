@@ -20,6 +20,7 @@ from prometheus_nt.campaign_config import RISK_OFF_NOTE, FoldsConfig, plan_of
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.record import FloatArray, IntArray, content_hash
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
+from prometheus_nt.jobs.findings import findings_of_runs, vetoes
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.bootstrap import bootstrap_intervals
@@ -210,8 +211,11 @@ def _decide(stores: Stores, question: _Question) -> Decision:
     start, end = question.runs[0]["start_date"], question.runs[0]["end_date"]
     tried = _tried(stores, question, start, end)
     idle = [run["sleeve_id"] for run in question.runs if not run["metrics_json"].get("num_fills")]
-    vetoes = dict.fromkeys(idle, "it never traded")
-    judged = select(names, returns[tested], tried, question.rules, vetoes)
+    findings = dict(zip(names, findings_of_runs(stores, question.runs).values(), strict=True))
+    raised = {name: vetoes(found) for name, found in findings.items()}
+    against = {name: why for name, why in raised.items() if why is not None}
+    against |= dict.fromkeys(idle, "it never traded")
+    judged = select(names, returns[tested], tried, question.rules, against)
     selection = _with_intervals(judged, names, returns[tested], series)
     run_ids = {run["sleeve_id"]: run["run_id"] for run in question.runs}
     view = SelectionView(
@@ -226,6 +230,7 @@ def _decide(stores: Stores, question: _Question) -> Decision:
         failed=question.failed,
         walk_forward=_walked(returns, folds, names),
         notes=[*question.notes, *_notes(stores, question, tried)],
+        findings=findings,
     )
     decision_id = _decision_id(question, tried, end)
     decision = Decision(

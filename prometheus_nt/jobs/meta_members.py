@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from persistence.artifacts import RunFolder
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import MetaFailure, StoreError
 from prometheus_nt.domain.record import content_hash
+from prometheus_nt.jobs.applied import stored_node
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.completeness import MadeOf, Member, Sleeve
 from prometheus_nt.meta.findings import Finding, error
@@ -68,11 +69,11 @@ class Gathered:
     findings: list[Finding] = field(default_factory=list)
 
 
-def asked_members(runs: Sequence[str], config: Path | None) -> list[Asked]:
+def asked_members(runs: Sequence[str], config: Path | None, stores: Stores) -> list[Asked]:
     """Return what is asked for, in order."""
     asked = [Asked(name) for name in runs]
     if config is not None:
-        node = load_config([config])
+        node = stored_node(stores, [config])
         asked += [Asked(sleeve.sleeve_id, node.config_hash(sleeve)) for sleeve in node.sleeves]
     return asked
 

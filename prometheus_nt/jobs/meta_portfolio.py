@@ -176,7 +176,7 @@ def _made_before(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _begin(stores: Stores, request: MetaRequest) -> MetaPortfolio:
-    asked = asked_members(request.runs, request.config)
+    asked = asked_members(request.runs, request.config, stores)
     found = gather(stores, asked)
     streams = [member.stream for member in found.members if member.stream is not None]
     as_of = settled_as_of(streams, request.as_of)

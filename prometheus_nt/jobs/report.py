@@ -3,6 +3,7 @@
 A report can be made again at any time from the files alone.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.meta.findings import RunFinding, run_finding
 from prometheus_nt.reporting.metrics import compute_metrics
 from prometheus_nt.reporting.series import COST_KINDS, BookRisk, FillTable, RunSeries
 from prometheus_nt.reporting.tearsheet import render_tearsheet
 
 REPORT = "report.html"
 RISK = "risk.json"
+FINDINGS = "findings.json"
 
 OTHER_FLOWS = ("delistings", "interest_received")
 
@@ -99,10 +102,16 @@ def load_run_series(folder: RunFolder) -> RunSeries:
     )
 
 
-def write_report(folder: RunFolder, series: RunSeries, metrics: dict[str, Any]) -> None:
-    """Render the tearsheet into the run's folder."""
+def write_report(
+    folder: RunFolder,
+    series: RunSeries,
+    metrics: dict[str, Any],
+    findings: Sequence[RunFinding] | None = None,
+) -> None:
+    """Render the tearsheet into the run's folder; None is a run that nobody looked at."""
     manifest = folder.read_json("manifest.json")
-    page = render_tearsheet(series, metrics, manifest, [*manifest["notes"], ONE_RUN])
+    notes = [*manifest["notes"], ONE_RUN]
+    page = render_tearsheet(series, metrics, manifest, notes, findings)
     folder.write_text(REPORT, page, "html")
 
 
@@ -124,8 +133,14 @@ def remake_report(stores: Stores, run: str) -> Path:
         raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run has a report")
     folder = RunFolder(stores.settings.runs_dir, row["run_id"])
     series = load_run_series(folder)
-    write_report(folder, series, compute_metrics(series))
+    write_report(folder, series, compute_metrics(series), _stored_findings(folder))
     return folder.path / REPORT
+
+
+def _stored_findings(folder: RunFolder) -> tuple[RunFinding, ...] | None:
+    if not (folder.path / FINDINGS).exists():
+        return None
+    return tuple(run_finding(told) for told in folder.read_json(FINDINGS)["findings"])
 
 
 def _risk(target: TargetPortfolio, mirror: Mirror) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What the gates of a meta-portfolio find: a level, a code and what it is about."""
+"""Findings: what the gates of a meta-portfolio say, and what stands against believing a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
+from typing import Any, Literal
 
 Level = Literal["ERROR", "WARN"]
 
@@ -42,3 +43,58 @@ def warning(code: str, subject: str, message: str) -> Finding:
 def errors_of(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return the findings that fail."""
     return tuple(one for one in findings if one.level == "ERROR")
+
+
+class Severity(StrEnum):
+    """How much a finding weighs; a veto keeps a run from being selected."""
+
+    INFO = "INFO"
+    WARN = "WARN"
+    VETO = "VETO"
+
+    @property
+    def rank(self) -> int:
+        """Larger is graver."""
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True)
+class RunFinding:
+    """What stands against believing one run.
+
+    Attributes
+    ----------
+    code : str
+        What programs go by; a run has at most one of each.
+    evidence : tuple of mappings
+        Numbers, dates and names; plain values.
+    remedy : str
+        What to do about it; "" for what could not be answered.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    evidence: tuple[Mapping[str, Any], ...]
+    remedy: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the finding as plain values; `run_finding` reads it back."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "message": self.message,
+            "evidence": [dict(row) for row in self.evidence],
+            "remedy": self.remedy,
+        }
+
+
+def run_finding(told: Mapping[str, Any]) -> RunFinding:
+    """Return the finding that `RunFinding.document` described."""
+    return RunFinding(
+        code=told["code"],
+        severity=Severity(told["severity"]),
+        message=told["message"],
+        evidence=tuple(told["evidence"]),
+        remedy=told["remedy"],
+    )

@@ -1,12 +1,13 @@
 """The page of a selection: the verdict first, then every trial, what was tried, and what failed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 
 from prometheus_nt.domain.record import FloatArray, SessionArray
+from prometheus_nt.meta.findings import RunFinding, Severity
 from prometheus_nt.meta.folds import Fold
 from prometheus_nt.meta.selection import Ranked, Selection
 from prometheus_nt.reporting.charts import Chart, Figure, Unavailable
@@ -50,6 +51,7 @@ class SelectionView:
         In the order of `names`.
     settings : mapping of names to what distinguishes them
     failed : pairs of a name and why it has no record
+    findings : mapping of names to what stands against their runs
     """
 
     title: str
@@ -63,6 +65,7 @@ class SelectionView:
     failed: Sequence[tuple[str, str]]
     walk_forward: WalkForward | None
     notes: Sequence[str]
+    findings: Mapping[str, Sequence[RunFinding]] = field(default_factory=dict)
 
 
 def render_selection(view: SelectionView) -> str:
@@ -74,6 +77,12 @@ def render_selection(view: SelectionView) -> str:
             "Why the verdict is no better",
             "What could not be computed says why.",
             (_reasons(view.selection),),
+        ),
+        Section(
+            "findings",
+            "What stands against their runs",
+            "A veto rejects, whatever was earned; each run's own page shows the evidence.",
+            (_findings(view),),
         ),
         Section("pool", "All trials together", _on_pool(view.selection), (_pool(view.selection),)),
         Section(
@@ -188,6 +197,22 @@ def _reasons(selection: Selection) -> Table:
     if not rows:
         return Unavailable("there is no record to judge")
     return html_table(("Variant", "Reasons"), rows, "manifest")
+
+
+def _findings(view: SelectionView) -> Table:
+    rows = [
+        (escape(one.name), found.severity.value.lower(), *map(escape, _told(found)))
+        for one in view.selection.ranked
+        for found in view.findings.get(one.name, ())
+        if found.severity is not Severity.INFO
+    ]
+    if not rows:
+        return Unavailable("nothing was found")
+    return html_table(("Variant", "Weight", "Code", "What was found", "Remedy"), rows, "manifest")
+
+
+def _told(found: RunFinding) -> tuple[str, str, str]:
+    return found.code, found.message, found.remedy
 
 
 def _on_pool(selection: Selection) -> str:

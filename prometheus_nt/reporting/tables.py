@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from prometheus_nt.meta.findings import RunFinding
 from prometheus_nt.reporting.charts import Unavailable
 from prometheus_nt.reporting.formats import (
+    UNKNOWN,
     Number,
     bps,
     brief_percent,
@@ -344,3 +346,30 @@ def _flat(manifest: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 def _text(value: object) -> str:
     return escape(str(value))
+
+
+def findings_table(findings: Sequence[RunFinding] | None) -> Table:
+    """Return what stands against a run, the gravest first, with the evidence and the remedy."""
+    if findings is None:
+        return Unavailable("the run was recorded before anybody looked; make it again")
+    if not findings:
+        return "<p>Nothing was found.</p>"
+    rows = [
+        (
+            escape(one.severity.value.lower()),
+            escape(one.code),
+            escape(one.message),
+            "<br>".join(_evidence_row(row) for row in one.evidence) or UNKNOWN,
+            escape(one.remedy) or UNKNOWN,
+        )
+        for one in findings
+    ]
+    return html_table(("Weight", "Code", "What was found", "Evidence", "Remedy"), rows, "manifest")
+
+
+def _evidence_row(row: Mapping[str, Any]) -> str:
+    return escape(", ".join(f"{name} {_figure(value)}" for name, value in row.items()))
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from prometheus_nt.domain.record import SessionArray
+from prometheus_nt.meta.findings import RunFinding
 from prometheus_nt.reporting.charts import (
     ROLLING_LOOKBACK,
     Chart,
@@ -37,6 +38,7 @@ from prometheus_nt.reporting.tables import (
     contributions_table,
     drawdown_table,
     fills_table,
+    findings_table,
     manifest_table,
     metrics_table,
     monthly_table,
@@ -63,7 +65,11 @@ METRICS_CAPTION = (
 
 
 def render_tearsheet(
-    series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any], notes: Sequence[str]
+    series: RunSeries,
+    metrics: Metrics,
+    manifest: Mapping[str, Any],
+    notes: Sequence[str],
+    findings: Sequence[RunFinding] | None = None,
 ) -> str:
     """Return one self-contained HTML page; it fetches nothing.
 
@@ -76,9 +82,11 @@ def render_tearsheet(
     notes : sequence of str
         What a reader must know before believing a number: the data set and whether its bars are
         synthetic, survivorship, fill timing, the cost model.
+    findings : sequence of RunFinding, optional
+        What stands against the run; None if nobody looked.
     """
     made_from = {name: value for name, value in manifest.items() if value != notes}
-    sections = _sections(series, metrics, made_from)
+    sections = [_findings_section(findings), *_sections(series, metrics, made_from)]
     return render_sections(
         title=f"{series.sleeve_id} {series.mode.value.lower()} {series.run_id}",
         banner=_banner(series, metrics),
@@ -86,6 +94,11 @@ def render_tearsheet(
         sections=sections,
         sessions=series.sessions,
     )
+
+
+def _findings_section(findings: Sequence[RunFinding] | None) -> Section:
+    caption = "A veto keeps the run from being selected; a warning is for a person to weigh."
+    return Section("findings", "What stands against it", caption, (findings_table(findings),))
 
 
 def _sections(series: RunSeries, metrics: Metrics, manifest: Mapping[str, Any]) -> list[Section]:

@@ -764,3 +764,61 @@ def test_a_node_may_name_the_revision_it_reads_without_becoming_another_run(load
 @pytest.mark.parametrize("revision", ["0", "-1", "true", "newest", "1.5", "ABCDEF0123456789"])
 def test_a_revision_is_a_number_or_a_fingerprint(refusal, revision):
     assert "data.revision" in refusal(MINIMAL, sets=[f"data.revision={revision}"])
+
+
+def applied_to(**settings):
+    return lambda strategy_id: settings.get(strategy_id, {})
+
+
+FEWER = {"engines": {"portfolio": {"max_names": 4}}}
+
+
+def test_applied_settings_win_over_files_and_lose_to_the_environment_and_assignments(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text(MINIMAL + "engines: {portfolio: {max_names: 9, max_weight: 0.3}}")
+    key = "PROMETHEUS__ENGINES__PORTFOLIO__MAX_NAMES"
+    applied = applied_to(US_CORE_LONG_EQ=FEWER)
+
+    def names(*sets, **environment):
+        node = load_config([path], sets, environment, applied=applied)
+        portfolio = node.engines_of(node.sleeves[0]).portfolio
+        return portfolio.max_names, portfolio.max_weight
+
+    assert load_config([path], (), {}).engines["portfolio"]["max_names"] == 9
+    assert names() == (4, 0.3)
+    assert names(**{key: "5"}) == (5, 0.3)
+    assert names("engines.portfolio.max_names=6", **{key: "5"}) == (6, 0.3)
+
+
+def test_applied_settings_are_part_of_what_a_run_is(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text(MINIMAL)
+    plain = load_config([path], (), {})
+    same = load_config([path], (), {}, applied=applied_to())
+    other = load_config([path], (), {}, applied=applied_to(US_CORE_LONG_EQ=FEWER))
+
+    assert plain == same
+    assert plain.config_hash(plain.sleeves[0]) != other.config_hash(other.sleeves[0])
+
+
+def test_applied_settings_that_the_node_cannot_hold_are_named_as_applied(tmp_path):
+    path = tmp_path / "node.yaml"
+    path.write_text(MINIMAL)
+    gone = applied_to(US_CORE_LONG_EQ={"engines": {"portfolio": {"max_nmes": 4}}})
+
+    with pytest.raises(ConfigError, match=r"applied settings: .*max_nmes"):
+        load_config([path], (), {}, applied=gone)
+
+
+def test_a_node_of_several_strategies_is_refused_what_was_applied_to_one(tmp_path):
+    path = tmp_path / "node.yaml"
+    other = next(name for name, one in CATALOG.items() if one.strategy_id != "US_CORE_LONG_EQ")
+    horizon = next(iter(CATALOG[other].schedules))
+    sleeves = f"[{{horizon: 21}}, {{family: {other}, horizon: {horizon}}}]"
+    path.write_text(
+        MINIMAL.replace("[{horizon: 21}]", sleeves)
+        + "engines: {risk: {long_only: false}, portfolio: {construction: long_only}}\n"
+    )
+
+    with pytest.raises(ConfigError, match="a node of its own, or run it with --no-applied"):
+        load_config([path], (), {}, applied=applied_to(US_CORE_LONG_EQ=FEWER))

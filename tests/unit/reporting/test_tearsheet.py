@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.books import StressLoss, TailRisk
+from prometheus_nt.meta.findings import RunFinding, Severity
 from prometheus_nt.reporting.metrics import compute_metrics
 from prometheus_nt.reporting.series import COST_KINDS, BookRisk, FillTable
 from prometheus_nt.reporting.tables import METRIC_GROUPS
@@ -17,6 +18,7 @@ MANIFEST = {"code_hash": "c0de", "versions": {"numpy": "2.4"}, "sleeves": ["a", 
 NOTES = ["Bars are real.", "Survivors only."]
 HEADINGS = [
     "What these numbers rest on",
+    "What stands against it",
     "Key figures",
     "Equity",
     "Drawdown",
@@ -72,8 +74,8 @@ class Page(HTMLParser):
         return re.findall(r"Not available: ([^.]*)\.", self.text)
 
 
-def page_of(series, manifest=MANIFEST, notes=NOTES):
-    return Page(render_tearsheet(series, compute_metrics(series), manifest, notes))
+def page_of(series, manifest=MANIFEST, notes=NOTES, findings=()):
+    return Page(render_tearsheet(series, compute_metrics(series), manifest, notes, findings))
 
 
 def test_the_sections_come_in_the_order_readers_know(make_series):
@@ -340,3 +342,17 @@ def test_a_last_book_without_history_gives_reasons(make_series):
 
     for reason in ("too little history", "no known volatility", "last book is empty"):
         assert reason in text
+
+
+def test_what_stands_against_a_run_is_shown_with_its_evidence_and_escaped(make_series):
+    found = RunFinding(
+        "COST_SHARE", Severity.VETO, HOSTILE, ({"kind": HOSTILE, "usd": 12.5},), "trade less"
+    )
+
+    shown = render_tearsheet(make_series(), {}, MANIFEST, NOTES, [found])
+    unknown = render_tearsheet(make_series(), {}, MANIFEST, NOTES)
+
+    assert "veto" in shown
+    assert "usd 12.5" in shown
+    assert HOSTILE not in shown
+    assert "recorded before anybody looked" in unknown
