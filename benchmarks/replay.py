@@ -28,6 +28,7 @@ from persistence.panel_cache import load_panel
 from persistence.run_rows import run_rows
 from persistence.runtime import RuntimeStore
 from prometheus_nt.actors.pipeline import Stage
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
@@ -58,9 +59,10 @@ def build(
     *,
     lean: bool = True,
     table: Sequence[Stage] | None = None,
+    config: NodeConfig | None = None,
 ) -> BacktestNode:
-    """Return the wired node of the workload; `table` replaces its engines."""
-    config = node(replay, lean=lean)
+    """Return the wired node of the workload; `table` replaces its engines, `config` the whole."""
+    config = config or node(replay, lean=lean)
     sleeve = config.sleeves[0]
     identity = RunIdentity("US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.BACKTEST, "", "", "", 0)
     return wire_backtest(config, sleeve, panel, identity, table)

@@ -7,6 +7,8 @@ Rules of the store:
   machine's view with its time.
 - A variant moves PENDING -> RUNNING -> OK, CACHED or FAILED by the hand of whoever runs it. What
   was RUNNING when its runner died is run again; what has ended is not.
+- A campaign that screens writes what each screen found beside the variant; those that are not run
+  then move PENDING -> SCREENED.
 """
 
 import os
@@ -24,7 +26,7 @@ from persistence.tables.runtime import backtest_runs, engine_decisions
 from prometheus_nt.domain.errors import ConfigError, StoreError
 
 LEASE = timedelta(seconds=60)
-ENDED = ("OK", "CACHED", "FAILED")
+ENDED = ("OK", "CACHED", "FAILED", "SCREENED")
 LISTED = (
     *("campaign_id", "status", "start_date", "end_date"),
     *("trials", "done", "failed", "created_at", "owner"),
@@ -55,6 +57,8 @@ class TrialRow:
     settings : mapping of dotted settings to the values that distinguish the variant
     node : the resolved node that it is
     seconds : how long its run took; None unless it ran
+    screen : figures that its screen found, or `error` and `message`; None if it was not screened
+    gap_bps : how far its run was from its screen, basis points a year; None unless both are there
     """
 
     campaign_id: str
@@ -73,6 +77,8 @@ class TrialRow:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seconds: float | None = None
+    screen: Mapping[str, Any] | None = None
+    gap_bps: float | None = None
 
 
 class CampaignStore:
@@ -215,7 +221,7 @@ class CampaignStore:
         """Record that a variant is being run, once more."""
         attempt = campaign_trials.c.attempt + 1
         started = {"status": "RUNNING", "worker": worker, "started_at": datetime.now(UTC)}
-        cleared = dict.fromkeys(("run_id", "error", "message", "ended_at", "seconds"))
+        cleared = dict.fromkeys(("run_id", "error", "message", "ended_at", "seconds", "gap_bps"))
         self._move(campaign_id, sleeve_id, {**started, **cleared, "attempt": attempt})
 
     def end(self, campaign_id: str, sleeve_id: str, status: str, **found: Any) -> None:
@@ -225,6 +231,22 @@ class CampaignStore:
         self._move(
             campaign_id, sleeve_id, {"status": status, "ended_at": datetime.now(UTC)} | found
         )
+
+    def screened(self, campaign_id: str, sleeve_id: str, found: Mapping[str, Any]) -> None:
+        """Record what the screen of a variant found; the variant still waits to be run."""
+        self._move(campaign_id, sleeve_id, {"screen": dict(found)})
+
+    def gaps(self, campaign_id: str) -> list[tuple[str, float | None]]:
+        """Return the gap of every variant that was screened and run, in their order."""
+        table = campaign_trials.c
+        query = sa.select(table.sleeve_id, table.gap_bps).where(
+            table.campaign_id == campaign_id,
+            table.status.in_(("OK", "CACHED")),
+            table.screen.is_not(None),
+        )
+        with self.database.reader() as connection:
+            found = connection.execute(query.order_by(table.position))
+            return [(row.sleeve_id, row.gap_bps) for row in found]
 
     def put_back(self, campaign_id: str, sleeve_id: str) -> None:
         """Make a variant wait again; its attempts stay counted."""

@@ -6,6 +6,8 @@ Rules of the ledger:
 - Rows are never removed; every change is an entry of the sealed stream `trials` as well, so that
   a row that disappears is found by `missing`, and one that was changed by `altered`.
 - Another result of the same trial, of code that is not deterministic, is one more trial.
+- A variant that was only screened is a trial; if it is run after all, the run's result takes the
+  place of the screen's.
 - A look at a hold-out is sealed as well, each time, whatever came of it.
 - N is what was tried on data that overlap, not what one campaign tried. The same settings on the
   same data with the same returns are one trial, whatever version of the code made them.
@@ -29,6 +31,7 @@ from prometheus_nt.meta.sharpe import sharpe_moments
 
 STREAM = "trials"
 LOOK = "HOLDOUT_LOOK"
+SCREENED = "SCREENED"
 
 STARTED = (
     *("trial_id", "family", "market_id", "sleeve_id", "run_id", "status", "params_hash"),
@@ -81,9 +84,26 @@ class TrialLedger:
         trial_id = _trial_id(identity)
         with self.database.writer() as connection:
             known = _known(connection, trial_id)
-            if known is not None and known[1] not in (None, found["returns_hash"]):
+            # A screen's result is not the run's: it makes way for it, and counts no second time.
+            settled = None if known is None or known[0] == SCREENED else known[1]
+            if settled not in (None, found["returns_hash"]):
                 trial_id = _counted_again(connection, trial_id, found["returns_hash"])
             _end(connection, trial_id, found)
+
+    def screen(self, identity: RunIdentity, facts: Mapping[str, Any], returns: FloatArray) -> None:
+        """Count a trial of which only a screen is known; nothing if it was run before.
+
+        Parameters
+        ----------
+        facts : mapping
+            market_id, start_date and end_date of the screen.
+        """
+        self.begin(identity, facts)
+        trial_id = _trial_id(identity)
+        with self.database.writer() as connection:
+            known = _known(connection, trial_id)
+            if known is not None and known[0] in ("STARTED", SCREENED):
+                _end(connection, trial_id, {"status": SCREENED, **_moments(returns)})
 
     def fail(self, identity: RunIdentity, reason: str) -> None:
         """Record that a trial failed; it stays counted."""
@@ -144,7 +164,9 @@ class TrialLedger:
         with self.database.reader() as connection:
             rows = {row["trial_id"]: row for row in connection.execute(query).mappings()}
             started = events.payloads(connection, STREAM, "STARTED")
-            ended = events.payloads(connection, STREAM, "OK")
+            # A run takes the place of its screen.
+            ended = events.payloads(connection, STREAM, SCREENED)
+            ended += events.payloads(connection, STREAM, "OK")
         returned = {told["trial_id"]: told["returns_hash"] for told in ended}
         return [
             told["trial_id"]

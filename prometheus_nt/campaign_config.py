@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,6 +81,35 @@ class FoldsConfig(Params):
     embargo: int = Field(0, ge=0)
 
 
+class ScreenConfig(Params):
+    """Every variant screened first; what could be selected is then run event by event.
+
+    Attributes
+    ----------
+    keep
+        Variants that are run: so many, or as a fraction below 1 so large a part of all. Never
+        fewer than can be selected; the best by the objective, and those whose screen failed.
+    max_gap_bps
+        Largest difference of a run's equity from its screen's that is no finding, basis points a
+        year.
+    """
+
+    enabled: bool = True
+    keep: int | float = Field(0.25, gt=0)
+    max_gap_bps: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _a_number_or_a_part(self) -> Self:
+        if self.keep >= 1 and self.keep != int(self.keep):
+            raise ValueError(f"keep: a number of variants or a fraction below 1, not {self.keep}")
+        return self
+
+    def kept(self, variants: int, least: int) -> int:
+        """Return how many of so many variants are run, `least` of them in any case."""
+        wanted = int(self.keep) if self.keep >= 1 else ceil(self.keep * variants)
+        return min(max(wanted, least, 1), variants)
+
+
 class CampaignConfig(Params):
     """One campaign.
 
@@ -102,6 +132,8 @@ class CampaignConfig(Params):
         such as `engines.assessment.momentum_skip < engines.assessment.momentum_lookback`.
     disable_risk
         Switch the risk engine's limits off; the gate stays.
+    screen
+        How variants are screened before they are run; without it every variant is run.
     timeout_seconds, max_attempts
         Of one run; and how often it is tried if its worker dies.
     """
@@ -118,6 +150,7 @@ class CampaignConfig(Params):
     require: tuple[str, ...] = ()
     disable_risk: bool = False
     selection: SelectionRules = SelectionRules()
+    screen: ScreenConfig | None = None
     timeout_seconds: float | None = Field(None, gt=0)
     max_attempts: int = Field(2, ge=1)
 
@@ -148,6 +181,11 @@ class CampaignConfig(Params):
         for text in self.require:
             self._operands(text)
         return self
+
+    @property
+    def screens(self) -> bool:
+        """Whether variants are screened before they are run."""
+        return self.screen is not None and self.screen.enabled
 
     def assignments(self) -> Iterator[dict[str, Any]]:
         """Yield family, market and the settings of every variant that is not left out."""

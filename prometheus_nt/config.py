@@ -370,6 +370,10 @@ class Settings:
     def cache_dir(self) -> Path:
         return self.home / "cache"
 
+    @property
+    def engine_outputs_dir(self) -> Path:
+        return self.home / "engine_outputs"
+
 
 def _whole_number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, str(default))

@@ -41,5 +41,8 @@ campaign_trials = table(
     sa.Column("started_at", UtcDateTime, nullable=True),
     sa.Column("ended_at", UtcDateTime, nullable=True),
     number("seconds", nullable=True),
+    # What its screen found, or why it found nothing; and how far the run was from it.
+    document("screen"),
+    number("gap_bps", nullable=True),
     sa.Index("ix_campaign_trials_position", "campaign_id", "position"),
 )

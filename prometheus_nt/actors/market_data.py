@@ -1,6 +1,7 @@
 """Hands the engines what is known at the close they are asked about, and nothing newer."""
 
 from collections.abc import Sequence
+from datetime import date
 
 from nautilus_trader.common.actor import Actor
 from nautilus_trader.common.config import ActorConfig
@@ -36,15 +37,23 @@ class ScenarioReplay(Actor):
 
     def __init__(self, sets: Sequence[SimulatedReturns]) -> None:
         super().__init__(ActorConfig(component_id=ComponentId("SCENARIOS")))
-        self._sets = sorted(sets, key=lambda one: one.made_on)
+        self._sets = tuple(sets)
 
     def on_start(self) -> None:
         subscribe(self, SessionClose)
 
     def on_data(self, data: Published) -> None:
         as_of = data.record.as_of
-        known = [one for one in self._sets if one.made_on <= as_of]
-        if known:
-            publish(self, ScenarioOutlook(as_of, (known[-1],)))
+        outlook = newest_outlook(self._sets, as_of)
+        if outlook is not None:
+            publish(self, outlook)
         else:
             publish(self, Absent(as_of, ScenarioOutlook.__name__, "no set was made by then"))
+
+
+def newest_outlook(sets: Sequence[SimulatedReturns], as_of: date) -> ScenarioOutlook | None:
+    """Return the newest of several scenario sets that was made by then; None if none was."""
+    known = [one for one in sets if one.made_on <= as_of]
+    if not known:
+        return None
+    return ScenarioOutlook(as_of, (max(known, key=lambda one: one.made_on),))

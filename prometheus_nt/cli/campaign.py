@@ -46,7 +46,7 @@ Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
 
 TRIALS = (
     *("position", "sleeve_id", "status", "attempt", "seconds", "run_id", "settings"),
-    *("error", "message"),
+    *("gap_bps", "error", "message"),
 )
 
 

@@ -1,13 +1,16 @@
 """The last word on weights: limits in a fixed order, every intervention recorded, risk reported.
 
-1. `_breaker_tripped` says whether the sleeve's own drawdown holds its book down.
-2. `limits.limit_table` lists the limits that are on; each cuts what the one before it left.
+1. `breaker_tripped` says whether the sleeve's own drawdown holds its book down.
+2. `limit_weights` applies the limits that are on, those of `limits.limit_table`; each cuts what
+   the one before it left.
 3. `_require_within` looks at every limit once more, computed another way.
 4. `risk_report.report_risk` measures what is left, or what is held where nothing was decided
    (`_report_held`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -34,6 +37,39 @@ class RiskParams(LimitParams, ReportParams):
     """Parameters of the risk engine: its limits, and what its report looks at."""
 
 
+class BookFigures(Protocol):
+    """What limits may know of a sleeve's own book at a close; `BookState` is one."""
+
+    @property
+    def equity(self) -> float: ...
+
+    @property
+    def drawdown(self) -> float: ...
+
+
+class LimitedBook(Protocol):
+    """What limits remember of the session before; `TargetPortfolio` is one."""
+
+    @property
+    def instruments(self) -> tuple[str, ...]: ...
+
+    @property
+    def weights(self) -> FloatArray: ...
+
+    @property
+    def breaker_tripped(self) -> bool: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LimitedWeights:
+    """Weights within every limit, (N,), and what that took; no target until `apply_limits`."""
+
+    instruments: tuple[str, ...]
+    weights: FloatArray
+    actions: tuple[RiskAction, ...]
+    breaker_tripped: bool
+
+
 def apply_limits(
     panel: MarketPanel,
     book: BookTarget,
@@ -58,7 +94,42 @@ def apply_limits(
     LimitBreach
         If a limit does not hold in the end: our bug.
     """
-    tripped = _breaker_tripped(params, books, previous)
+    limited, rows = _limited(panel, book, params, books, previous)
+    tripped = limited.breaker_tripped
+    held = rows[limited.weights[rows] != 0.0]
+    return TargetPortfolio(
+        as_of=panel.as_of,
+        book_id=book.book_id,
+        instruments=panel.instruments,
+        weights=limited.weights,
+        actions=limited.actions,
+        report=_report_held(panel, params, books, tripped=tripped, previous=previous)
+        or report_risk(panel, held, limited.weights[held], params, _equity(books)),
+        breaker_tripped=tripped,
+    )
+
+
+def limit_weights(
+    panel: MarketPanel,
+    book: BookTarget,
+    params: RiskParams,
+    *,
+    books: BookFigures | None = None,
+    previous: LimitedBook | None = None,
+) -> LimitedWeights:
+    """Return what `apply_limits` does to weights, without its report; the same arguments."""
+    return _limited(panel, book, params, books, previous)[0]
+
+
+def _limited(
+    panel: MarketPanel,
+    book: BookTarget,
+    params: RiskParams,
+    books: BookFigures | None,
+    previous: LimitedBook | None,
+) -> tuple[LimitedWeights, IntArray]:
+    """Return the limited weights, and which rows they may stand in."""
+    tripped = breaker_tripped(params, books, previous)
     before = _weights_of(previous, panel) if params.max_turnover is not None else None
     rows = _touched(panel, book, before)
     inputs = LimitInputs(
@@ -73,17 +144,7 @@ def apply_limits(
     _require_within(panel, limits, weights)
     whole = np.zeros(len(panel.instruments))
     whole[rows] = weights
-    held = weights.nonzero()[0]
-    return TargetPortfolio(
-        as_of=panel.as_of,
-        book_id=book.book_id,
-        instruments=panel.instruments,
-        weights=whole,
-        actions=actions,
-        report=_report_held(panel, params, books, tripped=tripped, previous=previous)
-        or report_risk(panel, rows[held], weights[held], params, _equity(books)),
-        breaker_tripped=tripped,
-    )
+    return LimitedWeights(panel.instruments, whole, actions, tripped), rows
 
 
 def _report_held(
@@ -110,9 +171,10 @@ def _report_held(
     return report_risk(panel, rows, weights[rows], params, books.equity, "held")
 
 
-def _breaker_tripped(
-    params: RiskParams, books: BookState | None, previous: TargetPortfolio | None
+def breaker_tripped(
+    params: RiskParams, books: BookFigures | None, previous: LimitedBook | None
 ) -> bool:
+    """Return whether the sleeve's own drawdown holds its book down after this close."""
     release = params.release_above
     if params.drawdown_breaker is None or release is None:
         return False
@@ -127,7 +189,7 @@ NEAR = 1e-12
 """A drawdown equal to the breaker has not fallen below it."""
 
 
-def _weights_of(previous: TargetPortfolio | None, panel: MarketPanel) -> FloatArray | None:
+def _weights_of(previous: LimitedBook | None, panel: MarketPanel) -> FloatArray | None:
     if previous is None or previous.instruments == panel.instruments:
         return None if previous is None else previous.weights
     known = dict(zip(previous.instruments, previous.weights.tolist(), strict=True))
@@ -146,7 +208,7 @@ def _touched(panel: MarketPanel, book: BookTarget, before: FloatArray | None) ->
 
 
 def _capacity(
-    panel: MarketPanel, rows: IntArray, params: RiskParams, books: BookState | None
+    panel: MarketPanel, rows: IntArray, params: RiskParams, books: BookFigures | None
 ) -> FloatArray | None:
     """Return the absolute weight that `max_liquidation_days` can sell; NaN where unknown."""
     if params.max_liquidation_days is None:
@@ -160,7 +222,7 @@ def _capacity(
     return capacity
 
 
-def _equity(books: BookState | None) -> float | None:
+def _equity(books: BookFigures | None) -> float | None:
     return books.equity if books is not None and books.equity > 0.0 else None
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from persistence.artifacts import RunFolder
+from persistence.engine_outputs import OutputStore
 from persistence.mirror import Mirror
 from persistence.panel_cache import load_series, settled_revision
 from persistence.run_rows import (
@@ -30,6 +31,7 @@ from persistence.run_rows import (
     run_rows,
     runner_decision,
 )
+from prometheus_nt.actors.pipeline import Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import (
@@ -43,6 +45,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.data import LoadPanel, node_panel
+from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.findings import record_findings
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
@@ -51,6 +54,7 @@ from prometheus_nt.jobs.outcomes import evaluate_run
 from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
 from prometheus_nt.jobs.scenarios import simulated_returns
+from prometheus_nt.jobs.screen import Screened, ScreenMarket, run_screen
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
 from prometheus_nt.reporting.metrics import compute_metrics
@@ -117,6 +121,7 @@ def run_backtest(
     force: bool = False,
     progress: Progress | None = None,
     load: LoadPanel | None = None,
+    outputs: OutputStore | None = None,
 ) -> list[RunSummary]:
     """Run every sleeve of a node; return their summaries in the order of the file.
 
@@ -128,6 +133,8 @@ def run_backtest(
     ----------
     load : function of the stores and a dataset
         Returns its panel; one that keeps it spares the next run what was derived for this one.
+    outputs : OutputStore, optional
+        Where engines find what they made before on the same things, and leave what they make.
 
     Raises
     ------
@@ -136,8 +143,60 @@ def run_backtest(
     """
     market = _load(config, stores, load)
     return [
-        _logged_sleeve(config, market, stores, force, progress, sleeve) for sleeve in config.sleeves
+        _logged_sleeve(config, market, stores, force, progress, _Asked(sleeve, outputs))
+        for sleeve in config.sleeves
     ]
+
+
+@dataclass(frozen=True)
+class SleeveScreen:
+    """What the screen of a sleeve found, the run that it stands for, and the benchmark's levels."""
+
+    identity: RunIdentity
+    facts: dict[str, Any]
+    found: Screened
+    benchmark: FloatArray | None
+
+
+def screen_backtest(
+    config: NodeConfig,
+    stores: Stores,
+    outputs: OutputStore,
+    *,
+    load: LoadPanel | None = None,
+    kept: dict[str, ScreenMarket] | None = None,
+) -> SleeveScreen:
+    """Screen the first sleeve of a node on the sessions that its run would trade; write nothing.
+
+    Parameters
+    ----------
+    kept : dict, optional
+        Holds the market of the last screen, which the next one takes if nothing has changed.
+
+    Raises
+    ------
+    PrometheusError
+        Where the run would raise one.
+    """
+    market, sleeve = _load(config, stores, load), config.sleeves[0]
+    scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
+    identity = _identity(config, sleeve, market, scenarios)
+    day = SharedDay.of(outputs, _sessions(market, scenarios), config, sleeve)
+    kept = {} if kept is None else kept
+    key = f"{market.metadata.fingerprint(market.panel)} {market.first} {market.last}"
+    if key not in kept:
+        kept.clear()
+        kept[key] = ScreenMarket(
+            market.panel, market.first, market.last, market.metadata.delistings
+        )
+    found = run_screen(config, sleeve, kept[key], day.targets())
+    facts = _facts(config, sleeve, market)
+    return SleeveScreen(identity, facts, found, market.benchmark_levels())
+
+
+def _sessions(market: "_Market", scenarios: Sequence[SimulatedReturns]) -> SharedSessions:
+    fingerprint = market.metadata.fingerprint(market.panel)
+    return SharedSessions(market.panel, market.first, market.last, fingerprint, scenarios)
 
 
 def _load(config: NodeConfig, stores: Stores, load: LoadPanel | None) -> _Market:
@@ -256,12 +315,21 @@ def _identity(
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """A sleeve to be run, and where its engines find what was made before."""
+
+    sleeve: SleeveParams
+    outputs: OutputStore | None
+
+
+@dataclass(frozen=True)
 class _Run:
     """One sleeve's run before it begins."""
 
     sleeve: SleeveParams
     identity: RunIdentity
     scenarios: tuple[SimulatedReturns, ...]
+    outputs: OutputStore | None
 
 
 def _logged_sleeve(
@@ -270,10 +338,11 @@ def _logged_sleeve(
     stores: Stores,
     force: bool,
     progress: Progress | None,
-    sleeve: SleeveParams,
+    asked: _Asked,
 ) -> RunSummary:
+    sleeve = asked.sleeve
     scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
-    run = _Run(sleeve, _identity(config, sleeve, market, scenarios), scenarios)
+    run = _Run(sleeve, _identity(config, sleeve, market, scenarios), scenarios, asked.outputs)
     run_id = run.identity.run_id
     with about_run(run_id):
         log.info("run=%s sessions=%s..%s began", run_id, market.start, market.end)
@@ -306,8 +375,7 @@ def _run_sleeve(
     facts = _begin(config, sleeve, market, identity, stores)
     completed = False
     try:
-        recorded = Recorded(market.metadata.delistings, run.scenarios)
-        node = wire_backtest(config, sleeve, market.panel, identity, recorded=recorded)
+        node = _wired(config, market, run)
         try:
             with calm_collector():
                 _drive(node, market, sleeve.sleeve_id, progress)
@@ -325,6 +393,16 @@ def _run_sleeve(
         if not completed:
             stores.runtime.end_run(identity.run_id, "FAILED")
     return _summary(stores, identity.run_id, cached=False)
+
+
+def _wired(config: NodeConfig, market: _Market, run: _Run) -> BacktestNode:
+    """Return the node; where outputs are shared, its engines read what was made before."""
+    table: Sequence[Stage] | None = None
+    if run.outputs is not None:
+        sessions = _sessions(market, run.scenarios)
+        table = SharedDay.of(run.outputs, sessions, config, run.sleeve).table()
+    recorded = Recorded(market.metadata.delistings, run.scenarios)
+    return wire_backtest(config, run.sleeve, market.panel, run.identity, table, recorded)
 
 
 def _begin(

@@ -1,9 +1,12 @@
 """Run a campaign: every variant once, in parallel, through crashes, each one counted.
 
 1. `plan_rows` writes the campaign and its variants, all of them waiting;
-2. `resume_campaign` claims it and hands the waiting ones to an executor;
-3. `run_trial` makes one run, in whatever process, and records how it ended;
-4. a variant whose worker died is tried again, until its attempts are used up.
+2. `resume_campaign` claims it;
+3. where the campaign screens, every variant is screened, and those that could not be selected end
+   there (`_Runner.screen`);
+4. the others go to an executor: `trial.run_trial` makes one run, in whatever process, and records
+   how it ended;
+5. a variant whose worker died is tried again, until its attempts are used up.
 
 Nothing that ended is done twice: a stopped campaign goes on where it was, from its rows alone.
 """
@@ -13,22 +16,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from persistence.campaigns import ENDED, CampaignRow, CampaignStore, TrialRow
 from prometheus_nt.campaign_config import CampaignConfig, CampaignPlan, plan_campaign, plan_of
 from prometheus_nt.config import NodeConfig, Settings, validated
-from prometheus_nt.domain.errors import ConfigError, PrometheusError
-from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import content_hash
-from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.executor import Ending, Executor, Handle, new_executor
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.jobs.trial import (
+    TrialSpec,
+    count_failure,
+    run_trial,
+    screen_trial,
+    variants_to_run,
+)
+from prometheus_nt.meta.findings import Finding, screen_gap
 from strategies.catalog import CATALOG
 
 DEFAULT_BASE = Path("configs/us_core_long_eq_ohlcv.yaml")
@@ -43,17 +51,18 @@ WAITING = ("PENDING", "RUNNING")
 
 
 @dataclass(frozen=True)
-class TrialSpec:
-    """What a worker needs to find its work: where the databases are, and which variant it is."""
-
-    settings: Settings
-    campaign_id: str
-    sleeve_id: str
-
-
-@dataclass(frozen=True)
 class CampaignStatus:
-    """How far a campaign has come; `eta_seconds` is None until a run was measured."""
+    """How far a campaign has come; `eta_seconds` is None until a run was measured.
+
+    Attributes
+    ----------
+    screened : int
+        Variants that ended with their screen: counted, and never selected.
+    largest_gap_bps : float or None
+        Of any run from its screen, basis points a year; None until one was compared.
+    gap_findings : tuple of str
+        Gaps beyond the campaign's bound.
+    """
 
     campaign_id: str
     status: str
@@ -61,19 +70,23 @@ class CampaignStatus:
     ok: int
     cached: int
     failed: int
+    screened: int
     running: int
     pending: int
+    largest_gap_bps: float | None
+    gap_findings: tuple[str, ...]
     seconds_mean: float | None
     eta_seconds: float | None
 
     @property
     def done(self) -> int:
-        return self.ok + self.cached + self.failed
+        return self.ok + self.cached + self.failed + self.screened
 
     def line(self) -> str:
         """Return the counts as words."""
         eta = "" if self.eta_seconds is None else f", {self.eta_seconds:,.0f} s to go"
-        return f"{self.failed} failed, {self.cached} cached{eta}"
+        screened = f", {self.screened} screened only" if self.screened else ""
+        return f"{self.failed} failed, {self.cached} cached{screened}{eta}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,7 @@ class Estimate:
     """How much work a campaign is, and what the estimate rests on."""
 
     variants: int
+    runs: int
     years: float
     seconds_per_run: float
     seconds: float
@@ -194,6 +208,8 @@ class _Runner:
 
     def run(self, executor: Executor, workers: int, retry: bool) -> None:
         config = plan_of(self.campaign.plan).config
+        if config.screens:
+            self.screen(executor, config)
         wanted = (*WAITING, "FAILED") if retry else WAITING
         waiting = [one for one in self.store.trials(self.campaign_id) if one.status in wanted]
         while waiting:
@@ -205,6 +221,31 @@ class _Runner:
                 self._settle(handle, config.max_attempts)
                 self._tell(workers)
             waiting = [one for one in self.store.trials(self.campaign_id) if one.status in WAITING]
+
+    def screen(self, executor: Executor, config: CampaignConfig) -> None:
+        """Screen what waits and was not screened; end what is not worth a run."""
+        trials = self.store.trials(self.campaign_id)
+        unknown = [one for one in trials if one.status in WAITING and one.screen is None]
+        if not unknown:
+            return
+        handles = [
+            executor.submit(screen_trial, self._spec(trial), timeout=config.timeout_seconds)
+            for trial in unknown
+        ]
+        for handle in executor.as_completed(handles, self._renew):
+            self._settle_screen(handle)
+        trials = self.store.trials(self.campaign_id)
+        chosen = variants_to_run(self.stores, config, trials)
+        for trial in trials:
+            if trial.status in WAITING and trial.sleeve_id not in chosen:
+                self.store.end(self.campaign_id, trial.sleeve_id, "SCREENED")
+
+    def _settle_screen(self, handle: Handle) -> None:
+        """Record that a screen could not record itself: its run will have to say why."""
+        outcome = handle.outcome
+        if outcome is not None and outcome.ending is not Ending.DONE:
+            found = {"error": outcome.error, "message": outcome.message}
+            self.store.screened(self.campaign_id, handle.spec.sleeve_id, found)
 
     def _spec(self, trial: TrialRow) -> TrialSpec:
         return TrialSpec(self.stores.settings, self.campaign_id, trial.sleeve_id)
@@ -226,7 +267,7 @@ class _Runner:
         if outcome.ending is Ending.DIED and tries < max_attempts:
             self.store.put_back(spec.campaign_id, spec.sleeve_id)
             return
-        _count(self.stores, trial, f"{outcome.error}: {outcome.message}")
+        count_failure(self.stores, trial, f"{outcome.error}: {outcome.message}")
         self.store.end(
             spec.campaign_id,
             spec.sleeve_id,
@@ -241,45 +282,6 @@ class _Runner:
             self.progress(found.done, found.total, found.line())
 
 
-def run_trial(spec: TrialSpec) -> str:
-    """Run one variant and record how it ended; return its run id."""
-    with open_stores(spec.settings) as stores:
-        store = CampaignStore(stores.runtime.database)
-        trial = store.trial(spec.campaign_id, spec.sleeve_id)
-        store.begin(spec.campaign_id, spec.sleeve_id, worker_name())
-        began = perf_counter()
-        try:
-            (summary,) = run_backtest(_node(trial), stores, load=_kept_panel)
-        except PrometheusError as failure:
-            kind, message = type(failure).__name__, str(failure)
-            _count(stores, trial, f"{kind}: {message}")
-            store.end(spec.campaign_id, spec.sleeve_id, "FAILED", error=kind, message=message)
-            raise
-        status = "CACHED" if summary.cached else "OK"
-        seconds = None if summary.cached else perf_counter() - began
-        store.end(spec.campaign_id, spec.sleeve_id, status, run_id=summary.run_id, seconds=seconds)
-        return summary.run_id
-
-
-_KEPT: dict[str, MarketPanel] = {}
-"""The panel of the last run in this process, with everything that was derived from it."""
-
-
-def _kept_panel(
-    stores: Stores, dataset_id: str, index: str | None, revision: int | str | None
-) -> MarketPanel:
-    """Return the panel of a dataset: that of the run before if nothing has changed.
-
-    Variants of one campaign share what engines derive from prices with the same settings.
-    """
-    panel = panel_of(stores, dataset_id, index, revision)
-    key = f"{stores.historical.database.safe_url} {dataset_id} {index} {panel.fingerprint}"
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = panel
-    return _KEPT[key]
-
-
 def campaign_status(stores: Stores, campaign_id: str, workers: int = 0) -> CampaignStatus:
     """Return how far a campaign has come."""
     store = CampaignStore(stores.runtime.database)
@@ -289,6 +291,7 @@ def campaign_status(stores: Stores, campaign_id: str, workers: int = 0) -> Campa
     measured = [seconds for _, seconds in trials if seconds is not None]
     mean = sum(measured) / len(measured) if measured else None
     left = counts["PENDING"] + counts["RUNNING"]
+    gaps = [gap for _, gap in store.gaps(campaign.campaign_id) if gap is not None]
     return CampaignStatus(
         campaign_id=campaign.campaign_id,
         status=campaign.status,
@@ -296,11 +299,27 @@ def campaign_status(stores: Stores, campaign_id: str, workers: int = 0) -> Campa
         ok=counts["OK"],
         cached=counts["CACHED"],
         failed=counts["FAILED"],
+        screened=counts["SCREENED"],
         running=counts["RUNNING"],
         pending=counts["PENDING"],
+        largest_gap_bps=max(gaps, default=None),
+        gap_findings=tuple(
+            f"{one.code} {one.subject}: {one.message}" for one in gap_findings(stores, campaign)
+        ),
         seconds_mean=mean,
         eta_seconds=None if mean is None else mean * left / max(workers, counts["RUNNING"], 1),
     )
+
+
+def gap_findings(stores: Stores, campaign: CampaignRow) -> tuple[Finding, ...]:
+    """Return what is to be said of runs that are further from their screens than allowed."""
+    config = plan_of(campaign.plan).config
+    if config.screen is None:
+        return ()
+    most = config.screen.max_gap_bps
+    gaps = CampaignStore(stores.runtime.database).gaps(campaign.campaign_id)
+    told = (screen_gap(sleeve_id, gap, most) for sleeve_id, gap in gaps)
+    return tuple(one for one in told if one is not None)
 
 
 def trial_rows(stores: Stores, campaign_id: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -335,8 +354,16 @@ def estimate_campaign(plan: CampaignPlan, stores: Stores, workers: int = 0) -> E
         per_year = SECONDS_PER_YEAR
         basis = f"no run was measured yet: a default of {per_year:.2f} s a year of sessions"
     seconds = per_year * years
-    total = seconds * len(variants) / max(workers, 1)
-    return Estimate(len(variants), years, seconds, total, workers, basis)
+    runs = _runs_of(plan.config, len(variants))
+    total = seconds * runs / max(workers, 1)
+    return Estimate(len(variants), runs, years, seconds, total, workers, basis)
+
+
+def _runs_of(config: CampaignConfig, variants: int) -> int:
+    """Return how many of so many variants will be run; a screen takes next to no time."""
+    if config.screen is None or not config.screen.enabled:
+        return variants
+    return config.screen.kept(variants, config.selection.top_k)
 
 
 def look_at_holdout(
@@ -436,28 +463,3 @@ def horizon_campaign(
         "selection": {"top_k": top_k},
     }
     return validated(CampaignConfig, content, "campaign")
-
-
-def _node(trial: TrialRow) -> NodeConfig:
-    return validated(NodeConfig, trial.node, f"{trial.campaign_id}: {trial.sleeve_id}")
-
-
-def _count(stores: Stores, trial: TrialRow, reason: str) -> None:
-    """Count a variant that failed before its run could count itself."""
-    node = _node(trial)
-    sleeve = node.sleeves[0]
-    params = node.config_hash(sleeve)
-    if stores.trials.knows(trial.strategy_id, params):
-        return
-    identity = RunIdentity(
-        strategy_id=trial.strategy_id,
-        sleeve_id=trial.sleeve_id,
-        mode=Mode.BACKTEST,
-        code_hash=code_hash(),
-        config_hash=params,
-        data_fingerprint="unknown",
-        seed=node.seed,
-    )
-    window = {"start_date": node.sessions.start, "end_date": node.sessions.end}
-    stores.trials.begin(identity, {"market_id": trial.market_id, **window})
-    stores.trials.fail(identity, reason)

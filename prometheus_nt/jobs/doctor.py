@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import PrometheusError
+from prometheus_nt.jobs.engine_outputs import output_store
 from prometheus_nt.jobs.identity import package_versions
 from prometheus_nt.jobs.stores import check_schemas
 
@@ -31,6 +32,7 @@ def examine(settings: Settings) -> list[Finding]:
         _packages,
         _sample_data,
         _home,
+        _engine_outputs,
         _calendar,
         _databases,
     )
@@ -66,6 +68,12 @@ def _home(settings: Settings) -> Finding:
     ok = nearest.is_dir() and os.access(nearest, os.W_OK)
     remedy = "" if ok else "; not writable: set PROMETHEUS_HOME to a folder that is"
     return Finding("home", ok, f"{settings.home}{remedy}")
+
+
+def _engine_outputs(settings: Settings) -> Finding:
+    store = output_store(settings)
+    used = f"{store.bytes_used() / 2**20:,.0f} MiB of at most {store.largest_bytes / 2**20:,.0f}"
+    return Finding("engine outputs", True, f"{store.folder}: {used}; a cache, safe to remove")
 
 
 def _calendar(_: Settings) -> Finding:

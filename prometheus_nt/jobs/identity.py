@@ -1,11 +1,14 @@
 """What code, packages and machine a run was made with."""
 
+import ast
 import hashlib
 import platform
 import subprocess
 from functools import cache
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("prometheus_nt", "strategies", "adapters", "persistence")
@@ -67,3 +70,50 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+@cache
+def engine_hash(module: str) -> str:
+    """Return the content hash of a module and of every module of the project that it imports.
+
+    It stays the same while anything else of the project changes.
+    """
+    state, names = hashlib.blake2b(digest_size=8), _with_imports(module)
+    for name in sorted(names):
+        state.update(name.encode())
+        state.update(names[name])
+    return state.hexdigest()
+
+
+def _with_imports(module: str) -> dict[str, bytes]:
+    """Return the source of a module and of what it imports of the project, by name."""
+    found: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.partition(".")[0] not in PACKAGES:
+            continue
+        spec = _spec(name)
+        if spec is None:
+            continue  # a function or a class of the module that is hashed
+        source = Path(str(spec.origin)).read_bytes()
+        found[name] = source
+        waiting += _imported(source)
+    return found
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    try:
+        return find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def _imported(source: bytes) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names

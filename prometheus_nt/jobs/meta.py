@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from math import sqrt
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 
 from persistence.artifacts import RunFolder
-from persistence.campaigns import CampaignStore, TrialRow
+from persistence.campaigns import CampaignRow, CampaignStore, TrialRow
 from prometheus_nt.campaign_config import RISK_OFF_NOTE, FoldsConfig, plan_of
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.record import FloatArray, IntArray, content_hash
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
+from prometheus_nt.jobs.campaign import gap_findings
 from prometheus_nt.jobs.findings import findings_of_runs, vetoes
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.jobs.trial import screened_returns
 from prometheus_nt.meta.bootstrap import bootstrap_intervals
 from prometheus_nt.meta.folds import Fold, chosen_by_training, rows_tested, walk_forward
 from prometheus_nt.meta.selection import Ranked, Selection, SelectionRules, Tried, select
@@ -82,6 +84,8 @@ class _Question:
     failed: tuple[tuple[str, str], ...]
     settings: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
+    # Judged with the others, or the best of few would look like the best of all; never selected.
+    screened: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def strategy_id(self) -> str:
@@ -123,9 +127,32 @@ def rank_campaign(stores: Stores, campaign_id: str, top_k: int | None = None) ->
             if trial.status == "FAILED"
         ),
         settings={trial.sleeve_id: trial.settings for trial in trials},
-        notes=tuple(notes),
+        notes=(*notes, *_on_screens(stores, campaign, trials)),
+        screened={
+            trial.sleeve_id: screened_returns(stores, trial, config.selection)
+            for trial in trials
+            if trial.status == "SCREENED"
+        },
     )
     return _decide(stores, question)
+
+
+def _on_screens(stores: Stores, campaign: CampaignRow, trials: Sequence[TrialRow]) -> list[str]:
+    """Return what a reader must know of the screens of a campaign."""
+    compared = [trial.gap_bps for trial in trials if trial.gap_bps is not None]
+    if not any(trial.screen is not None for trial in trials):
+        return []
+    only = sum(trial.status == "SCREENED" for trial in trials)
+    gap = f"at most {max(compared):.2g} bps a year" if compared else "not known of any"
+    told = [
+        f"Screened: every variant, in plain numpy; {len(trials) - only} were run event by event, "
+        f"{only} end with their screen, are counted, and cannot be selected. Gap of a run's "
+        f"equity from its screen: {gap}."
+    ]
+    return [
+        *told,
+        *(f"{one.code}: {one.subject}: {one.message}." for one in gap_findings(stores, campaign)),
+    ]
 
 
 def rank_strategy(
@@ -201,20 +228,23 @@ def _decide(stores: Stores, question: _Question) -> Decision:
             f"{question.scope}: not one run was finished, so there is nothing to judge; "
             "`prometheus campaign status --trials` says why"
         )
-    names = tuple(run["sleeve_id"] for run in question.runs)
+    names = (*(run["sleeve_id"] for run in question.runs), *question.screened)
     series = [_series(stores, run) for run in question.runs]
     require_same_sessions(series)
     first = 0 if question.rules.against == "zero" else 1
     sessions = series[0].sessions[first:]
-    returns = np.column_stack([_returns(one, question.rules) for one in series])
+    records = [_returns(one, question.rules) for one in series]
+    returns = np.column_stack([*records, *question.screened.values()])
     folds, tested = _tested(question.folds, len(sessions))
     start, end = question.runs[0]["start_date"], question.runs[0]["end_date"]
     tried = _tried(stores, question, start, end)
     idle = [run["sleeve_id"] for run in question.runs if not run["metrics_json"].get("num_fills")]
-    findings = dict(zip(names, findings_of_runs(stores, question.runs).values(), strict=True))
+    ran = names[: len(question.runs)]
+    findings = dict(zip(ran, findings_of_runs(stores, question.runs).values(), strict=True))
     raised = {name: vetoes(found) for name, found in findings.items()}
     against = {name: why for name, why in raised.items() if why is not None}
     against |= dict.fromkeys(idle, "it never traded")
+    against |= dict.fromkeys(question.screened, "it was screened only, not run")
     judged = select(names, returns[tested], tried, question.rules, against)
     selection = _with_intervals(judged, names, returns[tested], series)
     run_ids = {run["sleeve_id"]: run["run_id"] for run in question.runs}
@@ -313,15 +343,16 @@ def _with_intervals(
     selection: Selection, names: Sequence[str], returns: FloatArray, series: Sequence[RunSeries]
 ) -> Selection:
     columns = {name: column for column, name in enumerate(names)}
+    of_run = dict(zip(names, series, strict=False))
     ranked = tuple(
-        _with_interval(one, returns[:, columns[one.name]], series[columns[one.name]], selection)
+        _with_interval(one, returns[:, columns[one.name]], of_run.get(one.name), selection)
         for one in selection.ranked
     )
     return replace(selection, ranked=ranked)
 
 
 def _with_interval(
-    one: Ranked, returns: FloatArray, series: RunSeries, selection: Selection
+    one: Ranked, returns: FloatArray, series: RunSeries | None, selection: Selection
 ) -> Ranked:
     figures, missing = dict(one.figures), dict(one.not_computed)
     rules = selection.rules
@@ -335,8 +366,10 @@ def _with_interval(
         figures["sharpe_low"] = found["sharpe"].low * annual
         figures["sharpe_high"] = found["sharpe"].high * annual
         figures["drawdown_low"] = found["max_drawdown"].low
-    figures["cost_share"] = _cost_share(series)
-    if figures["cost_share"] is None:
+    figures["cost_share"] = None if series is None else _cost_share(series)
+    if series is None:
+        missing["cost_share"] = "a screen does not tell costs apart"
+    elif figures["cost_share"] is None:
         missing["cost_share"] = "before costs there was no profit"
     return replace(one, figures=figures, not_computed=missing)
 
@@ -365,7 +398,8 @@ def _decision_id(question: _Question, tried: Tried, as_of: date) -> str:
     # What was tried is part of it: when the ledger grows, the same runs are judged anew.
     counted = [tried.overlapping, tried.ever, tried.failed]
     rules = question.rules.model_dump(mode="json")
-    digest = content_hash([question.scope, runs, [*question.failed], counted, rules])
+    others = [[*question.failed], [*question.screened]]
+    digest = content_hash([question.scope, runs, *others, counted, rules])
     return f"META-{question.strategy_id}-{as_of:%Y%m%d}-{digest[:12]}"
 
 
@@ -428,7 +462,7 @@ def _record(stores: Stores, question: _Question, decision: Decision, start: date
 
 def _candidate(one: Ranked, run_ids: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "run_id": run_ids[one.name],
+        "run_id": run_ids.get(one.name),
         "sleeve_id": one.name,
         "rank": one.rank,
         "verdict": one.verdict.value,

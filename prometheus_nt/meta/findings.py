@@ -40,6 +40,26 @@ def warning(code: str, subject: str, message: str) -> Finding:
     return Finding("WARN", code, subject, message)
 
 
+def screen_gap(sleeve_id: str, gap_bps: float | None, most_bps: float) -> Finding | None:
+    """Return what to say of how far a run was from its screen; None if it was near.
+
+    Parameters
+    ----------
+    gap_bps : float or None
+        Basis points a year; None where there is no screen to compare with.
+    """
+    if gap_bps is None:
+        found = "its screen failed where the run did not"
+    elif gap_bps > most_bps:
+        found = (
+            f"its run is {gap_bps:,.2f} bps a year from its screen, at most {most_bps:g} expected"
+        )
+    else:
+        return None
+    advice = "the screens that chose what was run may have chosen others; widen screen.keep"
+    return warning("SCREEN_GAP", sleeve_id, f"{found}: {advice}")
+
+
 def errors_of(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return the findings that fail."""
     return tuple(one for one in findings if one.level == "ERROR")

@@ -222,6 +222,29 @@ def select(
     return Selection(rules, ranked, pool.figures, pool.reasons, _why_nobody(ranked, rules, pool))
 
 
+def best_first(names: Sequence[str], returns: FloatArray, objective: Objective) -> tuple[str, ...]:
+    """Return the names in the order of their records, (T, N), by the objective: the best first."""
+    found = {name: figures_of(returns[:, at]) for at, name in enumerate(names)}
+    return tuple(sorted(names, key=lambda name: _key(found[name], objective, name)))
+
+
+def figures_of(returns: FloatArray) -> dict[str, float | None]:
+    """Return what a record of simple returns, (T,), amounts to by itself; None where unknown."""
+    levels = np.cumprod(1.0 + returns)
+    drawdown = float((levels / np.maximum(np.maximum.accumulate(levels), 1.0) - 1.0).min(initial=0))
+    total = float(levels[-1]) - 1.0 if len(levels) else None
+    try:
+        sharpe = sharpe_moments(returns).sharpe * ANNUAL
+    except DataError:
+        sharpe = None
+    return {
+        "sharpe": sharpe,
+        "cumulative_return": total,
+        "max_drawdown": drawdown,
+        "calmar": _calmar(total, drawdown, len(returns)),
+    }
+
+
 def _pool(returns: FloatArray, tried: Tried, rules: SelectionRules) -> _Pool:
     sessions, columns = returns.shape
     trials = max(tried.overlapping, columns + tried.failed, 1)
@@ -331,9 +354,6 @@ def _figures(
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     missing: dict[str, str] = {}
     noted = _Noting(missing)
-    levels = np.cumprod(1.0 + returns)
-    drawdown = float((levels / np.maximum(np.maximum.accumulate(levels), 1.0) - 1.0).min(initial=0))
-    total = float(levels[-1]) - 1.0 if len(levels) else None
     moments = noted("sharpe", lambda: sharpe_moments(returns))
 
     def of_moments(figure: str, of: Callable[[SharpeMoments], float]) -> float | None:
@@ -354,10 +374,7 @@ def _figures(
     if survives is None:
         missing["survives"] = pool.reasons["survivors"]
     return {
-        "sharpe": None if moments is None else moments.sharpe * ANNUAL,
-        "cumulative_return": total,
-        "max_drawdown": drawdown,
-        "calmar": _calmar(total, drawdown, len(returns)),
+        **figures_of(returns),
         "above_zero": of_moments(
             "above_zero", lambda own: probabilistic_sharpe_ratio(own, 0.0, rules.revision)
         ),
@@ -442,9 +459,15 @@ def _doubts(
 
 def _merit(one: Ranked, objective: Objective) -> tuple[float, float, float, str]:
     """Return what sorts the best first; of equals the one that fell less, then the name."""
+    return _key(one.figures, objective, one.name)
+
+
+def _key(
+    figures: Mapping[str, float | None], objective: Objective, name: str
+) -> tuple[float, float, float, str]:
     keys = (objective, "cumulative_return", "max_drawdown")
-    known = [figure if figure is not None else -np.inf for figure in map(one.figures.get, keys)]
-    return (-known[0], -known[1], -known[2], one.name)
+    known = [figure if figure is not None else -np.inf for figure in map(figures.get, keys)]
+    return (-known[0], -known[1], -known[2], name)
 
 
 def _chosen(ordered: Sequence[Ranked], top_k: int) -> tuple[Ranked, ...]:

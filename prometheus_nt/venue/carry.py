@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params, SessionArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params, SessionArray
 from prometheus_nt.domain.sessions import CorporateActions, OvernightFinancing
 from prometheus_nt.domain.units import ShareUnits
 
@@ -130,6 +130,19 @@ class Carry:
             delisting_return=self._delisting_return[delisted],
             split=self._splits[row] if self._divides[row] else None,
         )
+
+    def concerns(self, first: int, after: int, columns: IntArray) -> BoolArray:
+        """Return at which opens from `first` until `after` holders of `columns` receive anything.
+
+        Returns
+        -------
+        (after - first,) bool array
+        """
+        found: BoolArray = (self._panel.dividend[first:after][:, columns] != 0.0).any(axis=1)
+        found |= (self._splits[first:after][:, columns] != 1.0).any(axis=1)
+        gone = self._delisted_at[columns]
+        found[gone[(gone >= first) & (gone < after)] - first] = True
+        return found
 
 
 def unit_splits(panel: MarketPanel, units: ShareUnits) -> FloatArray:

@@ -36,7 +36,7 @@ from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
 from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import PRICE_DECIMALS, RAW_PER_MICRO, RAW_PER_SHARE, to_micros
-from prometheus_nt.venue.quotes import ImpactModel
+from prometheus_nt.venue.quotes import ImpactModel, touch
 from prometheus_nt.venue.router import OpenRouter
 
 Replay = Literal["sparse", "full"]
@@ -229,10 +229,7 @@ class SessionFeed:
         return bought, sold
 
     def _quote_ticks(self, quotes: OpeningQuotes, ts: int) -> list[QuoteTick]:
-        asks = to_micros(quotes.mid * (1.0 + quotes.half_spread + quotes.buy_impact))
-        bids = to_micros(
-            quotes.mid * np.maximum(0.0, 1.0 - quotes.half_spread - quotes.sell_impact)
-        )
+        bids, asks = touch(quotes)
         instruments = self._parts.instruments
         return [
             QuoteTick(instruments[column].id, _price(bid), _price(ask), AMPLE, AMPLE, ts, ts)

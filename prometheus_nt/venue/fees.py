@@ -29,6 +29,15 @@ def commission(shares: float, value_usd: float, params: FeeParams) -> float:
     return min(fee, params.cap_fraction * value_usd)
 
 
+def in_cents(fee: float) -> float:
+    """Return a fee as the broker books it.
+
+    A numpy float rounds half to even by its decimals, a Python float by its bits: callers that
+    must agree to the cent hand over shares as numpy floats, as quotients of an array are.
+    """
+    return round(fee, 2)
+
+
 class PerShareFees(FeeModel):
     """Charges `commission` on an order's cumulated fills, so that partial fills pay one floor.
 
@@ -62,4 +71,4 @@ class PerShareFees(FeeModel):
         paid = commission(seen_shares, seen_value, self._params) if seen_shares else 0.0
         total = commission(seen_shares + shares, seen_value + value, self._params)
         self._partial[order_id] = (seen_shares + shares, seen_value + value)
-        return Money(max(0.0, round(total, 2) - round(paid, 2)), USD)
+        return Money(max(0.0, in_cents(total) - in_cents(paid)), USD)

@@ -7,12 +7,14 @@ from pydantic import Field
 
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, Params
+from prometheus_nt.domain.record import FloatArray, IntArray, Params
+from prometheus_nt.domain.sessions import OpeningQuotes
 from prometheus_nt.engines.numerics.rolling import (
     rolling_dollar_volume,
     rolling_volatility_per_session,
 )
 from prometheus_nt.engines.numerics.series import last_known
+from prometheus_nt.venue.prices import to_micros
 
 VOLATILITY_SESSIONS = 21
 VOLUME_SESSIONS = 21
@@ -75,3 +77,10 @@ class ImpactModel:
         sigma = np.where(value_usd > 0, volatility, 0.0)
         impact: FloatArray = self.params.impact_coefficient * sigma * np.sqrt(share)
         return impact
+
+
+def touch(quotes: OpeningQuotes) -> tuple[IntArray, IntArray]:
+    """Return the bids and asks at which orders fill, (K,) each, whole micro-dollars."""
+    bids = quotes.mid * np.maximum(0.0, 1.0 - quotes.half_spread - quotes.sell_impact)
+    asks = quotes.mid * (1.0 + quotes.half_spread + quotes.buy_impact)
+    return to_micros(bids), to_micros(asks)

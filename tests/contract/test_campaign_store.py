@@ -135,3 +135,26 @@ def test_a_decision_written_twice_is_one(store):
     store.decide(row)
 
     assert store.decisions("META_ORCHESTRATOR", "S") == [row]
+
+
+def test_a_screen_is_written_beside_its_variant_and_a_gap_with_its_run(store):
+    store.screened("test-1", "S_V0", {"sharpe": 0.5, "fills": 10})
+    store.screened("test-1", "S_V1", {"error": "DataError", "message": "no volume"})
+    store.end("test-1", "S_V0", "SCREENED")
+    store.begin("test-1", "S_V1", "worker")
+    store.end("test-1", "S_V1", "OK", run_id="run", seconds=1.0)
+    store.screened("test-1", "S_V2", {"sharpe": 0.7})
+    store.begin("test-1", "S_V2", "worker")
+    store.end("test-1", "S_V2", "OK", run_id="other", seconds=1.0, gap_bps=0.25)
+
+    first, second, third = store.trials("test-1")
+    assert (first.status, first.screen, first.run_id) == (
+        "SCREENED",
+        {"sharpe": 0.5, "fills": 10},
+        None,
+    )
+    assert second.screen["error"] == "DataError"
+    assert third.gap_bps == 0.25
+    assert store.gaps("test-1") == [("S_V1", None), ("S_V2", 0.25)]
+    columns, (row,) = store.listing(1)
+    assert dict(zip(columns, row, strict=True))["done"] == 3

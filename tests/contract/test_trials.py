@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from persistence.events import verify
 from persistence.tables.operations import trials
 from persistence.trials import STREAM, TrialLedger
+from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 
 WINDOW = {"market_id": "US_EQ", "start_date": date(2010, 1, 4), "end_date": date(2012, 12, 31)}
@@ -159,3 +160,33 @@ def test_the_ledger_knows_which_settings_a_family_tried(ledger):
     assert ledger.knows("FAMILY", "config1")
     assert not ledger.knows("FAMILY", "config2")
     assert not ledger.knows("ANOTHER", "config1")
+
+
+def test_a_screen_is_a_trial_until_its_run_takes_its_place(ledger):
+    ledger.screen(identity(1), WINDOW, returns(1))
+    ledger.screen(identity(1), WINDOW, returns(1))
+    ledger.screen(identity(2), WINDOW, returns(2))
+    assert attempts(ledger) == 2
+
+    ledger.begin(identity(1), WINDOW)
+    ledger.complete(identity(1), returns(1) + 1e-12)
+    ledger.screen(identity(1), WINDOW, returns(1))
+
+    assert attempts(ledger) == 2
+    with ledger.database.reader() as connection:
+        query = sa.select(trials.c.run_id, trials.c.status, trials.c.returns_hash)
+        found = {row[0]: tuple(row[1:]) for row in connection.execute(query)}
+    assert found[identity(1).run_id] == ("OK", content_hash([returns(1) + 1e-12]))
+    assert found[identity(2).run_id] == ("SCREENED", content_hash([returns(2)]))
+    assert ledger.altered() == []
+    assert ledger.missing() == []
+
+
+def test_a_run_that_failed_after_its_screen_stays_counted_once(ledger):
+    ledger.screen(identity(1), WINDOW, returns(1))
+    ledger.begin(identity(1), WINDOW)
+
+    ledger.fail(identity(1), "AccountingError: gone")
+
+    assert attempts(ledger) == 1
+    assert ledger.altered() == []

@@ -368,3 +368,92 @@ def _kill(*pids):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+SCREENED = {"screen": {"keep": 2}, "selection": {"top_k": 1}}
+
+
+def test_a_screened_campaign_runs_the_best_and_counts_all_without_selecting_the_rest(
+    home, campaign_file
+):
+    with open_stores(home) as stores:
+        status = run_campaign(load_campaign(campaign_file(**SCREENED)), stores)
+        trials = CampaignStore(stores.runtime.database).trials(status.campaign_id)
+        tried = stores.trials.attempts("US_CORE_LONG_EQ", date(2004, 1, 2), date(2004, 6, 30))
+        decision = rank_campaign(stores, status.campaign_id)
+        page = decision.report.read_text()
+        tampered = stores.trials.altered()
+
+    assert (status.ok, status.screened, status.failed, status.done) == (2, 2, 0, 4)
+    assert tried == 4
+    assert tampered == []
+    # Two ways to the same books: nothing is left between them but the rounding of a sum.
+    assert status.largest_gap_bps < 1e-6
+    assert status.gap_findings == ()
+    only = {trial.sleeve_id for trial in trials if trial.status == "SCREENED"}
+    assert {trial.run_id for trial in trials if trial.sleeve_id in only} == {None}
+    judged = {one.name: one for one in decision.selection.ranked}
+    assert set(judged) == {trial.sleeve_id for trial in trials}
+    for name in only:
+        assert not judged[name].selected
+        assert "it was screened only, not run" in judged[name].reasons
+    assert "2 end with their screen" in page
+
+
+def test_the_screens_figures_are_those_of_the_runs(home, campaign_file):
+    with open_stores(home) as stores:
+        run_campaign(load_campaign(campaign_file(folds=None, **SCREENED)), stores)
+        every = run_campaign(load_campaign(campaign_file(campaign="every", folds=None)), stores)
+        store = CampaignStore(stores.runtime.database)
+        screened = {one.sleeve_id: one.screen for one in store.trials("small")}
+        runs = {one.sleeve_id: one.run_id for one in store.trials(every.campaign_id)}
+        metrics = {name: stores.runtime.find_run(run)["metrics_json"] for name, run in runs.items()}
+        tried = stores.trials.attempts("US_CORE_LONG_EQ", date(2004, 1, 2), date(2004, 6, 30))
+
+    assert (every.ok, every.cached) == (2, 2)
+    for name, found in screened.items():
+        assert found["fills"] == metrics[name]["num_fills"]
+        for figure in ("cumulative_return", "max_drawdown"):
+            assert found[figure] == pytest.approx(metrics[name][figure], rel=1e-9)
+    # A run takes the place of its screen: it is not tried twice.
+    assert tried == 4
+
+
+def test_a_gap_beyond_the_bound_is_a_finding(home, campaign_file):
+    path = campaign_file(screen={"keep": 4, "max_gap_bps": 0.5})
+    with open_stores(home) as stores:
+        status = run_campaign(load_campaign(path), stores)
+        store = CampaignStore(stores.runtime.database)
+        first = store.trials(status.campaign_id)[0]
+        store.end(status.campaign_id, first.sleeve_id, "OK", gap_bps=0.75)
+        found = campaign_status(stores, status.campaign_id)
+        page = rank_campaign(stores, status.campaign_id).report.read_text()
+
+    assert found.largest_gap_bps == 0.75
+    (told,) = found.gap_findings
+    assert told.startswith(f"SCREEN_GAP {first.sleeve_id}: its run is 0.75 bps a year")
+    assert "SCREEN_GAP" in page
+
+
+def test_a_screen_that_fails_leaves_the_word_to_the_run(home, campaign_file):
+    path = campaign_file(
+        grid={"engines.universe.exclude": [[], ["NOBODY.US"]], "sleeve.horizon": [21]}, **SCREENED
+    )
+    with open_stores(home) as stores:
+        status = run_campaign(load_campaign(path), stores)
+        trials = CampaignStore(stores.runtime.database).trials(status.campaign_id)
+
+    assert (status.ok, status.screened, status.failed) == (1, 0, 1)
+    (failed,) = [trial for trial in trials if trial.status == "FAILED"]
+    assert failed.screen["error"] == failed.error == "ConfigError"
+
+
+def test_a_screened_campaign_is_the_same_inline_and_with_workers(tmp_path, campaign_file):
+    plan, rows = load_campaign(campaign_file(**SCREENED)), []
+    for workers in (0, 2):
+        with open_stores(_home(tmp_path / f"home{workers}")) as stores:
+            run_campaign(plan, stores, workers=workers)
+            rows.append(_rows(stores))
+
+    for name in rows[0]:
+        assert rows[0][name] == rows[1][name], name

@@ -148,3 +148,22 @@ def test_the_campaign_of_a_strategy_has_one_sleeve_a_horizon():
     assert [variant.sleeve.horizon for variant in plan.variants()] == [5, 21, 63]
     with pytest.raises(ConfigError, match="unknown strategy 'NONE'"):
         horizon_campaign("NONE", "US_EQ", window)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(3, 3), (1, 2), (0.25, 3), (0.9, 9), (50, 10)], ids=str)
+def test_a_screen_keeps_a_number_or_a_part_and_never_fewer_than_can_be_selected(
+    planned, keep, kept
+):
+    config = planned(screen={"keep": keep}).config
+
+    assert config.screens
+    assert config.screen.kept(10, 2) == kept
+    assert plan_of(planned(screen={"keep": keep}).document()).config == config
+
+
+def test_a_part_of_a_variant_is_refused_and_a_screen_can_be_switched_off(planned):
+    with pytest.raises(ConfigError, match=r"screen.*keep: a number of variants or a fraction"):
+        planned(screen={"keep": 2.5})
+
+    assert not planned(screen={"enabled": False}).config.screens
+    assert not planned().config.screens

@@ -1,0 +1,216 @@
+"""The day's table from the store: a stage that ran before on the same things is not run again.
+
+1. `SharedDay.key` names what decides a stage's records: its code and what that imports, its
+   settings, the data, the sessions, and the keys of what it hears;
+2. `SharedDay.tape` finds them in the store, or lets the stage run over all sessions and stores
+   them;
+3. `SharedDay.table` is the day's table with every such stage read instead of run: the same records
+   reach the same actors in the same order.
+
+Stages that hear what the sleeve owns differ from book to book, and are run as ever.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from persistence.engine_outputs import OutputStore
+from persistence.record_tape import Heard, RecordTape
+from prometheus_nt.actors.market_data import newest_outlook
+from prometheus_nt.actors.pipeline import PIPELINE, Stage
+from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.domain.books import BookTarget
+from prometheus_nt.domain.errors import DataError, InsufficientHistory
+from prometheus_nt.domain.ledger import BookState
+from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
+from prometheus_nt.domain.panel import MarketPanel
+from prometheus_nt.domain.record import Params, content_hash
+from prometheus_nt.jobs.identity import engine_hash, package_versions
+from strategies.catalog import SleeveParams
+
+LABELS = {"portfolio": "book_id"}
+"""Settings that name a stage's record and decide nothing in it."""
+
+
+@dataclass(frozen=True)
+class SharedSessions:
+    """The sessions of a panel that outputs are about, and what else is known of its market.
+
+    Attributes
+    ----------
+    first, last : int
+        Rows of the panel, both included.
+    fingerprint : str
+        Content hash of everything that decides what engines see.
+    scenarios : sequence of SimulatedReturns
+        Sets that fragility may see.
+    """
+
+    panel: MarketPanel
+    first: int
+    last: int
+    fingerprint: str
+    scenarios: Sequence[SimulatedReturns] = ()
+
+
+@dataclass(frozen=True)
+class SharedDay:
+    """The engines of one sleeve over the sessions of one market, through a store."""
+
+    store: OutputStore
+    sessions: SharedSessions
+    params: Mapping[str, Params]
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        store: OutputStore,
+        sessions: SharedSessions,
+        config: NodeConfig,
+        sleeve: SleeveParams,
+    ) -> "SharedDay":
+        """Return the day of a sleeve of a node."""
+        engines = config.engines_of(sleeve)
+        params = {stage.name: getattr(engines, stage.name) for stage in PIPELINE}
+        return cls(store, sessions, params, tuple(config.without))
+
+    def table(self) -> tuple[Stage, ...]:
+        """Return the stages that a node runs, the shared ones read from the store.
+
+        What the store does not have is computed first, over all sessions.
+        """
+        return tuple(
+            self._replayed(stage) if self._is_shared(stage) else stage for stage in self._running
+        )
+
+    def targets(self) -> "StoredTargets":
+        """Return the books that the portfolio engine asks for."""
+        (stage,) = (stage for stage in self._running if stage.output is BookTarget)
+        return StoredTargets(self.tape(stage), self.sessions.first)
+
+    def key(self, stage: Stage) -> str:
+        """Return the hash of everything that decides a stage's records."""
+        sessions = self.sessions
+        days = sessions.panel.sessions[[sessions.first, sessions.last]].astype(np.int64)
+        return content_hash(
+            [
+                stage.name,
+                engine_hash(stage.compute.__module__),
+                _versions(),
+                _without_label(stage, self.params[stage.name]).digest(),
+                sessions.fingerprint,
+                days,
+                [[made.name, self.key(made)] for made in self._heard_by(stage)],
+                [one.spec_hash for one in self._outlooks(stage)],
+            ]
+        )
+
+    def tape(self, stage: Stage) -> RecordTape:
+        """Return the records of a shared stage, one a session, computed now if nobody has."""
+        names = self.sessions.panel.instruments
+        return self.store.tape(self.key(stage), names, lambda: self._computed(stage))
+
+    @cached_property
+    def _running(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in PIPELINE if stage.name not in self.without)
+
+    def _heard_by(self, stage: Stage) -> list[Stage]:
+        wanted = {*stage.inputs, *stage.optional.values()}
+        return [made for made in self._running if made.output in wanted]
+
+    def _is_shared(self, stage: Stage) -> bool:
+        if BookState in (*stage.inputs, *stage.optional.values()):
+            return False
+        return all(self._is_shared(made) for made in self._heard_by(stage))
+
+    def _outlooks(self, stage: Stage) -> Sequence[SimulatedReturns]:
+        return self.sessions.scenarios if ScenarioOutlook in stage.optional.values() else ()
+
+    def _computed(self, stage: Stage) -> Iterator[Heard]:
+        """Yield what the stage makes of each session; None where something it needs is missing."""
+        tapes = {made.output: self.tape(made) for made in self._heard_by(stage)}
+        sets, panel, previous = self._outlooks(stage), self.sessions.panel, None
+        params = _without_label(stage, self.params[stage.name])
+        for row in range(self.sessions.first, self.sessions.last + 1):
+            view = panel.until(panel.sessions[row].astype(object))
+            made: dict[type, Any] = {MarketPanel: view}
+            for output, tape in tapes.items():
+                heard = tape.at(row - self.sessions.first)
+                if heard is not None and not isinstance(heard, InsufficientHistory):
+                    made[output] = heard
+            outlook = newest_outlook(sets, view.as_of)
+            if outlook is not None:
+                made[ScenarioOutlook] = outlook
+            if not set(stage.inputs) <= set(made):
+                yield None
+                continue
+            try:
+                record = stage.run(made, params, previous)
+            except InsufficientHistory as shortage:
+                yield shortage
+                continue
+            previous = record
+            yield record
+
+    def _replayed(self, stage: Stage) -> Stage:
+        tape, sessions, params = self.tape(stage), self.sessions, self.params[stage.name]
+        label = LABELS.get(stage.name)
+        days = sessions.panel.sessions[sessions.first : sessions.last + 1].astype(object)
+        positions = {day: position for position, day in enumerate(days)}
+
+        def recorded(view: MarketPanel, *_: Any, **__: Any) -> Any:
+            found = tape.at(positions[view.as_of])
+            if found is None:
+                raise DataError(f"{view.as_of}: {stage.name} has no record in the store")
+            if isinstance(found, InsufficientHistory):
+                raise found
+            if label is None:
+                return found
+            named: Any = replace(found, **{label: getattr(params, label)})  # type: ignore[type-var]
+            return named
+
+        return replace(stage, compute=recorded, feedback=False)
+
+
+@dataclass(frozen=True)
+class StoredTargets:
+    """The books that a portfolio engine asked for, by panel row."""
+
+    tape: RecordTape
+    first: int
+
+    def has(self, row: int) -> bool:
+        """Return whether there is one after the close of a row."""
+        return self.tape.has(row - self.first)
+
+    def at(self, row: int) -> BookTarget:
+        """Return the book that was asked for after the close of a row.
+
+        Raises
+        ------
+        DataError
+            If there was none.
+        """
+        found = self.tape.at(row - self.first)
+        if not isinstance(found, BookTarget):
+            raise DataError(f"panel row {row}: no book was asked for")
+        return found
+
+
+def output_store(settings: Settings) -> OutputStore:
+    """Return the store of shared engine outputs of a project's home."""
+    return OutputStore(settings.engine_outputs_dir)
+
+
+def _without_label(stage: Stage, params: Params) -> Params:
+    label = LABELS.get(stage.name)
+    return params if label is None else params.model_copy(update={label: "SHARED"})
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: str(version) for name, version in package_versions().items()}
