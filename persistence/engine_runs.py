@@ -3,7 +3,9 @@
 Rules of the store:
 
 - A worker claims a run before it works on it. The claim is a lease: it ends by itself, so a worker
-  that died holds nobody up, and a worker that lost it can no longer move the run.
+  that died holds nobody up, and a worker that lost it can no longer move the run. A long phase
+  renews it; on the worker's own machine it ends with its process.
+- A day of a strategy is one run in each mode, whatever id it was given.
 - Every claim is an attempt with a row of its own; an attempt that never ended is ABANDONED.
 - A failure records the phase, what went wrong and when to try again; the wait doubles each time.
 """
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from persistence.database import Database, upsert
+from persistence.owners import is_gone
 from persistence.tables.operations import engine_run_attempts as attempts
 from persistence.tables.operations import engine_runs as runs
 from prometheus_nt.domain.errors import ConfigError, PhaseError, StoreError
@@ -34,6 +37,7 @@ class EngineRun:
     as_of: date
     region: str
     strategy_id: str
+    mode: str
     phase: RunPhase
     attempt: int
     failed_phase: RunPhase | None
@@ -63,7 +67,7 @@ class EngineRunStore:
     def ensure(self, as_of: date, region: str, strategy_id: str, mode: str) -> EngineRun:
         """Return the run of a day, making one that waits for its data if there is none."""
         now = datetime.now(UTC)
-        run_id = f"{strategy_id}-{region}-{as_of:%Y%m%d}"
+        run_id = f"{strategy_id}-{region}-{mode}-{as_of:%Y%m%d}"
         row = {
             "run_id": run_id,
             "as_of_date": as_of,
@@ -75,9 +79,14 @@ class EngineRunStore:
             "created_at": now,
             "updated_at": now,
         }
+        natural = ("as_of_date", "region", "strategy_id", "mode")
+        same = sa.and_(*(runs.c[name] == row[name] for name in natural))
         with self.database.writer() as connection:
-            upsert(connection, runs, tuple(row), [tuple(row.values())], update=False)
-            return _read(connection, run_id)
+            # Found by what it is: runs of earlier versions have no mode in their ids.
+            found = connection.execute(sa.select(runs.c.run_id).where(same)).scalar()
+            if found is None:
+                upsert(connection, runs, tuple(row), [tuple(row.values())], update=False)
+            return _read(connection, found or run_id)
 
     def run(self, run_id: str) -> EngineRun:
         """Return one run, or raise `StoreError`."""
@@ -110,7 +119,7 @@ class EngineRunStore:
             found = _read(connection, run_id, lock=True)
             if found.phase in TERMINAL:
                 raise PhaseError(f"{run_id}: is {found.phase}; there is nothing to claim")
-            if found.lease_until is not None and found.lease_until > now:
+            if _is_held(found, now):
                 return None
             if found.owner is not None:
                 _end_attempt(connection, found, "ABANDONED", now)
@@ -125,6 +134,19 @@ class EngineRunStore:
             columns = ("run_id", "phase", "attempt", "owner", "status", "started_at")
             upsert(connection, attempts, columns, [begun])
             return _read(connection, run_id)
+
+    def renew(self, held: EngineRun, *, now: datetime | None = None) -> bool:
+        """Prolong the lease of a claimed run; return False if it was lost."""
+        until = (now or datetime.now(UTC)) + LEASE
+        mine = (
+            (runs.c.run_id == held.run_id)
+            & (runs.c.owner == held.owner)
+            & (runs.c.attempt == held.attempt)
+            & (runs.c.phase == held.phase.value)
+        )
+        with self.database.writer() as connection:
+            renewed = connection.execute(sa.update(runs).where(mine).values(lease_until=until))
+            return renewed.rowcount == 1
 
     def complete_phase(
         self, held: EngineRun, after: RunPhase, coverage: Mapping[str, Any] | None = None
@@ -232,6 +254,7 @@ def _record(row: sa.RowMapping) -> EngineRun:
         as_of=row["as_of_date"],
         region=row["region"],
         strategy_id=row["strategy_id"],
+        mode=row["mode"],
         phase=RunPhase(row["phase"]),
         attempt=row["attempt"],
         failed_phase=None if failed is None else RunPhase(failed),
@@ -240,6 +263,12 @@ def _record(row: sa.RowMapping) -> EngineRun:
         owner=row["owner"],
         lease_until=row["lease_until"],
     )
+
+
+def _is_held(run: EngineRun, now: datetime) -> bool:
+    if run.owner is None or run.lease_until is None:
+        return False
+    return run.lease_until > now and not is_gone(run.owner)
 
 
 def _require_held(connection: Connection, held: EngineRun) -> EngineRun:

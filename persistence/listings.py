@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from persistence.database import Database
 from persistence.rows import Row
-from persistence.tables import governance, operations
+from persistence.tables import governance, operations, trading
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.runs import day_run_id
@@ -268,6 +268,18 @@ LISTINGS = {
         "job_id kind status progress message worker attempt created_at started_at completed_at"
         " error",
         "created_at job_id",
+    ),
+    "job-executions": _small(
+        governance.job_executions,
+        "job_id as_of_date market_id status attempt_number started_at completed_at next_attempt_at"
+        " owner error_message error_details",
+        "as_of_date job_id execution_id",
+        "as_of_date",
+    ),
+    "alerts": _small(
+        trading.alerts,
+        "last_at severity rule subject message count first_at acknowledged_by resolved_at alert_id",
+        "last_at alert_id",
     ),
     "proposals": _small(
         governance.meta_config_proposals,

@@ -14,10 +14,11 @@ Sample = tuple[tuple[str, ...], float]
 
 
 def runtime_counts(database: Database) -> dict[str, list[Sample]]:
-    """Return how many runs, days, attempts, trials and jobs there are, by their states."""
+    """Return how many runs, days, attempts, trials, jobs and jobs of days there are, by state."""
     runs = tables.backtest_runs.c
     days, attempts = operations.engine_runs.c, operations.engine_run_attempts.c
     trials, jobs = operations.trials.c, governance.jobs.c
+    daily = governance.job_executions.c
     newest = sa.select(runs.sleeve_id, sa.func.max(runs.created_at)).group_by(runs.sleeve_id)
     with database.reader() as connection:
         return {
@@ -26,6 +27,7 @@ def runtime_counts(database: Database) -> dict[str, list[Sample]]:
             "engine_run_attempts": _counted(connection, (attempts.phase, attempts.status)),
             "trials": _counted(connection, (trials.family, trials.status)),
             "jobs": _counted(connection, (jobs.kind, jobs.status)),
+            "job_executions": _counted(connection, (daily.job_type, daily.status)),
             "newest_run": [
                 ((sleeve,), moment.timestamp()) for sleeve, moment in connection.execute(newest)
             ],

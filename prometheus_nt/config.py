@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from prometheus_nt.domain.calendar import REGIONS
+from prometheus_nt.domain.daily_jobs import JobKind, JobRule, Rules, rules_of
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.engines.assessment import AssessmentParams
@@ -137,17 +138,45 @@ class PersistenceConfig(Params):
     positions: Literal["all", "trades"] = "all"
 
 
+class DaemonConfig(Params):
+    """What the daemon does for a node, market day by market day.
+
+    catch_up_sessions : newest sessions that have closed and are looked after; what was missed of
+        them is done, the oldest first.
+    jobs : changes to the jobs of a day; what is not set stays as `prometheus day dag` shows it.
+    """
+
+    catch_up_sessions: int = Field(5, ge=1, le=260)
+    jobs: dict[JobKind, JobRule] = Field({}, description="by name")
+
+    @model_validator(mode="after")
+    def _jobs_can_be_done(self) -> "DaemonConfig":
+        try:
+            rules_of(self.jobs)
+        except ConfigError as impossible:
+            raise ValueError(f"jobs: {impossible}") from None
+        return self
+
+    @property
+    def rules(self) -> Rules:
+        """The jobs of the node's days, by their kind."""
+        return rules_of(self.jobs)
+
+
 class DayConfig(Params):
     """What a day must reach before its phases count as done; shares of instruments.
 
     min_data_coverage : of the instruments that are listed, those with a bar of the day.
     min_signal_coverage : of the instruments with a bar of the day, those with a score.
+    min_universe_names : instruments that may be held, not a share; an empty universe passes with 0.
     max_attempts : times that a failing phase is tried before somebody has to look.
     """
 
     min_data_coverage: float = Field(0.95, gt=0, le=1)
     min_signal_coverage: float = Field(0.5, gt=0, le=1)
+    min_universe_names: int = Field(0, ge=0)
     max_attempts: int = Field(5, ge=1)
+    daemon: DaemonConfig = DaemonConfig()
 
 
 class PaperConfig(Params):

@@ -26,7 +26,7 @@ engine_runs = table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("phase_started_at", UtcDateTime, nullable=True),
     sa.Column("phase_completed_at", UtcDateTime, nullable=True),
-    sa.UniqueConstraint("as_of_date", "region", "strategy_id"),
+    sa.UniqueConstraint("as_of_date", "region", "strategy_id", "mode"),
     sa.Index("ix_engine_runs_phase", "phase", "as_of_date"),
 )
 

@@ -27,14 +27,11 @@ from prometheus_nt.cli import (
     show,
     similar,
 )
-from prometheus_nt.cli.arguments import asked_log
+from prometheus_nt.cli.arguments import INTERRUPTED, asked_log
 from prometheus_nt.console import err, plain, say
 from prometheus_nt.domain.errors import PrometheusError
 
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
-"""Exit code of Ctrl-C, as shells count it."""
 
 app = typer.Typer(
     no_args_is_help=True,

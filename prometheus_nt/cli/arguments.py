@@ -32,6 +32,9 @@ NoApplied = Annotated[
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run id, its beginning, or `latest`.")]
 
+INTERRUPTED = 130
+"""Exit code of Ctrl-C, as shells count it."""
+
 asked_log: ContextVar[str | None] = ContextVar("asked_log", default=None)
 """The form of log that was asked for before the command's name."""
 

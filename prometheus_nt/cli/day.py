@@ -1,15 +1,23 @@
 """`prometheus day ...`: run trading days, and see how far they have come."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prometheus_nt.cli.arguments import (
+    INTERRUPTED,
     Assignments,
     ConfigPaths,
     JsonFlag,
     NoApplied,
+    asked_log,
     node_of,
     read_settings,
 )
@@ -21,7 +29,7 @@ from prometheus_nt.cli.campaign import (
     print_horizons,
     tell_risk,
 )
-from prometheus_nt.console import err, print_rows, progress_bars, say
+from prometheus_nt.console import err, print_fields, print_rows, progress_bars, say
 
 if TYPE_CHECKING:
     from persistence.engine_runs import EngineRun
@@ -34,7 +42,7 @@ RollBack = Annotated[
 ]
 
 STATUS = (
-    *("run_id", "as_of", "region", "strategy_id", "phase", "attempt", "failed_phase"),
+    *("run_id", "as_of", "region", "strategy_id", "mode", "phase", "attempt", "failed_phase"),
     *("next_attempt_at", "owner", "error"),
 )
 
@@ -68,6 +76,144 @@ def day_run(
     print_days([run], as_json, node.data.dataset)
     if run.phase is not RunPhase.COMPLETED:
         raise typer.Exit(1)
+
+
+NodeConfigs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="A node's YAML file; again for another node. Of `base.yaml,mine.yaml` the later one "
+        "overrides. Default: configs/us_core_long_eq_ohlcv.yaml",
+    ),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("--region", help="US, EU or ASIA; again for another. Default: those of the nodes"),
+]
+
+
+@app.command("daemon")
+def day_daemon(
+    region: Regions = None,
+    config: NodeConfigs = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what can be done now, and end.")] = False,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", formats=["%Y-%m-%d"], help="Only this session, and end."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Last session; end when it is done."),
+    ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also begin anew what has failed for good.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Jobs at the same time, a process each.")
+    ] = 1,
+    assign: Assignments = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the days of markets as they come: data, checks, signals, universes, books, outcomes.
+
+    Every job waits for its market's close and for the jobs that it needs, has a time limit, and is
+    tried again when it fails; missed sessions are caught up. Stop it at any time, by Ctrl-C or
+    SIGTERM, and start it again: it goes on where it was. Two daemons never do a job twice. A
+    changed configuration file is heeded without a restart.
+
+    Exit code 1 if a job that a day cannot do without has failed. `prometheus day dag` shows the
+    jobs, `prometheus show alerts` what somebody has to know; docs/daily.md tells the rest.
+
+    Example: [cyan]prometheus day daemon --region US -c configs/us_core_long_eq_ohlcv.yaml
+    --as-of 2013-02-28[/]
+    """
+    from prometheus_nt.jobs.daemon import DaemonRequest, NodeFiles, run_daemon
+    from prometheus_nt.jobs.stores import open_stores
+
+    settings = read_settings()
+    request = DaemonRequest(
+        regions=_regions(region),
+        once=once,
+        as_of=None if as_of is None else as_of.date(),
+        until=None if until is None else until.date(),
+        retry=retry,
+        workers=workers,
+        log=asked_log.get() or settings.log,
+    )
+    tell = None if as_json else say
+    load = NodeFiles(_node_files(config), assign or ())
+    with open_stores(settings, upgrade=True) as stores, _stoppable() as asked:
+        summary = run_daemon(load, stores, request, asked.stop, tell)
+    print_fields({**summary.counts, "failed": list(summary.failed)}, as_json)
+    if asked.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if summary.failed and not asked.stop.is_set():
+        raise typer.Exit(1)
+
+
+@app.command("dag")
+def day_dag(
+    as_of: AsOf,
+    region: Regions = None,
+    config: NodeConfigs = None,
+    assign: Assignments = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the jobs of a session in the order of their needs, and how each stands.
+
+    Example: [cyan]prometheus day dag --as-of 2013-02-28 --region US[/]
+    """
+    from prometheus_nt.jobs.daemon import NodeFiles
+    from prometheus_nt.jobs.daily_dag import dag_rows
+    from prometheus_nt.jobs.stores import open_stores
+
+    nodes = NodeFiles(_node_files(config), assign or ())()
+    with open_stores(read_settings()) as stores:
+        columns, rows = dag_rows(nodes, stores, as_of.date(), _regions(region))
+    shown = DAG_SHOWN if not as_json else columns
+    picked = [tuple(dict(zip(columns, row, strict=True))[name] for name in shown) for row in rows]
+    print_rows(shown, picked, as_json)
+
+
+DAG_SHOWN = (
+    *("job_id", "priority", "mandatory", "starts_at", "late_at", "timeout_seconds", "status"),
+    *("attempt", "max_attempts", "next_attempt_at", "owner", "message"),
+)
+
+
+@dataclass
+class _Asked:
+    """Whether somebody asked to stop, and whether it was by Ctrl-C."""
+
+    stop: Event
+    interrupted: bool = False
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Asked]:
+    """Yield what Ctrl-C and SIGTERM set, so that what runs is ended in order."""
+    asked = _Asked(Event())
+
+    def ask(number: int, _frame: Any) -> None:
+        asked.interrupted = number == signal.SIGINT
+        asked.stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _regions(asked: list[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.upper() for name in asked or ()))
+
+
+def _node_files(asked: list[str] | None) -> list[list[Path]]:
+    """Return the files of each node asked for."""
+    return [[Path(name) for name in each.split(",")] for each in asked or [str(DEFAULT_BASE)]]
 
 
 @app.command("full")

@@ -30,8 +30,9 @@ def show(
             help="runs, orders, fills, positions, equity, trades, executed-actions, cash-flows; "
             "engine-runs, engine-decisions, risk-actions, trials; of the newest run that fits: "
             "scores, stability, soft-targets, fragility, regimes, regime-transitions, profiles, "
-            "universe-members, targets, book-targets, risk-reports, findings; jobs, proposals, "
-            "changes, strategies, portfolios, engine-configs, models; alpha; execution-risk; of a "
+            "universe-members, targets, book-targets, risk-reports, findings; jobs, "
+            "job-executions, alerts, proposals, changes, "
+            "strategies, portfolios, engine-configs, models; alpha; execution-risk; of a "
             "--dataset: statements, ratios, news, membership, sectors, returns, volatility, "
             "factors, exposures, features, correlations"
         ),

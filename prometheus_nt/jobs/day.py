@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from persistence.engine_runs import EngineRun, EngineRunStore, RunFilters
+from persistence.engine_runs import LEASE, EngineRun, EngineRunStore, RunFilters
 from persistence.mirror import Mirror
 from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
 from prometheus_nt.config import NodeConfig, Settings
@@ -37,6 +37,7 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest import calm_collector, require_fitting, visible_scenarios
 from prometheus_nt.jobs.data import node_panel
+from prometheus_nt.jobs.heartbeat import Heartbeat, renewed
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
@@ -48,6 +49,9 @@ from strategies.catalog import SleeveParams, family
 __all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
 
 log = logging.getLogger(__name__)
+
+BEATS = 5
+"""Times that a lease is renewed before it would end: one beat that fails costs nothing."""
 
 Coverage = dict[str, Any]
 """What a phase achieved; None where it has to wait."""
@@ -118,14 +122,20 @@ def ensure_day(config: NodeConfig, as_of: date, stores: Stores) -> EngineRun:
             f"--as-of: {as_of} is not between {config.sessions.start} and {end or 'today'}, the "
             "node's sessions; use another day, or change sessions.start and sessions.end"
         )
+    strategy_id = strategy_of(config)
+    runs = EngineRunStore(stores.runtime.database)
+    return runs.ensure(as_of, config.region, strategy_id, config.mode.upper())
+
+
+def strategy_of(config: NodeConfig) -> str:
+    """Return the strategy whose days a node runs; raise `ConfigError` if there are several."""
     strategies = sorted({family(sleeve).strategy_id for sleeve in config.sleeves})
     if len(strategies) > 1:
         raise ConfigError(
             f"sleeves: a day is run for one strategy, found {', '.join(strategies)}; "
             "keep those of one in the file"
         )
-    runs = EngineRunStore(stores.runtime.database)
-    return runs.ensure(as_of, config.region, strategies[0], config.mode.upper())
+    return strategies[0]
 
 
 def change_engine_state(
@@ -173,6 +183,10 @@ class _Replayed:
         return None if item is None else item.record
 
 
+Replays = dict[tuple[str, str], list[_Replayed]]
+"""What every sleeve said of a day, by its run and the fingerprint of its data."""
+
+
 class DayRunner:
     """Moves the days of one node on.
 
@@ -180,12 +194,17 @@ class DayRunner:
     ----------
     owner : str
         Who claims the runs: a name that no other worker has.
+    kept : dict, optional
+        Where the last replay of this configuration is kept for the next runner of the process.
     """
 
-    def __init__(self, config: NodeConfig, stores: Stores, owner: str) -> None:
+    def __init__(
+        self, config: NodeConfig, stores: Stores, owner: str, kept: Replays | None = None
+    ) -> None:
         self._config, self._stores, self._owner = config, stores, owner
         self._runs = EngineRunStore(stores.runtime.database)
-        self._replayed: dict[tuple[str, str], list[_Replayed]] = {}
+        self._replayed: Replays = {} if kept is None else kept
+        self._heart: Heartbeat | None = None
 
     def advance(self, run: EngineRun) -> EngineRun:
         """Do the work of the run's phase, if nobody else does; return the run as it is then.
@@ -196,7 +215,7 @@ class DayRunner:
         if held is None:
             return self._runs.run(run.run_id)
         try:
-            coverage = PHASES[held.phase](self, held)
+            coverage = self._do(held)
         except PrometheusError as failure:
             reason = type(failure).__name__
             log.exception("run=%s phase=%s reason=%s failed", run.run_id, held.phase, reason)
@@ -210,6 +229,13 @@ class DayRunner:
             return self._runs.run(run.run_id)
         log.info("run=%s phase=%s attempt=%s completed", run.run_id, held.phase, held.attempt)
         return self._runs.complete_phase(held, next_phase(held.phase), coverage)
+
+    def _do(self, held: EngineRun) -> Coverage | None:
+        """Do the work of a phase, however long it takes, without losing its lease."""
+        with renewed(held.run_id, lambda: self._runs.renew(held), LEASE / BEATS) as self._heart:
+            coverage = PHASES[held.phase](self, held)
+            self._heart.require_held()
+        return coverage
 
     def run_to_end(
         self,
@@ -237,14 +263,17 @@ class DayRunner:
         retry : bool
             Also put failed days whose wait is over back to work, until their attempts run out.
         """
-        strategies = {family(sleeve).strategy_id for sleeve in self._config.sleeves}
         if retry:
             for failed in self._runs.due(datetime.now(UTC), self._config.day.max_attempts):
-                if failed.strategy_id in strategies:
+                if self._is_ours(failed):
                     self._runs.retry(failed.run_id)
         every = RunFilters(region=self._config.region, active=True, limit=None)
         waiting = self._runs.listing(every)
-        return [self.advance(run) for run in reversed(waiting) if run.strategy_id in strategies]
+        return [self.advance(run) for run in reversed(waiting) if self._is_ours(run)]
+
+    def _is_ours(self, run: EngineRun) -> bool:
+        strategies = {family(sleeve).strategy_id for sleeve in self._config.sleeves}
+        return run.strategy_id in strategies and run.mode == self._config.mode.upper()
 
     def retry(self, run: EngineRun) -> EngineRun:
         """Put a failed day back to the phase it failed in, and go on from there."""
@@ -290,8 +319,14 @@ class DayRunner:
             universe: Universe | None = replayed.record(run.as_of, Universe)
             if universe is None:
                 raise DataError(f"{run.as_of}: {_name(replayed)} selected no universe")
+            included, minimum = int(universe.included.sum()), self._config.day.min_universe_names
+            if included < minimum:
+                raise DataError(
+                    f"{run.as_of}: {_name(replayed)} may hold {included} instruments; "
+                    f"day.min_universe_names is {minimum}"
+                )
             self._write(replayed, universe_rows)
-            coverage[_name(replayed)] = {"included": int(universe.included.sum())}
+            coverage[_name(replayed)] = {"included": included}
         return coverage
 
     def books(self, run: EngineRun) -> Coverage:
@@ -326,12 +361,10 @@ class DayRunner:
         metadata = read_metadata(self._stores, panel)
         key = (run.run_id, metadata.fingerprint(panel))
         if key not in self._replayed:
-            self._replayed = {
-                key: [
-                    self._replay_sleeve(run, panel, metadata, sleeve)
-                    for sleeve in self._config.sleeves
-                ]
-            }
+            self._replayed.clear()
+            self._replayed[key] = [
+                self._replay_sleeve(run, panel, metadata, sleeve) for sleeve in self._config.sleeves
+            ]
         return self._replayed[key]
 
     def _replay_sleeve(
@@ -370,6 +403,8 @@ class DayRunner:
 
     def _write(self, replayed: _Replayed, of: Callable[[Mirror], Any]) -> None:
         batches: list[Batch] = list(of(replayed.mirror))
+        if self._heart is not None:
+            self._heart.require_held()
         self._stores.runtime.write(batches)
 
 

@@ -133,6 +133,14 @@ class ProcessExecutor:
                 handle.outcome = _outcome(future)
                 yield handle
 
+    def ended(self, handles: Sequence[Handle], seconds: float) -> list[Handle]:
+        """Return the handles whose tasks have ended; wait for the first, but only so long."""
+        futures = {handle.future: handle for handle in handles if handle.future is not None}
+        done, _ = wait(futures, timeout=seconds, return_when=FIRST_COMPLETED)
+        for future in done:
+            futures[future].outcome = _outcome(future)
+        return [handle for handle in handles if handle.future in done]
+
     def cancel(self, handle: Handle) -> None:
         if handle.future is not None:
             handle.future.cancel()

@@ -21,6 +21,7 @@ FAMILIES = {
     ),
     "trials": ("prometheus_trials", ("family", "status"), "Trials in the ledger."),
     "jobs": ("prometheus_jobs", ("kind", "status"), "Submitted jobs."),
+    "job_executions": ("prometheus_job_executions", ("job", "status"), "Jobs of markets' days."),
     "last_session": (
         "prometheus_dataset_last_session_timestamp_seconds",
         ("dataset",),

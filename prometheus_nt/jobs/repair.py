@@ -114,8 +114,8 @@ def repair(
             listed = tuple(Repaired(each, None, each.reason) for each in broken)
             return RepairReport(dataset_id, before.as_of, dry_run, listed, 0, len(broken))
         names = tuple(each.instrument_id for each in broken)
-        with sources_of(settings, _narrowed(spec, names), forgiving=True) as sources:
-            source = _source_of(sources, spec, dataset_id)
+        with sources_of(settings, narrowed(spec, names), forgiving=True) as sources:
+            source = source_of(sources, spec, dataset_id)
             offered = {each.instrument_id for each in source.instruments()}
             wanted = [name for name in names if name in offered]
             written, failure = _read_again(stores, source, spec, wanted, progress)
@@ -129,7 +129,7 @@ def is_broken(verdict: Verdict) -> bool:
     return verdict.health is not Health.OK or verdict.quarantined > 0
 
 
-def _narrowed(spec: SourceSpec, names: tuple[str, ...]) -> SourceSpec:
+def narrowed(spec: SourceSpec, names: tuple[str, ...]) -> SourceSpec:
     """Return the spec to look for these instruments in.
 
     A list of the vendor is asked for again, and all of it: what the dataset says of itself and of
@@ -142,9 +142,10 @@ def _narrowed(spec: SourceSpec, names: tuple[str, ...]) -> SourceSpec:
     return replace(spec, symbols=names)
 
 
-def _source_of(
+def source_of(
     sources: Sequence[MarketDataSource], spec: SourceSpec, dataset_id: str
 ) -> MarketDataSource:
+    """Return the source of a spec that makes this dataset; raise `ConfigError` if none does."""
     for source in sources:
         if source.info.dataset_id == dataset_id:
             return source

@@ -1,3 +1,5 @@
+import os
+import socket
 from datetime import UTC, date, datetime, timedelta
 from threading import Barrier, Thread
 
@@ -5,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from persistence.engine_runs import LEASE, EngineRunStore, RunFilters
-from persistence.tables.operations import engine_run_attempts
+from persistence.tables.operations import engine_run_attempts, engine_runs
 from prometheus_nt.domain.errors import ConfigError, PhaseError, StoreError
 from prometheus_nt.domain.phases import CHAIN, RunPhase
 
@@ -155,3 +157,45 @@ def test_only_a_failed_run_is_retried_and_only_a_known_one_is_found(store, run):
         store.retry(run.run_id)
     with pytest.raises(StoreError, match="no engine run 'x'"):
         store.run("x")
+
+
+def test_a_day_in_another_mode_is_another_run(store, run):
+    paper = store.ensure(DAY, "US", "US_CORE_LONG_EQ", "PAPER")
+
+    assert paper.run_id != run.run_id
+    assert (run.mode, paper.mode) == ("BACKTEST", "PAPER")
+    assert store.ensure(DAY, "US", "US_CORE_LONG_EQ", "PAPER") == paper
+    assert store.ensure(DAY, "US", "US_CORE_LONG_EQ", "BACKTEST") == run
+
+
+@pytest.mark.parametrize("mode", ["BACKTEST", "PAPER"])
+def test_a_run_of_an_earlier_version_keeps_its_id_and_shadows_no_other_mode(store, mode):
+    made = store.ensure(DAY, "US", "US_CORE_LONG_EQ", mode)
+    old = "US_CORE_LONG_EQ-US-20130228"
+    with store.database.writer() as connection:
+        renamed = sa.update(engine_runs).where(engine_runs.c.run_id == made.run_id)
+        connection.execute(renamed.values(run_id=old))
+
+    assert store.ensure(DAY, "US", "US_CORE_LONG_EQ", mode).run_id == old
+    other = "PAPER" if mode == "BACKTEST" else "BACKTEST"
+    assert store.ensure(DAY, "US", "US_CORE_LONG_EQ", other).run_id != old
+
+
+def test_a_renewed_lease_is_nobody_elses_and_a_lost_one_cannot_be_renewed(store, run):
+    held = store.claim(run.run_id, "one")
+    begun = datetime.now(UTC)
+
+    assert store.renew(held, now=begun + LEASE)
+
+    assert store.claim(run.run_id, "two", now=begun + LEASE) is None
+    taken = store.claim(run.run_id, "two", now=begun + 3 * LEASE)
+    assert taken.owner == "two"
+    assert not store.renew(held)
+
+
+def test_the_lease_of_a_process_that_is_gone_ends_at_once(store, run):
+    store.claim(run.run_id, f"{socket.gethostname()}:999999999:gone")
+
+    assert store.claim(run.run_id, f"{socket.gethostname()}:{os.getpid()}:me") is not None
+    assert store.claim(run.run_id, "another") is None
+    assert attempts(store)[0][2] == "ABANDONED"

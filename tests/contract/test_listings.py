@@ -15,6 +15,8 @@ FEW = {
     "engine_runs",
     "trials",
     "jobs",
+    "job_executions",
+    "alerts",
     "meta_config_proposals",
     "config_change_log",
     "strategies",

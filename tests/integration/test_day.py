@@ -1,6 +1,7 @@
 """A day, phase by phase: it decides what a backtest decides, and no crash makes it do so twice."""
 
-from datetime import UTC, date, datetime
+import time
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from persistence.runtime import RuntimeStore
 from persistence.tables import operations, runtime
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.errors import ConfigError, NonSession
+from prometheus_nt.domain.errors import ConfigError, NonSession, PhaseError
 from prometheus_nt.domain.instruments import InstrumentMap, Listing
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
@@ -273,6 +274,16 @@ def test_a_phase_below_its_minimum_fails_the_day_and_says_why(stores):
     assert failed.next_attempt_at is not None
 
 
+def test_a_universe_below_its_minimum_fails_the_day_and_says_why(stores):
+    wide = load_config([CONFIG], [*WINDOW, "day.min_universe_names=6"])
+
+    failed = DayRunner(wide, stores, "me").run_to_end(ensure_day(wide, DAY, stores))
+
+    assert (failed.phase, failed.failed_phase) == (RunPhase.FAILED, RunPhase.SIGNALS_DONE)
+    assert "may hold 4 instruments; day.min_universe_names is 6" in failed.error["message"]
+    assert not rows(stores, runtime.universe_members, DAY, "")
+
+
 def test_the_oldest_of_very_many_unfinished_days_is_not_forgotten(stores, config):
     class Listing(DayRunner):
         def advance(self, run):
@@ -297,3 +308,61 @@ def test_good_friday_is_refused_or_rolled_back_as_asked(config):
 def test_a_day_outside_the_nodes_sessions_is_refused(stores, config):
     with pytest.raises(ConfigError, match="--as-of: 2007-01-03 is not between 2005-01-03"):
         ensure_day(config, date(2007, 1, 3), stores)
+
+
+def test_the_lease_of_a_long_phase_is_renewed_while_it_runs(stores, config, monkeypatch):
+    runs = EngineRunStore(stores.runtime.database)
+
+    def work_until_renewed(_runner, held):
+        while runs.run(held.run_id).lease_until == held.lease_until:
+            time.sleep(0.01)
+        return {}
+
+    run = ensure_day(config, DAY, stores)
+    monkeypatch.setattr("prometheus_nt.jobs.day.LEASE", timedelta(seconds=0.1))
+    monkeypatch.setitem(PHASES, run.phase, work_until_renewed)
+
+    moved = DayRunner(config, stores, "me").advance(run)
+
+    assert moved.phase is RunPhase.DATA_READY
+
+
+def test_who_lost_the_lease_of_a_phase_writes_nothing_and_moves_nothing(
+    stores, config, monkeypatch
+):
+    runner = DayRunner(config, stores, "me")
+    run = runner.advance(ensure_day(config, DAY, stores))
+    signals = PHASES[run.phase]
+
+    def taken_over(working, held):
+        table = operations.engine_runs
+        with stores.runtime.database.writer() as connection:
+            connection.execute(sa.update(table).values(owner="another"))
+        while not working._heart.lost:
+            time.sleep(0.01)
+        return signals(working, held)
+
+    monkeypatch.setattr("prometheus_nt.jobs.day.LEASE", timedelta(seconds=0.1))
+    monkeypatch.setitem(PHASES, run.phase, taken_over)
+
+    with pytest.raises(PhaseError, match="the lease of me for DATA_READY was lost to another"):
+        runner.advance(run)
+
+    found = EngineRunStore(stores.runtime.database).run(run.run_id)
+    assert (found.phase, found.owner) == (RunPhase.DATA_READY, "another")
+    assert not rows(stores, runtime.instrument_scores, DAY, "")
+    assert not rows(stores, runtime.profiles, DAY, "")
+
+
+def test_a_paper_day_and_a_backtest_day_of_one_strategy_do_not_meet(stores, config):
+    paper = config.model_copy(update={"mode": "paper"})
+    ours = DayRunner(config, stores, "me").run_to_end(ensure_day(config, DAY, stores))
+
+    theirs = ensure_day(paper, DAY, stores)
+
+    assert (ours.mode, ours.phase) == ("BACKTEST", RunPhase.COMPLETED)
+    assert (theirs.mode, theirs.phase) == ("PAPER", RunPhase.WAITING_FOR_DATA)
+    assert theirs.run_id != ours.run_id
+    assert DayRunner(config, stores, "me").advance_all() == []
+    (moved,) = DayRunner(paper, stores, "me").advance_all()
+    assert (moved.run_id, moved.phase) == (theirs.run_id, RunPhase.DATA_READY)

@@ -118,3 +118,14 @@ def test_a_pause_is_offered_while_tasks_run():
     list(executor.as_completed(handles, lambda: offered.append(1)))
 
     assert len(offered) == 3
+
+
+def test_what_has_ended_is_told_apart_from_what_still_runs(processes):
+    slow, quick = processes.submit(sleep, 600), processes.submit(double, 2)
+
+    ended = []
+    while not ended:
+        ended = processes.ended([slow, quick], 0.2)
+
+    assert ended == [quick]
+    assert (quick.outcome.result, slow.outcome) == ("run-4", None)
