@@ -124,6 +124,8 @@ class _Question:
     def fail(self, error: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
+            # Whoever asked may have gone; nobody else misses the answer.
+            self.answer.exception()
 
 
 class Link:
@@ -166,7 +168,8 @@ class Link:
     @property
     def ready(self) -> bool:
         """Whether orders and questions can be sent now."""
-        return self._state is LinkState.UP
+        # A socket may have ended a moment before anybody has taken note of it.
+        return self._state is LinkState.UP and self._wire is not None and not self._wire.has_ended
 
     @property
     def reason(self) -> str:
@@ -464,7 +467,7 @@ class Link:
         return beat.answer.done()
 
     async def _lose(self, reason: str) -> None:
-        was_up = self.ready
+        was_up = self._state is LinkState.UP
         self._end_wire(reason)
         self._become(LinkState.DOWN, reason)
         self._tell(f"lost: {reason}")
