@@ -11,8 +11,8 @@ from adapters.sample import sample_sp500
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.market import SoftTargetClass
 from prometheus_nt.engines.stability import StabilityParams, measure_stability
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
 
 

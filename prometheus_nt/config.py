@@ -30,10 +30,7 @@ from prometheus_nt.engines.risk import RiskParams
 from prometheus_nt.engines.stability import StabilityParams
 from prometheus_nt.engines.universe import UniverseParams
 from prometheus_nt.venue.carry import FinancingParams
-from prometheus_nt.venue.feed import Replay
-from prometheus_nt.venue.fees import FeeParams
-from prometheus_nt.venue.quotes import QuoteParams
-from prometheus_nt.venue.router import RouterParams
+from prometheus_nt.venue.params import FeeParams, QuoteParams, Replay, RouterParams
 from strategies.catalog import SleeveParams, family
 from strategies.gate import GateParams
 from strategies.planner import PlannerParams

@@ -187,7 +187,7 @@ def _user_strategy(
     reference: str, dataset: str | None, stores: "Stores"
 ) -> tuple["UserStrategy", "MarketPanel"]:
     from prometheus_nt.jobs.check.user_strategy import load_strategy
-    from prometheus_nt.jobs.data import panel_of
+    from prometheus_nt.jobs.panels import panel_of
 
     if dataset is None:
         raise ConfigError(

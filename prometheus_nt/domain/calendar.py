@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import exchange_calendars
 import numpy as np
 
 from prometheus_nt.domain.calendar_corrections import Hours, correct_new_york, correct_tokyo
@@ -160,6 +159,9 @@ _CORRECTIONS: Mapping[str, Callable[[Hours, ZoneInfo], None]] = {
 @lru_cache(maxsize=len(MARKETS))
 def _build(market_id: str) -> MarketCalendar:
     start = LATER_FIRST_DAYS.get(market_id, FIRST_DAY)
+    # It brings pandas: a second that commands without a calendar need not wait.
+    import exchange_calendars
+
     raw = exchange_calendars.get_calendar(MARKETS[market_id], start=start.isoformat())
     sessions = raw.sessions.to_numpy().astype("datetime64[D]")
     half_days = np.isin(sessions, raw.early_closes.to_numpy().astype("datetime64[D]"))

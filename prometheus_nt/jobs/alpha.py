@@ -27,7 +27,7 @@ from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.numerics.returns import total_return_index
 from prometheus_nt.engines.stability import measure_stability
-from prometheus_nt.jobs.data import node_panel
+from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import ICSummary, rank_ic, rank_turnover, summarise_ic
 

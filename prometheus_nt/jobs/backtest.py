@@ -44,15 +44,16 @@ from prometheus_nt.domain.market import SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
-from prometheus_nt.jobs.data import LoadPanel, node_panel
 from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.findings import record_findings
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.observability import about_run
 from prometheus_nt.jobs.outcomes import evaluate_run
+from prometheus_nt.jobs.panels import LoadPanel, node_panel
 from prometheus_nt.jobs.registry import register_run
-from prometheus_nt.jobs.report import load_run_series, write_report, write_run_tables
+from prometheus_nt.jobs.report import load_run_series, write_report
+from prometheus_nt.jobs.run_tables import write_run_tables
 from prometheus_nt.jobs.scenarios import simulated_returns
 from prometheus_nt.jobs.screen import Screened, ScreenMarket, run_screen
 from prometheus_nt.jobs.stores import Stores

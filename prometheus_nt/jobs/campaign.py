@@ -24,10 +24,10 @@ from prometheus_nt.config import NodeConfig, Settings, validated
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.executor import Ending, Executor, Handle, new_executor
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
 from prometheus_nt.jobs.trial import (
     TrialSpec,

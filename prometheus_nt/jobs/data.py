@@ -1,7 +1,7 @@
 """Datasets by name: fill them, list them, remember how they were made."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
@@ -27,20 +27,15 @@ from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.instruments import InstrumentStore
-from persistence.panel_cache import load_panel
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.instruments import CONVENTIONS, BrokerContract, Instrument, store_id
-from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 FILE_KINDS = ("csv", "parquet")
 VENDOR_KINDS = ("eodhd", "ib", "yahoo")
-
-LoadPanel = Callable[[Stores, str, str | None, int | str | None], MarketPanel]
-"""Of a dataset, with the members of an index, at a revision."""
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
@@ -224,36 +219,6 @@ def list_datasets(settings: Settings) -> Listing:
                 )
             )
     return columns, rows
-
-
-def panel_of(
-    stores: Stores,
-    dataset_id: str,
-    index: str | None = None,
-    revision: int | str | None = None,
-) -> MarketPanel:
-    """Return the whole panel of a dataset, from the cache where it is fresh.
-
-    With the facts that the dataset keeps, and the members of `index` if one is named.
-    """
-    cache = stores.settings.cache_dir
-    return load_panel(stores.historical, dataset_id, cache, index, revision=revision)
-
-
-def node_panel(
-    config: NodeConfig,
-    stores: Stores,
-    revision: int | str | None = None,
-    load: LoadPanel | None = None,
-) -> MarketPanel:
-    """Return the panel of a node's dataset and index, with the node's own instruments.
-
-    Of the revision that the node names, or of `revision` where it names none; from `load` in
-    place of `panel_of` if given.
-    """
-    data = config.data
-    panel = (load or panel_of)(stores, data.dataset, data.index, data.revision or revision)
-    return panel if config.instruments == "all" else panel.select(config.instruments)
 
 
 def list_revisions(settings: Settings, dataset_id: str, limit: int = 50) -> Listing:

@@ -36,10 +36,10 @@ from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest import calm_collector, require_fitting, visible_scenarios
-from prometheus_nt.jobs.data import node_panel
 from prometheus_nt.jobs.heartbeat import Heartbeat, renewed
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
+from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.registry import register_run
 from prometheus_nt.jobs.stores import Stores, open_stores

@@ -18,8 +18,8 @@ from prometheus_nt.domain.errors import StoreError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.diagnostics import MOST_RUNS, SAME, settings_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import FINDINGS, load_run_series, write_report
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.findings import RunFinding

@@ -11,7 +11,7 @@ from typing import Any
 from persistence.lineage import bars_behind, rows_behind
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.record import content_hash
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
 
 ORDER = ("order_id", "timestamp", "side", "order_type", "quantity", "status")

@@ -23,7 +23,6 @@ from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
 from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.solver import annualised_volatility_of
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.meta_files import (
     RAW,
@@ -45,6 +44,7 @@ from prometheus_nt.jobs.meta_members import (
     whole_document,
     with_books,
 )
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.allocation import MetaAllocationParams, allocate
 from prometheus_nt.meta.completeness import (

@@ -37,7 +37,7 @@ from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import day_run_id
 from prometheus_nt.engines.numerics.returns import total_return_index
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.alpha import rank_ic
 from strategies.catalog import family

@@ -42,9 +42,9 @@ from prometheus_nt.domain.errors import (
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.runs import Mode, TradingIdentity
 from prometheus_nt.jobs.backtest import calm_collector, require_fitting
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import read_metadata
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import PaperNode, wire_paper
 from prometheus_nt.venue.carry import Delistings

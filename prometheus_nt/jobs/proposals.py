@@ -28,9 +28,9 @@ from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, ProposalRefused
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.diagnostics import arm_of, diagnose_strategy
 from prometheus_nt.jobs.findings import findings_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.diagnostics import Arm, DiagnosisRules, Pair, Tested, tested
 from prometheus_nt.meta.proposals import (

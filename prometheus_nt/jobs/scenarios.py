@@ -25,7 +25,7 @@ from prometheus_nt.engines.scenarios import (
     portfolio_pnl,
     require_known,
 )
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 
 LISTED = (

@@ -39,7 +39,8 @@ from prometheus_nt.engines.risk import (
     limit_weights,
 )
 from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
-from prometheus_nt.venue.fees import FeeParams, commission, in_cents
+from prometheus_nt.venue.fees import commission, in_cents
+from prometheus_nt.venue.params import FeeParams
 from prometheus_nt.venue.quotes import ImpactModel, touch, usual_value
 from strategies.catalog import SleeveParams, family
 from strategies.gate import OrderGate

@@ -9,7 +9,7 @@ import numpy as np
 from persistence.instruments import InstrumentStore
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 
 

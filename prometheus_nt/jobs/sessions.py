@@ -7,7 +7,7 @@ import numpy as np
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from strategies.schedule import Rebalance, period
 

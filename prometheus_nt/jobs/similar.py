@@ -26,7 +26,7 @@ from prometheus_nt.encoders.similarity import Neighbour, nearest, weighted_outco
 from prometheus_nt.engines.profiles import ProfileParams, build_profiles
 from prometheus_nt.engines.regime import RegimeParams
 from prometheus_nt.engines.scenarios import require_known
-from prometheus_nt.jobs.data import panel_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.scenarios import scenario_store
 from prometheus_nt.jobs.stores import Stores, open_stores
 

@@ -25,10 +25,10 @@ from prometheus_nt.jobs.backtest import (
     run_backtest,
     screen_backtest,
 )
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.engine_outputs import output_store
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.screen import ScreenMarket
 from prometheus_nt.jobs.stores import Stores, open_stores

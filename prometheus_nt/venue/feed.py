@@ -18,7 +18,7 @@ is closed.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from nautilus_trader.backtest.engine import BacktestEngine
@@ -35,11 +35,11 @@ from prometheus_nt.domain.sessions import OpeningQuotes, SessionClose, SessionOp
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
 from prometheus_nt.venue.fees import PerShareFees
+from prometheus_nt.venue.params import Replay
 from prometheus_nt.venue.prices import PRICE_DECIMALS, RAW_PER_MICRO, RAW_PER_SHARE, to_micros
 from prometheus_nt.venue.quotes import ImpactModel, touch
 from prometheus_nt.venue.router import OpenRouter
 
-Replay = Literal["sparse", "full"]
 Progress = Callable[[int, int], None]
 
 AMPLE = Quantity.from_int(1_000_000_000)

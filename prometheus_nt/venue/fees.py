@@ -3,21 +3,10 @@
 from nautilus_trader.backtest.models import FeeModel
 from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.objects import Money
-from pydantic import Field
 
-from prometheus_nt.domain.record import FloatArray, Params
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.venue.params import FeeParams
 from prometheus_nt.venue.prices import RAW_PER_SHARE
-
-
-class FeeParams(Params):
-    """Interactive Brokers "fixed" US stock pricing: per share as traded, with a floor and a cap.
-
-    Source: the broker's public price list for US stocks and ETFs, fixed pricing.
-    """
-
-    per_share_usd: float = Field(0.005, ge=0)
-    minimum_usd: float = Field(1.00, ge=0)
-    cap_fraction: float = Field(0.01, ge=0, le=1, description="of the trade's value")
 
 
 def commission(shares: float, value_usd: float, params: FeeParams) -> float:

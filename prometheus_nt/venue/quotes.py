@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import Field
 
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params
+from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.domain.sessions import OpeningQuotes
 from prometheus_nt.engines.numerics.rolling import (
     rolling_dollar_volume,
     rolling_volatility_per_session,
 )
 from prometheus_nt.engines.numerics.series import last_known
+from prometheus_nt.venue.params import QuoteParams
 from prometheus_nt.venue.prices import to_micros
 
 VOLATILITY_SESSIONS = 21
@@ -29,17 +29,6 @@ def usual_volatility(panel: MarketPanel) -> FloatArray:
     """Return the standard deviation of log returns per session, (T, N); as before a halt."""
     window = (VOLATILITY_SESSIONS, VOLATILITY_SESSIONS // 2)
     return last_known(panel.derived(rolling_volatility_per_session, *window))
-
-
-class QuoteParams(Params):
-    """Trading costs inside the opening price.
-
-    impact_coefficient : multiple of (volatility per session * square root of participation);
-    0 switches impact off, which is the only honest choice for data without volume.
-    """
-
-    half_spread_bps: float = Field(2.5, ge=0, le=500)
-    impact_coefficient: float = Field(0.0, ge=0, le=10)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 The live form of this component sends market-on-open orders at once; sleeves cannot tell.
 """
 
-from typing import Literal
-
 from nautilus_trader.core.uuid import UUID4
 from nautilus_trader.execution.algorithm import ExecAlgorithm
 from nautilus_trader.execution.config import ExecAlgorithmConfig
@@ -12,30 +10,14 @@ from nautilus_trader.execution.messages import CancelOrder
 from nautilus_trader.model.identifiers import ExecAlgorithmId
 from nautilus_trader.model.objects import Quantity
 from nautilus_trader.model.orders import Order
-from pydantic import Field
 
 from prometheus_nt.bus import Published, subscribe
 from prometheus_nt.domain.ledger import split_shares
-from prometheus_nt.domain.record import FloatArray, Params
+from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes
+from prometheus_nt.venue.params import RouterParams
 
 ROUTE_OPEN = ExecAlgorithmId("OPEN")
-
-
-class RouterParams(Params):
-    """What becomes of an order whose instrument has no opening quote (a halt, a missing bar).
-
-    unquoted : `carry` keeps it for the next open, `drop` cancels it at once.
-    max_carry_sessions : opens a carried order may miss before it is cancelled.
-    """
-
-    unquoted: Literal["carry", "drop"] = "carry"
-    max_carry_sessions: int = Field(5, ge=1)
-
-    @property
-    def patience(self) -> int:
-        """Opens without a quote that an order survives."""
-        return self.max_carry_sessions if self.unquoted == "carry" else 0
 
 
 class OpenRouter(ExecAlgorithm):

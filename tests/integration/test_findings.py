@@ -15,10 +15,10 @@ from persistence.run_findings import FindingStore
 from prometheus_nt.cli import app
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.findings import findings_of, record_findings
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_strategy
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import open_stores
 

@@ -18,13 +18,13 @@ from persistence.tables import governance, runtime
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.day import DayRunner, ensure_day
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.lineage import lineage
 from prometheus_nt.jobs.metrics import render
 from prometheus_nt.jobs.observability import start_logging, stop_logging
 from prometheus_nt.jobs.outcomes import update_outcomes
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.show import execution_risk, execution_status, listing, portfolio
 from prometheus_nt.jobs.stores import open_stores
 

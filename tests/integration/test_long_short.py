@@ -40,7 +40,8 @@ from persistence.tables import runtime as tables
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.ledger import CashFlowKind
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.report import load_run_series, write_run_tables
+from prometheus_nt.jobs.report import load_run_series
+from prometheus_nt.jobs.run_tables import write_run_tables
 from prometheus_nt.reporting.metrics import compute_metrics
 from prometheus_nt.reporting.tearsheet import render_tearsheet
 from strategies.catalog import CATALOG

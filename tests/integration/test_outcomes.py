@@ -18,9 +18,9 @@ from prometheus_nt.domain.errors import DataError
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.check.futures import dropped
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.outcomes import record_outcomes
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 
 pytestmark = pytest.mark.integration

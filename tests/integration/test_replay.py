@@ -17,10 +17,11 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.jobs.wiring import add_venue, new_engine
 from prometheus_nt.venue.feed import SessionFeed, VenueParts
-from prometheus_nt.venue.fees import FeeParams, PerShareFees
+from prometheus_nt.venue.fees import PerShareFees
+from prometheus_nt.venue.params import FeeParams, QuoteParams, RouterParams
 from prometheus_nt.venue.prices import equity_instrument
-from prometheus_nt.venue.quotes import ImpactModel, QuoteParams
-from prometheus_nt.venue.router import ROUTE_OPEN, OpenRouter, RouterParams
+from prometheus_nt.venue.quotes import ImpactModel
+from prometheus_nt.venue.router import ROUTE_OPEN, OpenRouter
 
 pytestmark = pytest.mark.integration
 

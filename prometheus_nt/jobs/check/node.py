@@ -15,7 +15,7 @@ from prometheus_nt.jobs.check.engines import (
 from prometheus_nt.jobs.check.futures import cut_rows, cuts_of
 from prometheus_nt.jobs.check.report import LookaheadReport, Progress
 from prometheus_nt.jobs.check.sleeves import SLEEVE_SESSIONS, compare_sleeve
-from prometheus_nt.jobs.data import node_panel
+from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.stores import Stores
 
 

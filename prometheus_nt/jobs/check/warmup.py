@@ -21,7 +21,7 @@ from prometheus_nt.jobs.check.differences import identical, leaves, relative_cha
 from prometheus_nt.jobs.check.engines import MONTH
 from prometheus_nt.jobs.check.report import Progress
 from prometheus_nt.jobs.check.user_strategy import UserStrategy
-from prometheus_nt.jobs.data import node_panel
+from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.stores import Stores
 
 LENGTHS = (126, 252, 504, 1008, 2016, 4032, 8064)

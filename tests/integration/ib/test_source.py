@@ -20,8 +20,8 @@ from prometheus_nt.cli import main
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.instruments import BrokerContract
-from prometheus_nt.jobs.data import panel_of
 from prometheus_nt.jobs.gateway import prices_of
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
 from tests.integration.conftest import random_market
 from tests.integration.ib.session import inject, params_for

@@ -23,7 +23,8 @@ from prometheus_nt.jobs.gateway import (
     open_prices,
     prices_of,
 )
-from prometheus_nt.venue.quotes import ImpactModel, QuoteParams
+from prometheus_nt.venue.params import QuoteParams
+from prometheus_nt.venue.quotes import ImpactModel
 from tests.integration.ib_gateway.clients import OfficialClient, contract, order
 from tests.integration.ib_gateway.driver import Driver, codes
 

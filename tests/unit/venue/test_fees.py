@@ -9,7 +9,8 @@ from nautilus_trader.model.enums import OrderSide
 from nautilus_trader.model.identifiers import StrategyId, TraderId
 from nautilus_trader.model.objects import Money, Price, Quantity
 
-from prometheus_nt.venue.fees import FeeParams, PerShareFees, commission
+from prometheus_nt.venue.fees import PerShareFees, commission
+from prometheus_nt.venue.params import FeeParams
 from prometheus_nt.venue.prices import equity_instrument
 
 STOCKS = [equity_instrument("AAPL.US"), equity_instrument("MSFT.US")]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from prometheus_nt.domain.errors import DataError
-from prometheus_nt.venue.quotes import ImpactModel, QuoteParams
+from prometheus_nt.venue.params import QuoteParams
+from prometheus_nt.venue.quotes import ImpactModel
 
 SESSIONS = 30
 COLUMNS = np.array([0, 1])
