@@ -10,6 +10,7 @@ from prometheus_nt.cli import (
     check,
     data,
     day,
+    divergence,
     environment,
     gateway,
     instruments,
@@ -58,6 +59,7 @@ app.command()(paper.paper)
 app.command()(runs.report)
 app.command()(runs.findings)
 app.command()(runs.compare)
+app.command()(divergence.divergence)
 app.command()(show.show)
 app.command("execution-status")(show.execution_status)
 app.command()(show.lineage)
