@@ -80,15 +80,18 @@ class RuntimeStore:
         with self.database.writer() as connection:
             connection.execute(sa.update(tables.backtest_runs).where(this).values(status=status))
 
-    def trading_runs(self, sleeve_id: str, mode: str, config_hash: str) -> list[dict[str, Any]]:
-        """Return the runs of a sleeve that trade by these settings, the newest first."""
+    def trading_runs(
+        self, sleeve_id: str, mode: str, config_hash: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the runs of a sleeve that trade by these settings, or any, the newest first."""
         runs = tables.backtest_runs.c
         query = (
             sa.select(tables.backtest_runs)
             .where(runs.sleeve_id == sleeve_id, runs.mode == mode)
-            .where(runs.config_hash == config_hash)
             .order_by(runs.created_at.desc())
         )
+        if config_hash is not None:
+            query = query.where(runs.config_hash == config_hash)
         with self.database.reader() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

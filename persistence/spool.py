@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
-from prometheus_nt.domain.errors import StoreError, TradingHalted
+from prometheus_nt.domain.errors import RecordUnwritable, StoreError
 
 _MARK = b"PNTR"
 _HEAD = Struct("<4sQI")
@@ -28,7 +28,7 @@ class Spool:
     ------
     StoreError
         If another process holds the file, or a record in it is damaged.
-    TradingHalted
+    RecordUnwritable
         If it cannot be opened or written.
     """
 
@@ -57,7 +57,7 @@ class Spool:
 
         Raises
         ------
-        TradingHalted
+        RecordUnwritable
             If they cannot be written: nobody may go on from what is not recorded.
         """
         framed = b"".join(_HEAD.pack(_MARK, len(each), crc32(each)) + each for each in records)
@@ -128,8 +128,8 @@ class Spool:
     def _damaged(self, at: int) -> StoreError:
         return StoreError(f"{self.path}: the record at byte {at} is damaged; restore a copy of it")
 
-    def _halted(self, refused: OSError) -> TradingHalted:
-        return TradingHalted(
+    def _halted(self, refused: OSError) -> RecordUnwritable:
+        return RecordUnwritable(
             f"{self.path}: cannot be written ({refused}), so nothing that happens could be kept; "
             "trading halts and positions stay. Make room or mend the permissions, then start again"
         )

@@ -32,7 +32,7 @@ from prometheus_nt.engines.universe import UniverseParams
 from prometheus_nt.venue.carry import FinancingParams
 from prometheus_nt.venue.params import FeeParams, QuoteParams, Replay, RouterParams
 from strategies.catalog import SleeveParams, family
-from strategies.gate import GateParams
+from strategies.limits import MODE_LIMITS, GateParams
 from strategies.planner import PlannerParams
 
 EngineRows = Literal["rebalance", "all", "none"]
@@ -181,16 +181,19 @@ class PaperConfig(Params):
 
     poll_seconds : between two looks for a session's data.
     wait_for_database_seconds : at the end of a run, for what is still in the spool.
+    halt_stale_hours : after a close, for its data; then the kill switch halts the sleeves. None
+        waits for ever.
     """
 
     poll_seconds: float = Field(60.0, gt=0)
     wait_for_database_seconds: float = Field(30.0, ge=0)
+    halt_stale_hours: float | None = Field(24.0, gt=0)
 
 
 class NodeConfig(Params):
     """One node: the same file for every venue but for the word after `mode`."""
 
-    mode: Literal["backtest", "paper"] = "backtest"
+    mode: Literal["backtest", "paper", "live"] = "backtest"
     region: Literal["US", "EU", "ASIA"] = "US"
     market: str = "US_EQ"
     sessions: SessionsConfig
@@ -262,12 +265,15 @@ class NodeConfig(Params):
     def gate_of(self, sleeve: SleeveParams) -> GateParams:
         """Return the gate's settings for a sleeve, in the layers of `engines_of`.
 
+        Below all of them lie the limits of the mode.
+
         Raises
         ------
         ConfigError
             If a setting is unknown, or the gate would refuse every plan of the sleeve's book.
         """
-        layers = (family(sleeve).gate_overrides, self.gate, sleeve.gate)
+        implied = deep_merge(MODE_LIMITS[self.mode], family(sleeve).gate_overrides)
+        layers = (implied, self.gate, sleeve.gate)
         origin = self._origin(sleeve, "gate")
         gate = _layered(GateParams, layers, origin)
         construction = self.engines_of(sleeve).portfolio.construction
@@ -340,6 +346,7 @@ class Settings:
     config_dir: Path = Path("configs")
     data_folders: Mapping[str, Path] = field(default_factory=dict)
     api_tokens: str = field(default="", repr=False)
+    live_key: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -377,6 +384,7 @@ class Settings:
             config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
             data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
             api_tokens=environment.get("PROMETHEUS_API_TOKENS", ""),
+            live_key=environment.get("PROMETHEUS_LIVE_KEY", ""),
         )
 
     @property

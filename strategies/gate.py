@@ -1,36 +1,17 @@
 """The pre-trade gate: every order passes here or goes nowhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from pydantic import Field, model_validator
-
 from prometheus_nt.domain.errors import GateRefusal
-from prometheus_nt.domain.record import Params
-from strategies.planner import BookView, Plan, closing_part, net_band, require_band
+from strategies.checks import CHECKS, MINUTE_NS, NANOS, Breach, Case, MarketFacts, SentOrder
+from strategies.limits import GateParams
+from strategies.planner import BookView, Plan
 
+__all__ = ["GATE_FAILURE", "Approved", "GateParams", "MarketFacts", "OrderGate"]
 
-class GateParams(Params):
-    """Hard limits on what may leave a sleeve, whatever its target says.
-
-    max_position_weight : largest |position| after the order, as a fraction of equity.
-    max_gross : largest gross exposure after all orders, as a fraction of equity.
-    min_net, max_net : net exposure once all orders have filled, as fractions of equity; None is no
-        limit. A book outside may come nearer, and may always close positions.
-    max_order_notional_usd : largest single order; None is no limit.
-    """
-
-    long_only: bool = True
-    max_position_weight: float = Field(0.25, gt=0, le=1)
-    max_gross: float = Field(1.0, gt=0, le=10)
-    min_net: float | None = Field(None, ge=-10, le=10)
-    max_net: float | None = Field(None, ge=-10, le=10)
-    max_order_notional_usd: float | None = Field(None, gt=0)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "GateParams":
-        require_band(self.min_net, self.max_net)
-        return self
+GATE_FAILURE = "gate_failure"
+"""The limit that a plan breaks when the gate itself fails."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +19,11 @@ class Approved:
     """A plan that passed the gate; `OrderGate` alone makes one, and sleeves submit nothing else."""
 
     plan: Plan
+
+
+def nothing_known() -> MarketFacts:
+    """Return facts of which none is known."""
+    return MarketFacts()
 
 
 class OrderGate:
@@ -49,68 +35,62 @@ class OrderGate:
     """
 
     def __init__(self, params: GateParams) -> None:
-        self._params = params
+        self.params = params
+        self.passed_orders = 0
+        self._sent: list[SentOrder] = []
 
-    def approve(self, plan: Plan, book: BookView) -> Approved:
+    def approve(
+        self, plan: Plan, book: BookView, facts: Callable[[], MarketFacts] = nothing_known
+    ) -> Approved:
         """Return the plan as approved.
+
+        Parameters
+        ----------
+        facts : callable
+            Asked once, and if it fails the plan is refused: nothing leaves unjudged.
 
         Raises
         ------
         GateRefusal
             If any order breaks any limit, or cannot be judged. Orders that only reduce a
-            position are never the reason: they must always be possible.
+            position are never the reason, but for the kill switch: they must always be possible.
         """
-        after = book.shares.copy()
-        np.add.at(after, plan.rows, plan.quantities)
-        self._check_orders(plan, book, after)
-        self._check_gross(book, after)
-        self._check_net(book, after - book.shares)
+        breach, market = self._judge(plan, book, facts)
+        if breach is not None:
+            raise breach.refusal()
+        self._remember(plan, market.now_ns)
         return Approved(plan)
 
-    def _check_orders(self, plan: Plan, book: BookView, after: np.ndarray) -> None:
-        rows = plan.rows
-        prices = book.prices[rows]
-        self._refuse("working order", rows, book.working[rows])
-        self._refuse("duplicate order", rows, np.bincount(rows, minlength=len(after))[rows] > 1)
-        change = after - book.shares
-        grows = (change != closing_part(change, book.shares))[rows]
-        self._refuse("price", rows, grows & ~(np.isfinite(prices) & (prices > 0)))
-        if self._params.long_only:
-            self._refuse("long_only", rows, grows & (after[rows] < 0))
-        # As a product, not a quotient: equity that is negative or unknown then refuses too.
-        within = np.abs(after[rows]) * prices <= self._params.max_position_weight * book.equity
-        self._refuse("max_position_weight", rows, grows & ~within)
-        if self._params.max_order_notional_usd is not None:
-            notional = np.abs(plan.quantities) * prices
-            too_large = grows & (notional > self._params.max_order_notional_usd)
-            self._refuse("max_order_notional_usd", rows, too_large)
+    def verdict(self, plan: Plan, book: BookView, facts: Callable[[], MarketFacts]) -> str:
+        """Return `passes`, or why a plan would be refused; nothing is approved or remembered."""
+        try:
+            breach, _ = self._judge(plan, book, facts)
+        except GateRefusal as refusal:
+            return str(refusal)
+        return "passes" if breach is None else str(breach.refusal())
 
-    def _check_gross(self, book: BookView, after: np.ndarray) -> None:
-        before = _exposure_usd(book, book.committed)
-        gross = _exposure_usd(book, np.where(book.working, book.committed, np.abs(after)))
-        limit = self._params.max_gross
-        if not gross <= max(limit * book.equity, before):
-            found = f"{gross:,.2f} USD on equity of {book.equity:,.2f} USD"
-            raise GateRefusal("max_gross", f"{found}, limit {limit} times equity")
+    def _judge(
+        self, plan: Plan, book: BookView, facts: Callable[[], MarketFacts]
+    ) -> tuple[Breach | None, MarketFacts]:
+        try:
+            market = facts()
+            case = Case(plan, book, market, self.params, self._sent)
+            found = (check(case) for check in CHECKS)
+            return next((breach for breach in found if breach is not None), None), market
+        # Whatever it is: what was not judged may not leave.
+        except Exception as failure:
+            raise GateRefusal(
+                GATE_FAILURE,
+                f"the gate failed with {type(failure).__name__}: {failure}; a plan that cannot be "
+                "judged is refused: mend the cause, the next close tries again",
+            ) from failure
 
-    def _check_net(self, book: BookView, change: np.ndarray) -> None:
-        least, most = self._params.min_net, self._params.max_net
-        closing = closing_part(change, book.shares)
-        if (least is None and most is None) or np.array_equal(change, closing):
+    def _remember(self, plan: Plan, now_ns: int | None) -> None:
+        self.passed_orders += len(plan.rows)
+        if now_ns is None:
             return
-        present = (_exposure_usd(book, book.expected), _exposure_usd(book, book.expected + closing))
-        low, high = net_band(least, most, book.equity, present)
-        net = _exposure_usd(book, book.expected + change)
-        if not low <= net <= high:
-            limit, value = ("max_net", most) if net > high else ("min_net", least)
-            found = f"{net:,.2f} USD on equity of {book.equity:,.2f} USD"
-            raise GateRefusal(limit, f"{found}, limit {value} times equity")
-
-    def _refuse(self, limit: str, rows: np.ndarray, broken: np.ndarray) -> None:
-        if broken.any():
-            raise GateRefusal(limit, f"instrument columns {rows[broken].tolist()}")
-
-
-def _exposure_usd(book: BookView, shares: np.ndarray) -> float:
-    held = np.flatnonzero(shares)
-    return float(shares[held] @ book.marks[held])
+        window = int((self.params.duplicate_window_seconds or 0.0) * NANOS)
+        oldest = now_ns - max(window, MINUTE_NS)
+        self._sent = [each for each in self._sent if each.ts_ns > oldest]
+        orders = zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True)
+        self._sent += [SentOrder(now_ns, column, quantity) for column, quantity in orders]

@@ -228,6 +228,23 @@ def closing_part(change: IntArray, shares: IntArray) -> IntArray:
     return np.where(back, np.sign(change) * np.minimum(np.abs(change), np.abs(shares)), 0)
 
 
+def closing_plan(book: BookView, plan: Plan | None = None) -> Plan:
+    """Return the orders that close every position without a working order, and open none.
+
+    Parameters
+    ----------
+    plan : Plan, optional
+        Return the closing part of this plan instead.
+    """
+    change = np.where(book.working, 0, -book.shares)
+    if plan is not None:
+        change = np.zeros_like(book.shares)
+        np.add.at(change, plan.rows, plan.quantities)
+        change = closing_part(change, book.shares)
+    rows, nobody = _sells_first(change), np.array([], dtype=np.int64)
+    return Plan(rows, change[rows], held=nobody, deferred=nobody)
+
+
 def _within_gross(
     opening: IntArray, closing: IntArray, book: BookView, params: PlannerParams
 ) -> IntArray:

@@ -5,7 +5,8 @@ After each close, in `on_data`:
 1. `MarketPanel` marks the ledger and publishes the `BookState`;
 2. `TargetPortfolio` of the same session, when a rebalance is due or its drawdown breaker has
    tripped or let go, becomes a plan (`planner`);
-3. the plan passes the gate (`gate`) whole, or nothing is sent;
+3. the plan passes the gate (`gate`) whole, or nothing is sent but, after a large loss, the part of
+   it that closes positions;
 4. approved orders go to the router, which alone decides when the venue sees them.
 """
 
@@ -24,15 +25,18 @@ from nautilus_trader.trading.strategy import Strategy
 
 from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
 from prometheus_nt.domain.books import RiskActionType, TargetPortfolio
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import GateRefusal
 from prometheus_nt.domain.ledger import Ledger, micros
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import BoolArray, FloatArray
 from prometheus_nt.domain.runs import OrderRefusal, SleeveDecision
+from prometheus_nt.domain.safety import CLOSING, Guard, TradingState, always_armed
 from prometheus_nt.domain.sessions import CorporateActions, OvernightFinancing
 from prometheus_nt.domain.units import ShareUnits
+from strategies.checks import REDUCE_ONLY, MarketFacts
 from strategies.gate import Approved, OrderGate
-from strategies.planner import BookView, Plan, PlannerParams, plan_orders
+from strategies.planner import BookView, Plan, PlannerParams, closing_plan, plan_orders
 from strategies.schedule import Rebalance, period
 
 UsualValue = Callable[[MarketPanel], FloatArray]
@@ -41,7 +45,11 @@ UsualValue = Callable[[MarketPanel], FloatArray]
 
 @dataclass(frozen=True)
 class SleeveParts:
-    """What a sleeve is made of; `instruments` are Nautilus instruments in panel order."""
+    """What a sleeve is made of; `instruments` are Nautilus instruments in panel order.
+
+    guard : what the kill switch lets leave; asked at each close and before each plan.
+    calendar : tells the gate when the next session opens; None if it need not know.
+    """
 
     sleeve_id: str
     book_id: str
@@ -53,6 +61,18 @@ class SleeveParts:
     gate: OrderGate
     usual_value: UsualValue
     route: str = "OPEN"
+    guard: Guard = always_armed
+    calendar: MarketCalendar | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """What a sleeve asked its gate last: `verdict` is what was said of it."""
+
+    as_of: date
+    plan: Plan
+    book: BookView
+    verdict: str
 
 
 class SleeveStrategy(Strategy):
@@ -68,6 +88,8 @@ class SleeveStrategy(Strategy):
         self._period: tuple[int, int] | None = None
         self._target: TargetPortfolio | None = None
         self._unfinished: BoolArray = np.zeros(len(parts.instruments), dtype=bool)
+        self._equities: tuple[float | None, float | None] = (None, None)
+        self.proposed: Proposal | None = None
 
     def on_start(self) -> None:
         subscribe(self, OvernightFinancing, CorporateActions, MarketPanel, TargetPortfolio)
@@ -87,7 +109,10 @@ class SleeveStrategy(Strategy):
                 return
             case MarketPanel() as panel:
                 self._mark(panel)
-                self._finish(panel)
+                if self.parts.guard() is TradingState.FLATTENING:
+                    self._wind_down(panel)
+                else:
+                    self._finish(panel)
             case TargetPortfolio(book_id=self.parts.book_id):
                 pass
             case _:
@@ -130,6 +155,7 @@ class SleeveStrategy(Strategy):
 
     def _mark(self, panel: MarketPanel) -> None:
         self.ledger.mark(panel.close[-1] / self.parts.units.factor_at(panel.as_of))
+        self._equities = (self._equities[1], self.ledger.equity)
         due = period(panel.as_of, self.parts.rebalance) != self._period
         state = self.ledger.state(panel.as_of, self.parts.book_id, follows_target=due)
         publish(self, state)
@@ -159,14 +185,16 @@ class SleeveStrategy(Strategy):
         only: BoolArray | None,
         inputs: tuple[Published, ...],
     ) -> None:
-        book = self._book(panel)
+        book = self.book(panel)
         plan = plan_orders(target.weights, book, self.parts.planner, only)
         try:
-            approved = self.parts.gate.approve(plan, book)
+            approved = self._approve(panel, plan, book)
         except GateRefusal as refusal:
             # Not one order was sent: all of it is still to be done at the next close.
             self._unfinished = np.ones(len(self._columns), dtype=bool) if only is None else only
             self._refused(panel.as_of, plan, refusal)
+            if refusal.limit in REDUCE_ONLY:
+                self._submit_closing(panel, closing_plan(book, plan), book)
             return
         self._unfinished = np.zeros(len(self._columns), dtype=bool)
         self._unfinished[plan.deferred] = True
@@ -175,7 +203,52 @@ class SleeveStrategy(Strategy):
         if only is None or len(plan.rows):
             self._record_decision(panel.as_of, plan, inputs)
 
-    def _book(self, panel: MarketPanel) -> BookView:
+    def _wind_down(self, panel: MarketPanel) -> None:
+        """Close what is held; what the target asked for is still to be done once armed again."""
+        book = self.book(panel)
+        self._unfinished = np.ones(len(self._columns), dtype=bool)
+        self._submit_closing(panel, closing_plan(book), book)
+
+    def _submit_closing(self, panel: MarketPanel, plan: Plan, book: BookView) -> None:
+        try:
+            approved = self._approve(panel, plan, book)
+        except GateRefusal as refusal:
+            self._refused(panel.as_of, plan, refusal)
+            return
+        self._submit(approved, panel.as_of, CLOSING)
+        if len(plan.rows):
+            self._record_decision(panel.as_of, plan, ())
+
+    def _approve(self, panel: MarketPanel, plan: Plan, book: BookView) -> Approved:
+        try:
+            approved = self.parts.gate.approve(plan, book, lambda: self.facts(panel))
+        except GateRefusal as refusal:
+            self.proposed = Proposal(panel.as_of, plan, book, str(refusal))
+            raise
+        self.proposed = Proposal(panel.as_of, plan, book, "passes")
+        return approved
+
+    def facts(self, panel: MarketPanel) -> MarketFacts:
+        """Return what the gate may know after the panel's last close."""
+        calendar, as_of = self.parts.calendar, panel.as_of
+        equity, peak = self.ledger.equity, self.ledger.peak_equity
+        sessions = (self.parts.gate.params.max_unchanged_sessions or 0) + 2
+        after = None if calendar is None else calendar.open_ns(calendar.next_session(as_of))
+        return MarketFacts(
+            instruments=panel.instruments,
+            sectors=panel.sectors,
+            closes=_comparable_closes(panel.last(sessions)) / self.parts.units.factor_at(as_of),
+            state=self.parts.guard(),
+            now_ns=self.clock.timestamp_ns(),
+            closed_ns=None if calendar is None else calendar.close_ns(as_of),
+            opens_ns=after,
+            # Before the first close there is the capital alone, and nothing to lose.
+            equity_before=equity if self._equities[0] is None else self._equities[0],
+            drawdown=equity / max(peak, equity) - 1.0,
+        )
+
+    def book(self, panel: MarketPanel) -> BookView:
+        """Return the books as the planner and the gate see them after the panel's last close."""
         units, as_of = self.parts.units, panel.as_of
         working = np.zeros(len(self._columns), dtype=bool)
         working[list(self._working.values())] = True
@@ -194,10 +267,10 @@ class SleeveStrategy(Strategy):
             usual_value=self.parts.usual_value(panel),
         )
 
-    def _submit(self, approved: Approved, as_of: date) -> None:
+    def _submit(self, approved: Approved, as_of: date, *marks: str) -> None:
         plan = approved.plan
         route = ExecAlgorithmId(self.parts.route)
-        tags = [f"as_of:{as_of}"]
+        tags = [f"as_of:{as_of}", *marks]
         for column, quantity in zip(plan.rows.tolist(), plan.quantities.tolist(), strict=True):
             order = self.order_factory.market(
                 instrument_id=self.parts.instruments[column].id,
@@ -238,3 +311,11 @@ class SleeveStrategy(Strategy):
             params_hash=self.parts.planner.digest(),
             inputs=inputs,
         )
+
+
+def _comparable_closes(panel: MarketPanel) -> FloatArray:
+    """Return the closes of a panel in shares of its last session, whatever was split, (T, N)."""
+    ratios = np.nan_to_num(panel.split, nan=1.0)
+    after = np.vstack([ratios[1:], np.ones((1, ratios.shape[1]))])
+    closes: FloatArray = panel.close / np.cumprod(after[::-1], axis=0)[::-1]
+    return closes

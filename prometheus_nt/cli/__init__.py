@@ -22,6 +22,7 @@ from prometheus_nt.cli import (
     outcomes,
     paper,
     runs,
+    safety,
     scan,
     scenarios,
     serve,
@@ -56,6 +57,12 @@ def options(
 app.command()(runs.demo)
 app.command()(runs.backtest)
 app.command()(paper.paper)
+app.command()(safety.live)
+app.command()(safety.preview)
+app.command()(safety.halt)
+app.command()(safety.flatten)
+app.command()(safety.arm)
+app.command()(safety.reconcile)
 app.command()(runs.report)
 app.command()(runs.findings)
 app.command()(runs.compare)

@@ -25,6 +25,7 @@
     |-- StoreError               a database or an artifact cannot be read or written
     |   `-- StoreUnavailable     a database does not answer now, and may later
     |-- TradingHalted            no more trades: positions stay, somebody has to look
+    |   `-- RecordUnwritable     what happens can be kept nowhere, so nothing may happen
     |-- AccountingError          the books do not balance: our bug, never the user's
     |-- LimitBreach              weights left the risk stage above a limit: our bug as well
     |-- VendorRefusal            a vendor serves no request any more: key, plan, budget, outage
@@ -182,6 +183,10 @@ class StoreUnavailable(StoreError):
 
 class TradingHalted(PrometheusError):
     """A node may not trade on; its positions stay as they are until somebody has looked."""
+
+
+class RecordUnwritable(TradingHalted):
+    """What a node does can be written nowhere: neither to the database nor to its spool."""
 
 
 class AccountingError(PrometheusError):

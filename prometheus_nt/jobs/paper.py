@@ -5,19 +5,24 @@
 2. The books that the stored rows add up to must be those of the node that was run again.
 3. `_new_sessions` takes from the dataset the sessions that have closed and are complete; they go to
    the tape before anybody acts on them.
-4. `PaperTrader.trade` runs them: the open, its record, the close, its record.
+4. `PaperTrader.trade` runs them: the open, its record, the close, its record; before orders leave
+   in either, the kill switch is asked (`PaperSwitch`).
 5. With `fast` that is all; else the `SessionClock` waits for the next session, until stopped.
 """
 
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
 from time import sleep
+from typing import Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -36,21 +41,27 @@ from prometheus_nt.domain.errors import (
     ConfigError,
     DataError,
     PrometheusError,
+    RecordUnwritable,
     StoreError,
     StoreUnavailable,
+    TradingHalted,
 )
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.runs import Mode, TradingIdentity
+from prometheus_nt.domain.safety import HaltCause, TradingState
 from prometheus_nt.jobs.backtest import calm_collector, require_fitting
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.loss_watch import LossWatch
 from prometheus_nt.jobs.metadata import read_metadata
 from prometheus_nt.jobs.panels import panel_of
+from prometheus_nt.jobs.paper_switch import PaperSwitch
+from prometheus_nt.jobs.safety import halt
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.jobs.wiring import PaperNode, wire_paper
+from prometheus_nt.jobs.wiring import PaperNode, Recorded, wire_paper
 from prometheus_nt.venue.carry import Delistings
 from strategies.catalog import SleeveParams, family
 
-OUTBOX, TAPE = "outbox.spool", "tape.spool"
+OUTBOX, TAPE, SWITCH = "outbox.spool", "tape.spool", "switch.spool"
 HALTED, REVISED = "trading_halted", "history_revised"
 """Rules of alerts."""
 
@@ -156,6 +167,31 @@ def _require_possible(config: NodeConfig) -> None:
         )
 
 
+class Record(Protocol):
+    """What a trader asks of the record of its run; `RunRecorder` is the one that lasts."""
+
+    @property
+    def verifying(self) -> bool: ...
+
+    @property
+    def waiting_bytes(self) -> int: ...
+
+    def commit(self, phase: Phase) -> None: ...
+
+    def idle(self) -> None: ...
+
+    def drain(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TraderFiles:
+    """What a trader writes to: its record, what it saw, and what stopped it."""
+
+    recorder: Record
+    tape: SessionTape
+    switch: PaperSwitch
+
+
 class PaperTrader:
     """One sleeve's node, its tape and its record."""
 
@@ -165,20 +201,27 @@ class PaperTrader:
         sleeve: SleeveParams,
         stores: Stores,
         identity: TradingIdentity,
-        recorder: RunRecorder,
-        tape: SessionTape,
+        files: TraderFiles,
     ) -> None:
-        self.sleeve, self.identity, self.recorder, self.tape = sleeve, identity, recorder, tape
-        self._stores, self._new, self._row = stores, 0, tape.first_row
+        self.sleeve, self.identity = sleeve, identity
+        self.recorder, self.tape, self.switch = files.recorder, files.tape, files.switch
+        self._stores, self._new, self._row = stores, 0, self.tape.first_row
         self._first = self._row
-        row = stores.runtime.find_run(identity.run_id)
+        self._limits = LossWatch(config.gate_of(sleeve))
+        row = stores.runtime.run(identity.run_id) or {"created_at": datetime.now(UTC)}
+        recorded = Recorded(_delistings(self.tape), guard=self.switch)
         self._node: PaperNode = wire_paper(
-            config, sleeve, tape.panel(), identity, _delistings(tape), row["created_at"]
+            config, sleeve, self.tape.panel(), identity, recorded, row["created_at"]
         )
         self._node.mirror.attach(self._node.engine.kernel.msgbus)
         self._node.feed.begin()
-        if not recorder.verifying:
+        if not self.recorder.verifying:
             self._require_rebuilt()
+
+    @property
+    def node(self) -> PaperNode:
+        """The node whose sessions it runs."""
+        return self._node
 
     @property
     def last(self) -> date | None:
@@ -199,12 +242,50 @@ class PaperTrader:
 
     def _trade_session(self, session: date) -> None:
         feed, mirror = self._node.feed, self._node.mirror
+        replayed = self.recorder.verifying
+        self.switch.enter(session, "OPEN", replayed=replayed)
         feed.open_session(self._row)
         self._commit(mirror.phase(session, "OPEN"))
+        self.switch.enter(session, "CLOSE", replayed=self.recorder.verifying)
         feed.close_session(self._row)
         mirror.require_same_books()
+        self._require_nothing_past_the_gate()
         self._commit(mirror.phase(session, "CLOSE"))
         self._row += 1
+        self._watch(session, replayed=replayed)
+
+    def _require_nothing_past_the_gate(self) -> None:
+        passed, received = (
+            self._node.sleeve.parts.gate.passed_orders,
+            self._node.feed.router.received,
+        )
+        if received > passed:
+            raise TradingHalted(
+                f"{self.identity.run_id}: {received} orders reached the router and {passed} passed "
+                "the gate; trading halts and positions stay, somebody has to look"
+            )
+
+    def _watch(self, session: date, *, replayed: bool) -> None:
+        """Pull the kill switch if a hard limit was crossed, or a sleeve was wound down."""
+        found = self._limits.after_close(self._node.mirror)
+        if replayed or self.switch.read_only:
+            return
+        state = self.switch()
+        if found is not None and state is TradingState.ARMED:
+            self.pull(*found, by=f"paper node at {session}")
+        if state is TradingState.FLATTENING and self._is_flat():
+            reason = f"wound down: nothing is held after {session}"
+            self.pull(HaltCause.OPERATOR, reason, by="paper node")
+
+    def _is_flat(self) -> bool:
+        mirror = self._node.mirror
+        return not mirror.ledger.shares.any() and not mirror.open_orders()
+
+    def pull(self, cause: HaltCause, reason: str, by: str) -> None:
+        """Pull the kill switch of the sleeve."""
+        # Without the database the brake file holds this node until it is told.
+        with suppress(StoreError):
+            halt(self._stores, self.sleeve.sleeve_id, reason, by, cause)
 
     def see(self, sessions: list[SeenSession]) -> None:
         """Put sessions on the tape, and let the node have them."""
@@ -241,6 +322,8 @@ class PaperTrader:
             self._require_rebuilt()
 
     def _require_rebuilt(self) -> None:
+        if self.switch.read_only:
+            return
         run_id, database = self.identity.run_id, self._stores.runtime.database
         stored = rebuild_books(database, run_id, self.sleeve.capital_usd)
         require_equal(run_id, stored, books_of(self._node.mirror))
@@ -273,6 +356,7 @@ class _Desk:
     ) -> None:
         self._config, self._stores, self._request = config, stores, request
         self._traders, self._now = traders, now
+        self._stale: date | None = None
         self._until = request.until or config.sessions.end
         self._calendar = MarketCalendar.of(config.market)
 
@@ -397,12 +481,28 @@ class _Desk:
     def _idle(self) -> None:
         for trader in self._traders:
             trader.recorder.idle()
+        self._halt_if_stale()
+
+    def _halt_if_stale(self) -> None:
+        """Halt the sleeves, once for a session, if its data are too long in coming."""
+        session, most = self._next_session(), self._config.paper.halt_stale_hours
+        if most is None or session is None or session == self._stale:
+            return
+        late = self._now() - self._calendar.close_time(session)
+        if late <= timedelta(hours=most):
+            return
+        self._stale = session
+        reason = f"the data of {session} are not here {most:g} hours after its close"
+        for trader in self._traders:
+            trader.pull(HaltCause.STALE_DATA, reason, by="paper node")
 
     def _watch_revisions(self, trader: PaperTrader, panel: MarketPanel) -> None:
         """Raise an alert if the dataset no longer says what the node saw; its tape stays as it is.
 
         A split that was recorded late is the case to look at: the books do not have it.
         """
+        if trader.switch.read_only:
+            return
         differing = _revisions(trader.tape.panel(), panel)
         run_id, database = trader.identity.run_id, self._stores.runtime.database
         with suppress(StoreUnavailable), database.writer() as connection:
@@ -445,25 +545,94 @@ def _trading(
     identity = _identity(config, sleeve, stores, request, panel)
     folder = stores.settings.home / "paper" / identity.run_id
     with ExitStack() as files:
-        outbox, tape_file = (Spool(folder / name) for name in (OUTBOX, TAPE))
-        files.callback(outbox.close)
-        files.callback(tape_file.close)
+        outbox, tape_file, moves = (Spool(folder / name) for name in (OUTBOX, TAPE, SWITCH))
+        for file in (outbox, tape_file, moves):
+            files.callback(file.close)
         recorder = RunRecorder(stores.runtime.database, outbox, _lease(identity, folder))
         recorder.open()
         _begin(config, sleeve, stores, identity)
         tape = SessionTape(tape_file)
         if not tape.begun:
             tape.begin(_history(panel, identity.started))
+        switch = PaperSwitch(stores, sleeve.sleeve_id, MarketCalendar.of(config.market), moves)
+        written = TraderFiles(recorder, tape, switch)
         try:
-            trader = PaperTrader(config, sleeve, stores, identity, recorder, tape)
+            trader = PaperTrader(config, sleeve, stores, identity, written)
             files.callback(trader.close)
             yield trader
         except PrometheusError as failure:
-            _halt(stores, identity.run_id, failure)
+            _halt(stores, identity, failure)
             raise
         with suppress(StoreUnavailable):
             stores.runtime.set_status(identity.run_id, "STOPPED")
             recorder.close()
+
+
+class _Rehearsed:
+    """A record that keeps nothing: two phases for each session that was recorded, then new ones."""
+
+    waiting_bytes = 0
+
+    def __init__(self, sessions: int) -> None:
+        self._left = 2 * sessions
+
+    @property
+    def verifying(self) -> bool:
+        return self._left > 0
+
+    def commit(self, _phase: Phase) -> None:
+        self._left -= 1
+
+    def idle(self) -> None:
+        pass
+
+    def drain(self) -> bool:
+        return True
+
+
+@contextmanager
+def rehearsal(
+    config: NodeConfig, sleeve: SleeveParams, stores: Stores, start: date | None
+) -> Iterator[PaperTrader]:
+    """Yield the trader of a paper run on a copy of its files, before its first session.
+
+    It asks for no lease and writes to no database. Without a run it begins one at `start`, or at
+    the newest session of the dataset.
+    """
+    panel = _market(config, stores)
+    known = stores.runtime.trading_runs(
+        sleeve.sleeve_id, Mode.PAPER.value, config.trading_hash(sleeve)
+    )
+    begin = start if start is not None or known else panel.as_of
+    identity = _identity(config, sleeve, stores, PaperRequest(start=begin), panel)
+    with ExitStack() as files:
+        folder = Path(files.enter_context(TemporaryDirectory(prefix="prometheus-rehearsal-")))
+        kept = stores.settings.home / "paper" / identity.run_id
+        tape_file, moves = (_copied(kept / name, folder / name) for name in (TAPE, SWITCH))
+        for spool in (tape_file, moves):
+            files.callback(spool.close)
+        tape = SessionTape(tape_file)
+        if not tape.begun:
+            tape.begin(_history(panel, identity.started))
+        calendar = MarketCalendar.of(config.market)
+        switch = PaperSwitch(stores, sleeve.sleeve_id, calendar, moves, read_only=True)
+        copies = TraderFiles(_Rehearsed(len(tape.sessions)), tape, switch)
+        trader = PaperTrader(config, sleeve, stores, identity, copies)
+        files.callback(trader.close)
+        yield trader
+
+
+def rehearse_stored(
+    config: NodeConfig, stores: Stores, trader: PaperTrader, now: Callable[[], datetime]
+) -> None:
+    """Run a rehearsal through its tape, and then through what the dataset has besides."""
+    _Desk(config, stores, PaperRequest(), [trader], now).trade_stored(Event(), None)
+
+
+def _copied(kept: Path, copy: Path) -> Spool:
+    if kept.exists():
+        shutil.copyfile(kept, copy)
+    return Spool(copy)
 
 
 def _market(config: NodeConfig, stores: Stores) -> MarketPanel:
@@ -552,10 +721,14 @@ def _lease(identity: TradingIdentity, folder: Path) -> Lease:
     return Lease(identity.run_id, owner, f"{host}:{folder.absolute()}")
 
 
-def _halt(stores: Stores, run_id: str, failure: PrometheusError) -> None:
+def _halt(stores: Stores, identity: TradingIdentity, failure: PrometheusError) -> None:
+    run_id = identity.run_id
     reason = f"{type(failure).__name__}: {failure}"
     log.error("run=%s trading halts, positions stay: %s", run_id, reason)
     alert = Alert(HALTED, "CRITICAL", run_id, reason, {}, datetime.now(UTC))
+    if isinstance(failure, RecordUnwritable):
+        with suppress(StoreError):
+            halt(stores, identity.sleeve_id, reason, "paper node", HaltCause.RECORD)
     # What halts a run may be the very database that should hear of it.
     with suppress(StoreError):
         stores.runtime.set_status(run_id, "HALTED")

@@ -28,6 +28,7 @@ from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
+from prometheus_nt.domain.safety import Guard, always_armed
 from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.venue.carry import Delistings
 from prometheus_nt.venue.feed import SessionFeed, VenueParts
@@ -60,7 +61,7 @@ class BacktestNode:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is known of a market besides its panel.
+    """What a node is told besides its panel.
 
     Attributes
     ----------
@@ -68,10 +69,13 @@ class Recorded:
         Recorded ends of instruments, and what they returned.
     scenarios : sequence of SimulatedReturns
         The sets of one name that fragility may see, each from the session it was made on.
+    guard : callable
+        The kill switch: what may leave the sleeve and its router now.
     """
 
     delistings: Delistings | None = None
     scenarios: Sequence[SimulatedReturns] = ()
+    guard: Guard = always_armed
 
 
 NOTHING_MORE = Recorded()
@@ -96,7 +100,7 @@ def wire_paper(
     sleeve: SleeveParams,
     panel: MarketPanel,
     identity: RunIdentity,
-    delistings: Delistings,
+    recorded: Recorded,
     began_at: datetime,
 ) -> PaperNode:
     """Return the node that trades one sleeve on the simulated venue as its sessions come.
@@ -112,9 +116,7 @@ def wire_paper(
         account_id=f"SIM-{identity.run_id}",
     )
     units = ShareUnits.as_traded(panel)
-    engine, feed, strategy, data = _wire(
-        config, sleeve, panel, units, PIPELINE, Recorded(delistings)
-    )
+    engine, feed, strategy, data = _wire(config, sleeve, panel, units, PIPELINE, recorded)
     return PaperNode(engine, feed, mirror, strategy, data)
 
 
@@ -149,10 +151,10 @@ def _wire(
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
     columns = {instrument.id: column for column, instrument in enumerate(instruments)}
     fees = PerShareFees(config.execution.fees, columns)
-    router = OpenRouter(config.execution.router, columns)
+    router = OpenRouter(config.execution.router, columns, recorded.guard)
     engine = new_engine()
     add_venue(engine, instruments, fees, sleeve.capital_usd)
-    strategy = _sleeve(config, sleeve, panel, units, instruments)
+    strategy = _sleeve(config, sleeve, panel, units, recorded.guard)
     data = PanelReplay(panel)
     engine.add_actor(data)
     stages = config.engines_of(sleeve)
@@ -250,18 +252,20 @@ def _sleeve(
     sleeve: SleeveParams,
     panel: MarketPanel,
     units: ShareUnits,
-    instruments: tuple[object, ...],
+    guard: Guard,
 ) -> SleeveStrategy:
     parts = SleeveParts(
         sleeve_id=sleeve.sleeve_id,
         book_id=sleeve.portfolio_id,
         rebalance=sleeve.rebalance or family(sleeve).schedules[sleeve.horizon],
-        instruments=instruments,
+        instruments=tuple(equity_instrument(name) for name in panel.instruments),
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         units=units,
         planner=config.planner_of(sleeve),
         gate=OrderGate(config.gate_of(sleeve)),
         usual_value=_usual_value,
+        guard=guard,
+        calendar=MarketCalendar.of(config.market),
     )
     return SleeveStrategy(parts)
 

@@ -93,6 +93,11 @@ class SessionFeed:
             BarType.from_str(f"{item.id}-1-DAY-LAST-EXTERNAL") for item in parts.instruments
         ]
 
+    @property
+    def router(self) -> OpenRouter:
+        """The one door to the venue."""
+        return self._parts.router
+
     def run(self, first: int, last: int, progress: Progress | None = None) -> None:
         """Replay panel rows `first` to `last`, both included.
 

@@ -14,6 +14,7 @@ from nautilus_trader.model.orders import Order
 from prometheus_nt.bus import Published, subscribe
 from prometheus_nt.domain.ledger import split_shares
 from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.safety import CLOSING, Guard, TradingState, always_armed
 from prometheus_nt.domain.sessions import CorporateActions, OpeningQuotes
 from prometheus_nt.venue.params import RouterParams
 
@@ -21,11 +22,22 @@ ROUTE_OPEN = ExecAlgorithmId("OPEN")
 
 
 class OpenRouter(ExecAlgorithm):
-    """Holds every order until its instrument is quoted at an open, then releases it."""
+    """Holds every order until its instrument is quoted at an open, then releases it.
 
-    def __init__(self, params: RouterParams, rows: dict[object, int]) -> None:
+    Parameters
+    ----------
+    params : RouterParams
+    rows : dict of Nautilus InstrumentId to panel column
+    guard : callable
+        The kill switch, asked before each batch is released; what it stops is cancelled.
+    """
+
+    def __init__(
+        self, params: RouterParams, rows: dict[object, int], guard: Guard = always_armed
+    ) -> None:
         super().__init__(ExecAlgorithmConfig(exec_algorithm_id=ROUTE_OPEN))
-        self._patience, self._rows = params.patience, rows
+        self._patience, self._rows, self._guard = params.patience, rows, guard
+        self.received = 0
         self._waiting: dict[Order, int] = {}
         self.released: set[object] = set()
 
@@ -40,6 +52,7 @@ class OpenRouter(ExecAlgorithm):
         return list(self._waiting)
 
     def on_order(self, order: Order) -> None:
+        self.received += 1
         self._waiting[order] = 0
 
     def on_data(self, data: Published) -> None:
@@ -50,6 +63,7 @@ class OpenRouter(ExecAlgorithm):
                 self._release(quotes)
 
     def _release(self, quotes: OpeningQuotes) -> None:
+        self._stop_what_may_not_leave()
         quoted = set(quotes.rows.tolist())
         for order in self.waiting():
             if self._rows[order.instrument_id] in quoted:
@@ -58,6 +72,17 @@ class OpenRouter(ExecAlgorithm):
                 self.submit_order(order)
             else:
                 self._miss(order, quotes)
+
+    def _stop_what_may_not_leave(self) -> None:
+        waiting = self.waiting()
+        if not waiting or (state := self._guard()) is TradingState.ARMED:
+            return
+        for order in waiting:
+            if state is TradingState.FLATTENING and CLOSING in (order.tags or ()):
+                continue
+            del self._waiting[order]
+            self.log.warning(f"order={order.client_order_id} cancelled: trading is {state}")
+            self._cancel(order)
 
     def _split(self, ratios: FloatArray) -> None:
         """Restate what was decided before a split in the shares it will trade in."""

@@ -577,7 +577,9 @@ def test_what_a_family_implies_is_resolved_and_part_of_the_hash(load, signed_fam
     monkeypatch.setitem(CATALOG, "SIGNED", wider)
 
     assert resolved["execution"]["planner"]["max_gross"] == 2.0
-    assert resolved["gate"] == GateParams(long_only=False, max_gross=2.0, max_net=0.1).model_dump()
+    assert resolved["gate"] == GateParams(long_only=False, max_gross=2.0, max_net=0.1).model_dump(
+        mode="json"
+    )
     assert config.config_hash(sleeve) != before
 
 

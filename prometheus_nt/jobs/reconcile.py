@@ -1,0 +1,119 @@
+"""Compare what is recorded of a sleeve with what its venue has: positions, open orders and cash.
+
+1. The record is added up from rows alone (`rebuild_books`).
+2. The venue of a paper run is the simulated exchange: it is run again from the tape, up to the last
+   recorded close, and asked for its own positions and waiting orders (`sandbox_books`).
+3. `breaks_of` lists every difference, by name; nothing is ever corrected here. A break halts the
+   sleeve.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from threading import Event
+
+from persistence.rebuild import Books, rebuild_books
+from prometheus_nt.domain.ledger import MICROS, CashFlowKind
+from prometheus_nt.domain.safety import HaltCause, SwitchState
+from prometheus_nt.jobs.paper import PaperTrader, rehearsal
+from prometheus_nt.jobs.preview import newest_paper_run
+from prometheus_nt.jobs.safety import halt, switch_state
+from prometheus_nt.jobs.stores import Stores
+
+
+@dataclass(frozen=True)
+class Break:
+    """One thing of which the record and the venue say different things; None is nothing there."""
+
+    kind: str
+    subject: str
+    recorded: float | str | None
+    at_venue: float | str | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What was compared after the close of `as_of`, and what differs.
+
+    switch : the kill switch afterwards
+    """
+
+    sleeve_id: str
+    run_id: str
+    as_of: date | None
+    positions: int
+    open_orders: int
+    breaks: tuple[Break, ...]
+    switch: SwitchState
+
+
+def reconcile(stores: Stores, sleeve_id: str, by: str, *, pull: bool = True) -> Reconciliation:
+    """Compare the newest paper run of a sleeve with its venue; a break halts it unless told not to.
+
+    Raises
+    ------
+    ConfigError
+        If the sleeve has no paper run.
+    """
+    config, sleeve, run = newest_paper_run(stores, sleeve_id)
+    recorded = rebuild_books(stores.runtime.database, run["run_id"], sleeve.capital_usd)
+    with rehearsal(config, sleeve, stores, run["start_date"]) as trader:
+        venue = sandbox_books(trader, run["end_date"])
+        mirror = trader.node.mirror
+        as_of = mirror.holdings[-1].as_of if mirror.holdings else None
+    breaks = breaks_of(recorded, venue)
+    if breaks and pull:
+        first = breaks[0]
+        reason = (
+            f"{len(breaks)} breaks, the first: {first.kind} of {first.subject} is "
+            f"{first.recorded} in the record and {first.at_venue} at the venue"
+        )
+        halt(stores, sleeve_id, reason, by, HaltCause.RECONCILE_BREAK)
+    return Reconciliation(
+        sleeve_id=sleeve_id,
+        run_id=run["run_id"],
+        as_of=as_of,
+        positions=len(recorded.shares),
+        open_orders=len(recorded.open_orders),
+        breaks=breaks,
+        switch=switch_state(stores, sleeve_id),
+    )
+
+
+def sandbox_books(trader: PaperTrader, until: date) -> Books:
+    """Run a rehearsal up to a session, and return what the simulated exchange then has."""
+    stop = Event()
+    trader.trade(stop, lambda status: stop.set() if status.session >= until else None)
+    sleeve, cache = trader.node.sleeve, trader.node.engine.cache
+    mirror = trader.node.mirror
+    ledger = mirror.ledger
+    shares = dict.fromkeys(ledger.instruments, 0)
+    for name, instrument in zip(ledger.instruments, sleeve.parts.instruments, strict=True):
+        positions = cache.positions(instrument_id=instrument.id)
+        shares[name] = sum(round(each.signed_qty) for each in positions)
+    # The exchange knows fills alone: splits and delistings move shares without one.
+    for flow in ledger.cash_flows:
+        moved = {CashFlowKind.SPLIT: 1, CashFlowKind.DELISTING: -1}.get(flow.kind, 0)
+        if flow.instrument_id is not None:
+            shares[flow.instrument_id] += moved * flow.shares
+    orders, known = [*trader.node.feed.router.waiting(), *cache.orders_open()], mirror.orders
+    still_open = {known[order.client_order_id.value].order_id for order in orders}
+    held = {name: count for name, count in shares.items() if count}
+    return Books(mirror.ledger.cash_micros, held, frozenset(still_open))
+
+
+def breaks_of(recorded: Books, venue: Books) -> tuple[Break, ...]:
+    """Return every difference between the record and a venue, by kind and name."""
+    found = []
+    for name in sorted(recorded.shares.keys() | venue.shares.keys()):
+        ours, theirs = recorded.shares.get(name, 0), venue.shares.get(name, 0)
+        if ours != theirs:
+            found.append(Break("position", name, ours, theirs, theirs - ours))
+    for order_id in sorted(recorded.open_orders ^ venue.open_orders):
+        ours_open = "open" if order_id in recorded.open_orders else None
+        theirs_open = "open" if order_id in venue.open_orders else None
+        found.append(Break("open order", order_id, ours_open, theirs_open, None))
+    if recorded.cash_micros != venue.cash_micros:
+        ours_usd, theirs_usd = recorded.cash_micros / MICROS, venue.cash_micros / MICROS
+        found.append(Break("cash", "USD", ours_usd, theirs_usd, theirs_usd - ours_usd))
+    return tuple(found)
