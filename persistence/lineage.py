@@ -34,11 +34,23 @@ def rows_behind(database: Database, fill_id: str) -> dict[str, Any]:
         if fill is None:
             raise StoreError(f"no fill {fill_id!r}; `prometheus show fills` lists them")
         order = _one(connection, tables.orders, order_id=fill["order_id"])
-        decision_id = None if order is None else order["decision_id"]
-        decision = _one(connection, tables.engine_decisions, decision_id=decision_id)
-        run = _one(connection, tables.backtest_runs, run_id=fill["run_id"])
-        found = {"fill": fill, "order": order, "decision": decision, "run": run}
-        return found if decision is None else found | _of_decision(connection, fill, decision)
+        return {"fill": fill, **_behind(connection, fill, order)}
+
+
+def rows_behind_order(database: Database, order_id: str) -> dict[str, Any]:
+    """Return the rows behind an order as `rows_behind` does, with its fills in place of one.
+
+    Raises
+    ------
+    StoreError
+        If there is no such order.
+    """
+    with database.reader() as connection:
+        order = _one(connection, tables.orders, order_id=order_id)
+        if order is None:
+            raise StoreError(f"no order {order_id!r}; `prometheus show orders` lists them")
+        fills = _many(connection, tables.fills, order_id=order_id)
+        return {"fills": fills, **_behind(connection, order, order)}
 
 
 def bars_behind(
@@ -61,20 +73,31 @@ def bars_behind(
     return {"bars": count, "first_date": first, "last_bar": dict(row)}
 
 
+def _behind(
+    connection: Connection, traded: dict[str, Any], order: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return order, decision and run of what was traded, and the rows of the decision."""
+    decision_id = None if order is None else order["decision_id"]
+    decision = _one(connection, tables.engine_decisions, decision_id=decision_id)
+    run = _one(connection, tables.backtest_runs, run_id=traded["run_id"])
+    found = {"order": order, "decision": decision, "run": run}
+    return found if decision is None else found | _of_decision(connection, traded, decision)
+
+
 def _of_decision(
-    connection: Connection, fill: dict[str, Any], decision: dict[str, Any]
+    connection: Connection, traded: dict[str, Any], decision: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the rows of the session on which it was decided."""
-    when = {"run_id": fill["run_id"], "as_of_date": decision["as_of_date"]}
+    when = {"run_id": traded["run_id"], "as_of_date": decision["as_of_date"]}
     actions = _many(connection, tables.risk_actions, **when)
-    mine = (None, fill["instrument_id"])
-    target = _one(connection, tables.target_portfolios, portfolio_id=fill["portfolio_id"], **when)
+    mine = (None, traded["instrument_id"])
+    target = _one(connection, tables.target_portfolios, portfolio_id=traded["portfolio_id"], **when)
     stages = _many(connection, tables.engine_decisions, **when)
     return {
         "target": target,
         "risk_actions": [row for row in actions if row["instrument_id"] in mine],
         "measured": {
-            table.name: _of_instrument(connection, table, fill["instrument_id"], when)
+            table.name: _of_instrument(connection, table, traded["instrument_id"], when)
             for table in ENTITY_TABLES
         },
         "stages": [row for row in stages if row["decision_id"] != decision["decision_id"]],

@@ -259,6 +259,18 @@ class ProposalStore:
             _set(connection, row, values, {"reverted": _note(by, now, why)})
         return after
 
+    def require_applicable(self, proposal_id: str) -> None:
+        """Refuse what `apply` would refuse; change nothing."""
+        with self.database.reader() as connection:
+            row = _moved(connection, proposal_id, Status.APPLIED, lock=False)
+            _require_base(row, _active(connection, row["strategy_id"]))
+
+    def require_revertible(self, proposal_id: str) -> None:
+        """Refuse what `revert` would refuse; change nothing."""
+        with self.database.reader() as connection:
+            row = _moved(connection, proposal_id, Status.REVERTED, lock=False)
+            _require_newest(connection, row, _change_of(connection, row["proposal_id"]))
+
     def active(self, strategy_id: str) -> Active:
         """Return a strategy's applied settings; none is version 0."""
         with self.database.reader() as connection:
@@ -409,11 +421,14 @@ def _note(by: str, at: datetime, why: str | None) -> dict[str, Any]:
     return {"by": by, "at": at.isoformat(), "why": why}
 
 
-def _moved(connection: Connection, proposal_id: str, to: Status) -> sa.RowMapping:
+def _moved(
+    connection: Connection, proposal_id: str, to: Status, *, lock: bool = True
+) -> sa.RowMapping:
     """Return the row of a proposal that may make a move, locked until the transaction ends."""
     table = tables.meta_config_proposals
-    query = sa.select(table).where(table.c.proposal_id == proposal_id).with_for_update()
-    row = connection.execute(query).mappings().first()
+    query = sa.select(table).where(table.c.proposal_id == proposal_id)
+    locked = query.with_for_update() if lock else query
+    row = connection.execute(locked).mappings().first()
     if row is None:
         raise StoreError(f"{proposal_id}: no such proposal; `prometheus meta proposals` lists them")
     require_move(proposal_id, row["status"], to)

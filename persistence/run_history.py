@@ -6,6 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from persistence.database import Database
+from persistence.listings import Filters
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.market import RegimeLabel
@@ -31,6 +33,33 @@ def completed_runs(store: RuntimeStore) -> list[dict[str, Any]]:
     with store.database.reader() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]
     return sorted(found, key=lambda row: str(row["run_id"]))
+
+
+def page_of_runs(
+    database: Database, filters: Filters, offset: int, limit: int
+) -> list[dict[str, Any]]:
+    """Return the runs that fit, without their settings, newest first, from `offset` on.
+
+    Parameters
+    ----------
+    filters : its strategy, sleeve (as `portfolio_id`), mode and status are heeded
+    """
+    runs = tables.backtest_runs.c
+    wanted = (
+        (runs.strategy_id, filters.strategy_id),
+        (runs.sleeve_id, filters.portfolio_id),
+        (runs.mode, filters.mode),
+        (runs.status, filters.status),
+    )
+    columns = [column for column in runs if column.name != "config_json"]
+    query = sa.select(*columns).order_by(runs.created_at.desc(), runs.run_id)
+    query = query.where(*(column == value for column, value in wanted if value is not None))
+    if filters.mode not in (None, "BACKTEST"):
+        # What SQLite needs to see to use the index of the few rows that no backtest wrote.
+        query = query.where(sa.text("mode <> 'BACKTEST'"))
+    with database.reader() as connection:
+        page = connection.execute(query.offset(offset).limit(limit))
+        return [dict(row) for row in page.mappings()]
 
 
 def runs_of_same_sessions(store: RuntimeStore, run: Mapping[str, Any], limit: int = 5) -> list[str]:

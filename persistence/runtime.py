@@ -110,6 +110,8 @@ class RuntimeStore:
         StoreError
             If there is none, or more than one.
         """
+        if (exactly := self.run(text)) is not None:
+            return exactly
         runs = tables.backtest_runs.c
         query = sa.select(tables.backtest_runs).order_by(runs.created_at.desc()).limit(2)
         if text == "latest":
@@ -118,9 +120,8 @@ class RuntimeStore:
             query = query.where(runs.run_id.startswith(text, autoescape=True))
         with self.database.reader() as connection:
             found = [dict(row) for row in connection.execute(query).mappings()]
-        exact = [row for row in found if row["run_id"] == text]
-        if exact or len(found) == 1:
-            return (exact or found)[0]
+        if len(found) == 1:
+            return found[0]
         problem = "no run" if not found else "more than one run"
         raise StoreError(f"{problem} matches {text!r}; `prometheus show runs` lists them")
 

@@ -87,8 +87,8 @@ def _config(branch: str) -> Config:
 
 
 def _options(branch: str) -> dict[str, Any]:
-    metadata = _metadata(branch)
-    others = {name for other in BRANCHES if other != branch for name in _metadata(other).tables}
+    metadata = metadata_of(branch)
+    others = {name for other in BRANCHES if other != branch for name in metadata_of(other).tables}
     versions = {_version_table(other) for other in BRANCHES}
 
     def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -108,7 +108,8 @@ def _version_table(branch: str) -> str:
     return f"alembic_version_{branch}"
 
 
-def _metadata(branch: str) -> MetaData:
+def metadata_of(branch: str) -> MetaData:
+    """Return the tables of a branch, as this version has them."""
     if branch not in BRANCHES:
         known = ", ".join(BRANCHES)
         raise ConfigError(f"branch: unknown schema {branch!r}; known schemas: {known}")

@@ -20,6 +20,7 @@ campaigns = table(
     sa.Column("lease_until", UtcDateTime, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index("ix_campaigns_created", "created_at"),
 )
 
 campaign_trials = table(
@@ -45,4 +46,5 @@ campaign_trials = table(
     document("screen"),
     number("gap_bps", nullable=True),
     sa.Index("ix_campaign_trials_position", "campaign_id", "position"),
+    sa.Index("ix_campaign_trials_status", "campaign_id", "status"),
 )

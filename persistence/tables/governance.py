@@ -94,6 +94,7 @@ jobs = table(
     sa.Index("ix_jobs_status", "status", "created_at"),
     sa.Index("ix_jobs_kind", "kind", "created_at"),
     sa.Index("ix_jobs_created", "created_at"),
+    sa.Index("ix_jobs_updated", "updated_at"),
     sa.Index("ix_jobs_parent", "parent_id"),
     # Those that wait, in the order in which they are claimed, however many have ended.
     sa.Index("ix_jobs_claim", "status", "priority", "created_at", "job_id"),
@@ -135,6 +136,7 @@ job_executions = table(
     sa.Index("ix_job_executions_job", "job_id", "created_at"),
     sa.Index("ix_job_executions_dag", "dag_id", "status"),
     sa.Index("ix_job_executions_date", "as_of_date"),
+    sa.Index("ix_job_executions_updated", "updated_at"),
 )
 
 experiments = table(
@@ -197,6 +199,7 @@ meta_config_proposals = table(
     sa.CheckConstraint(
         "status IN ('PENDING', 'APPROVED', 'REJECTED', 'APPLIED', 'REVERTED')", name="status"
     ),
+    sa.Index("ix_meta_config_proposals_created", "created_at"),
     sa.Index("ix_meta_config_proposals_status", "status", "created_at"),
     sa.Index("ix_meta_config_proposals_strategy", "strategy_id", "created_at"),
     sa.Index("ix_meta_config_proposals_target", "proposal_type", "target_component"),
@@ -232,6 +235,7 @@ config_change_log = table(
     text("applied_by", 128, nullable=True),
     _moment("applied_at"),
     document("metadata"),
+    sa.Index("ix_config_change_log_applied", "applied_at"),
     sa.Index("ix_config_change_log_strategy", "strategy_id", "applied_at"),
     sa.Index("ix_config_change_log_target", "change_type", "target_component"),
     sa.Index("ix_config_change_log_reverted", "is_reverted", "applied_at"),

@@ -28,6 +28,7 @@ engine_runs = table(
     sa.Column("phase_completed_at", UtcDateTime, nullable=True),
     sa.UniqueConstraint("as_of_date", "region", "strategy_id", "mode"),
     sa.Index("ix_engine_runs_phase", "phase", "as_of_date"),
+    sa.Index("ix_engine_runs_updated", "updated_at"),
 )
 
 engine_run_attempts = table(
@@ -79,4 +80,7 @@ trials = table(
     text("returns_hash", 32, nullable=True),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
     sa.Index("ix_trials_family", "family", "start_date"),
+    sa.Index("ix_trials_family_recorded", "family", "recorded_at"),
+    sa.Index("ix_trials_family_status", "family", "status"),
+    sa.Index("ix_trials_recorded", "recorded_at"),
 )

@@ -44,6 +44,8 @@ backtest_runs = table(
     sa.Index("ix_backtest_runs_sleeve", "sleeve_id", "created_at"),
     sa.Index("ix_backtest_runs_portfolio", "portfolio_id", "created_at"),
     sa.Index("ix_backtest_runs_recent", "created_at"),
+    sa.Index("ix_backtest_runs_completed", "completed_at"),
+    sa.Index("ix_backtest_runs_state", "status", "created_at"),
     sa.Index("ix_backtest_runs_status", "status", "mode"),
     traded_index("ix_backtest_runs_traded", "mode", "created_at"),
 )

@@ -82,6 +82,8 @@ alerts = table(
     sa.Column("resolved_at", UtcDateTime, nullable=True),
     sa.Index("ix_alerts_rule", "rule", "subject"),
     sa.Index("ix_alerts_last", "last_at"),
+    sa.Index("ix_alerts_acknowledged", "acknowledged_at"),
+    sa.Index("ix_alerts_resolved", "resolved_at"),
 )
 
 trading_leases = table(

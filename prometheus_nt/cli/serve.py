@@ -13,6 +13,9 @@ def serve(
         str, typer.Option(help="Address; any but loopback needs PROMETHEUS_API_TOKENS.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8000,
+    worker: Annotated[
+        bool, typer.Option(help="Run the jobs that are asked for; --no-worker leaves them.")
+    ] = True,
 ) -> None:
     """Serve the desk and its interface until Ctrl-C.
 
@@ -23,4 +26,4 @@ def serve(
 
     settings = read_settings()
     access = Access.of_tokens(host, port, settings.api_tokens)
-    run(settings, access, lambda address: say(f"serving on {address}"))
+    run(settings, access, lambda address: say(f"serving on {address}"), worker=worker)

@@ -1,7 +1,7 @@
 """Several finished runs on one page, made from their files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from prometheus_nt.jobs.applied import stored_node
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.comparison import FamilyQuality, render_comparison
+from prometheus_nt.reporting.overlap import require_same_sessions
+from prometheus_nt.reporting.series import RunSeries
 
 COMPARISONS = "comparisons"
 YAML = (".yaml", ".yml")
@@ -35,6 +37,47 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     DataError
         If the runs do not cover the same sessions.
     """
+    given = runs_to_compare(stores, names)
+    notes = [_folder(stores, row).read_json("manifest.json")["notes"] for row in given.rows]
+    title = ", ".join(dict.fromkeys(run.strategy_id for run in given.series))
+    alpha = [line for row in given.rows for line in _alpha(stores, row)]
+    page = render_comparison(
+        given.series,
+        alpha,
+        title,
+        list(dict.fromkeys(note for each in notes for note in each)),
+        given.tried,
+    )
+    if to is not None:
+        return _written(to, page)
+    folder = RunFolder(
+        stores.settings.home / COMPARISONS, "-".join(run.run_id[-6:] for run in given.series)
+    )
+    return Path(folder.write_text("comparison.html", page, "html").path)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Finished runs to stand beside each other.
+
+    tried : how many trials the families of these runs made on their sessions, these among them
+    """
+
+    rows: list[dict[str, Any]]
+    series: list[RunSeries]
+    tried: int
+
+
+def runs_to_compare(stores: Stores, names: Sequence[str]) -> Compared:
+    """Return the runs that `names` name, read from their files; raises as `compare_runs` does."""
+    unique = chosen_runs(stores, names)
+    series = [load_run_series(_folder(stores, row)) for row in unique]
+    require_same_sessions(series)
+    return Compared(unique, series, tried_by(stores, unique))
+
+
+def chosen_runs(stores: Stores, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the finished runs that `names` name; raises as `compare_runs` does."""
     rows = [row for name in names for row in _runs(stores, name)]
     unique = list({row["run_id"]: row for row in rows}.values())
     if len(unique) < 2:
@@ -45,27 +88,14 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
     unfinished = [row["run_id"] for row in unique if row["status"] != "COMPLETED"]
     if unfinished:
         raise StoreError(f"not completed, so nothing to compare: {', '.join(unfinished)}")
-    folders = [RunFolder(stores.settings.runs_dir, row["run_id"]) for row in unique]
-    runs = [load_run_series(folder) for folder in folders]
-    notes = [folder.read_json("manifest.json")["notes"] for folder in folders]
-    title = ", ".join(dict.fromkeys(run.strategy_id for run in runs))
-    alpha = [line for row in unique for line in _alpha(stores, row)]
-    page = render_comparison(
-        runs,
-        alpha,
-        title,
-        list(dict.fromkeys(note for each in notes for note in each)),
-        _tried(stores, unique),
-    )
-    if to is not None:
-        return _written(to, page)
-    folder = RunFolder(
-        stores.settings.home / COMPARISONS, "-".join(run.run_id[-6:] for run in runs)
-    )
-    return Path(folder.write_text("comparison.html", page, "html").path)
+    return unique
 
 
-def _tried(stores: Stores, runs: Sequence[dict[str, Any]]) -> int:
+def _folder(stores: Stores, run: dict[str, Any]) -> RunFolder:
+    return RunFolder(stores.settings.runs_dir, run["run_id"])
+
+
+def tried_by(stores: Stores, runs: Sequence[dict[str, Any]]) -> int:
     """Return how many trials the families of these runs made on their sessions."""
     start = min(run["start_date"] for run in runs)
     end = max(run["end_date"] for run in runs)

@@ -43,9 +43,11 @@ from prometheus_nt.jobs.day import (
 )
 from prometheus_nt.jobs.derive import KNOWN, LAST, DeriveRequest, derive
 from prometheus_nt.jobs.meta import rank_campaign, rank_strategy
+from prometheus_nt.jobs.proposals import Request, apply, approve, evaluate, propose, reject
 from prometheus_nt.jobs.report import remake_report
 from prometheus_nt.jobs.scenarios import ScenarioRequest, generate_set
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.meta.proposals import require_proposable
 
 Result = dict[str, Any]
 """Ids, figures, and paths relative to the home folder."""
@@ -344,6 +346,63 @@ class DeriveJob(JobSpec):
     lookback: int = Field(63, ge=2)
 
 
+class ProposeJob(JobSpec):
+    """Try a change of a strategy's settings on its node, and write it down as a proposal.
+
+    config : names of the node's files in the configuration folder.
+    by : who proposes it.
+    key, value, why : the setting, what it is to be, and why; without `key` the diagnosis of
+        finished runs chooses.
+    start, end : sessions to try it on, instead of the node's.
+    min_confidence, min_improvement : below either, of the Sharpe ratio, it is rejected at once.
+    apply : where the trial is better beyond doubt and raises no veto, it is applied at once.
+    """
+
+    config: tuple[FileName, ...] = Field(min_length=1)
+    by: str = Field(min_length=1, max_length=128)
+    key: str | None = None
+    value: Any = None
+    why: str | None = Field(None, max_length=2000)
+    start: date | None = None
+    end: date | None = None
+    min_confidence: float | None = Field(None, ge=0.0, le=1.0)
+    min_improvement: float | None = None
+    apply: bool = False
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.key is not None and not self.why:
+            raise ValueError("why: a change that somebody chose needs a reason")
+        if self.key is None and self.value is not None:
+            raise ValueError("value: of what? give key as well")
+        return self
+
+    def settled(self, settings: Settings) -> Self:
+        load_config(self.paths(settings), self.assignments() + self.changes(), mode="backtest")
+        if self.key is not None:
+            require_proposable(self.key)
+        return self
+
+    def paths(self, settings: Settings) -> list[Path]:
+        """Return the node's files."""
+        return [_config_file(settings, name) for name in self.config]
+
+    def assignments(self) -> tuple[str, ...]:
+        """Return `key=value` of the sessions that the trial is about."""
+        window = {"start": self.start, "end": self.end}
+        return tuple(f"sessions.{name}={day}" for name, day in window.items() if day is not None)
+
+    def changes(self) -> tuple[str, ...]:
+        """Return `key=value` of the change; nothing if the diagnosis is to choose."""
+        return () if self.key is None else (f"{self.key}={json.dumps(self.value)}",)
+
+
+class EvaluateJob(JobSpec):
+    """Compare an applied change with what it replaced, on sessions after it was applied."""
+
+    proposal: Name
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of job.
@@ -477,6 +536,39 @@ def run_derive_job(spec: DeriveJob, stores: Stores, progress: Progress) -> Resul
     return {"saved": [asdict(each) for each in derive(stores, request, progress)]}
 
 
+def run_propose_job(spec: ProposeJob, stores: Stores, progress: Progress) -> Result:
+    """Propose and try; return the proposal, how its trial went and where it stands."""
+    request = Request(
+        spec.paths(stores.settings),
+        spec.by,
+        spec.assignments(),
+        next(iter(spec.changes()), None),
+        spec.why,
+    )
+    found = propose(stores, request, progress)
+    below = [
+        f"{name} {'unknown' if value is None else f'{value:.3g}'} is below {least:g}"
+        for name, value, least in (
+            ("confidence", found.confidence, spec.min_confidence),
+            ("improvement of the Sharpe ratio", found.improvement, spec.min_improvement),
+        )
+        if least is not None and (value is None or value < least)
+    ]
+    if below:
+        found = reject(stores, found.proposal_id, spec.by, "; ".join(below))
+    elif spec.apply and found.screen["verdict"] == "BETTER":
+        approve(stores, found.proposal_id, spec.by)
+        found, _ = apply(stores, found.proposal_id, spec.by)
+    told = {"verdict": found.screen["verdict"], "why": "; ".join(below) or None}
+    return {"proposal_id": found.proposal_id, "status": found.status, **told}
+
+
+def run_evaluate_job(spec: EvaluateJob, stores: Stores, progress: Progress) -> Result:
+    """Evaluate an applied change; return the comparison."""
+    found = evaluate(stores, spec.proposal, progress)
+    return found | {"applied_at": found["applied_at"].isoformat()}
+
+
 KINDS: Mapping[str, Kind] = {
     "backtest": Kind(BacktestJob, run_backtest_job, timeout_seconds=6 * HOUR),
     "campaign": Kind(CampaignJob, run_campaign_job, timeout_seconds=None),
@@ -487,6 +579,9 @@ KINDS: Mapping[str, Kind] = {
     "report": Kind(ReportJob, run_report_job),
     "compare": Kind(CompareJob, run_compare_job),
     "derive": Kind(DeriveJob, run_derive_job),
+    # Tried once: a second attempt would be refused as a duplicate, or run what was run.
+    "propose": Kind(ProposeJob, run_propose_job, attempts=1, timeout_seconds=6 * HOUR),
+    "evaluate": Kind(EvaluateJob, run_evaluate_job, attempts=1, timeout_seconds=6 * HOUR),
 }
 
 

@@ -8,13 +8,16 @@
 
 from typing import Any
 
-from persistence.lineage import bars_behind, rows_behind
+from persistence.lineage import bars_behind, rows_behind, rows_behind_order
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
 
-ORDER = ("order_id", "timestamp", "side", "order_type", "quantity", "status")
+ORDER = (
+    *("order_id", "run_id", "portfolio_id", "timestamp", "instrument_id", "side", "order_type"),
+    *("quantity", "status"),
+)
 RUN = (
     *("run_id", "mode", "strategy_id", "sleeve_id", "config_hash", "code_hash"),
     *("data_fingerprint", "order_list_hash"),
@@ -30,38 +33,55 @@ def lineage(settings: Settings, fill_id: str) -> dict[str, Any]:
         If there is no such fill, or the database is missing.
     """
     with open_stores(settings) as stores:
-        found = rows_behind(stores.runtime.database, fill_id)
-        document = _document(found)
-        if found["decision"] is not None and found["run"] is not None:
-            document["data"] = _data(stores, found)
-    return document
+        return lineage_of_fill(stores, fill_id)
 
 
-def _document(found: dict[str, Any]) -> dict[str, Any]:
-    fill, decision = found["fill"], found["decision"]
+def lineage_of_fill(stores: Stores, fill_id: str) -> dict[str, Any]:
+    """Return everything that led to a fill, from stores that are open."""
+    found = rows_behind(stores.runtime.database, fill_id)
+    return {"fill": found["fill"], **_document(stores, found, found["fill"])}
+
+
+def lineage_of_order(stores: Stores, order_id: str) -> dict[str, Any]:
+    """Return everything that led to an order, and its fills, from stores that are open."""
+    found = rows_behind_order(stores.runtime.database, order_id)
+    return {"fills": found["fills"], **_document(stores, found, found["order"])}
+
+
+def _document(stores: Stores, found: dict[str, Any], traded: dict[str, Any]) -> dict[str, Any]:
+    """Return what is behind `traded`: a fill or an order. `data` is None if it was deleted."""
+    decision = found["decision"]
     document: dict[str, Any] = {
-        "fill": fill,
         "order": _chosen(found["order"], ORDER),
         "run": _chosen(found["run"], RUN),
         "decision": decision,
     }
     if decision is None:
         return document
-    target = found["target"]
-    weights = {} if target is None else target["target_positions"]["weights"]
-    return document | {
-        "target": None
-        if target is None
-        else {
-            "portfolio_id": target["portfolio_id"],
-            "as_of_date": target["as_of_date"],
-            "weight": weights.get(fill["instrument_id"], 0.0),
-            "names": len(weights),
-            "optimization_params": target["optimization_params"],
-        },
+    document |= {
+        "target": _target(found["target"], traded["instrument_id"]),
         "risk_actions": found["risk_actions"],
         "measured": found["measured"],
         "stages": [_stage(row) for row in found["stages"]],
+    }
+    run = found["run"]
+    if run is not None:
+        stored = {row["dataset_id"] for row in stores.historical.datasets()}
+        gone = run["dataset_id"] not in stored
+        document["data"] = None if gone else _data(stores, found, traded["instrument_id"])
+    return document
+
+
+def _target(target: dict[str, Any] | None, instrument_id: str) -> dict[str, Any] | None:
+    if target is None:
+        return None
+    weights = target["target_positions"]["weights"]
+    return {
+        "portfolio_id": target["portfolio_id"],
+        "as_of_date": target["as_of_date"],
+        "weight": weights.get(instrument_id, 0.0),
+        "names": len(weights),
+        "optimization_params": target["optimization_params"],
     }
 
 
@@ -77,7 +97,7 @@ def _stage(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _data(stores: Stores, found: dict[str, Any]) -> dict[str, Any]:
+def _data(stores: Stores, found: dict[str, Any], instrument_id: str) -> dict[str, Any]:
     """Return the bars behind the decision, and whether the dataset is as the engines saw it.
 
     `unchanged` is false where it has grown or was revised since, and None where no stage's decision
@@ -85,7 +105,6 @@ def _data(stores: Stores, found: dict[str, Any]) -> dict[str, Any]:
     """
     run, as_of = found["run"], found["decision"]["as_of_date"]
     dataset_id = run["dataset_id"]
-    instrument_id = found["fill"]["instrument_id"]
     panel = panel_of(stores, dataset_id)
     chosen = run["config_json"].get("instruments", "all")
     if chosen != "all":

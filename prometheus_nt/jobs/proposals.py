@@ -190,6 +190,23 @@ def revert(stores: Stores, text: str, by: str, why: str | None) -> tuple[Proposa
     return store.find(found.proposal_id), active
 
 
+def rehearse_apply(stores: Stores, text: str) -> Proposal:
+    """Return a proposal that `apply` would apply now; change nothing; raises as `apply` does."""
+    store = store_of(stores)
+    found = store.find(text)
+    _require_still_valid(found)
+    store.require_applicable(found.proposal_id)
+    return found
+
+
+def rehearse_revert(stores: Stores, text: str) -> Proposal:
+    """Return a proposal that `revert` would revert now; change nothing; raises as `revert` does."""
+    store = store_of(stores)
+    found = store.find(text)
+    store.require_revertible(found.proposal_id)
+    return found
+
+
 def evaluate(stores: Stores, text: str, progress: Progress | None = None) -> dict[str, Any]:
     """Compare an applied change with the settings that it replaced, on later sessions alone.
 

@@ -3,9 +3,9 @@
 from datetime import date
 from typing import Annotated, Generic, TypeVar
 
-from fastapi import Query
+from fastapi import Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from prometheus_nt.domain.errors import (
     ConfigError,
@@ -13,6 +13,7 @@ from prometheus_nt.domain.errors import (
     PrometheusError,
     StoreError,
     StoreUnavailable,
+    UnknownJob,
 )
 
 MOST_ROWS = 1_000
@@ -21,12 +22,30 @@ LATEST_OFFSET = 10_000_000
 
 T = TypeVar("T")
 
-AsOf = Annotated[
+_Session = Annotated[
     date | None, Query(description="Only what was known on this session; default the newest.")
 ]
+
+
+def _as_of(as_of: _Session = None, as_of_date: _Session = None) -> date | None:
+    """Return the session asked for, under either name."""
+    if as_of is not None and as_of_date is not None and as_of != as_of_date:
+        raise ConfigError(f"as_of: {as_of} and as_of_date: {as_of_date} differ; give one of them")
+    return as_of or as_of_date
+
+
+AsOf = Annotated[date | None, Depends(_as_of)]
+"""The session that an answer is of: `as_of`, or `as_of_date`, which means the same."""
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page.")]
 Offset = Annotated[int, Query(ge=0, le=LATEST_OFFSET, description="Rows to skip.")]
-Name = Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[\w.:/\- ]+$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.:/\- ]+$")]
+"""A name of the stores, in a path or a query."""
+
+
+class Part(BaseModel):
+    """Base of what an answer is made of."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class Answer(BaseModel):
@@ -69,6 +88,7 @@ class Failure(BaseModel):
 
 STATUS: tuple[tuple[type[PrometheusError], int], ...] = (
     (StoreUnavailable, 503),
+    (UnknownJob, 404),
     (ConfigError, 400),
     (DataError, 404),
     (StoreError, 404),

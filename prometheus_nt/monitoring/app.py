@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from persistence import events
+from persistence.news import moved_since
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import PrometheusError, StoreError
 from prometheus_nt.jobs.stores import Stores, open_stores
@@ -20,9 +22,32 @@ from prometheus_nt.monitoring.answers import Failure, failure, status_of
 from prometheus_nt.monitoring.conditional import Conditional
 from prometheus_nt.monitoring.desk import Desk
 from prometheus_nt.monitoring.guard import ControlCall, Guard
-from prometheus_nt.monitoring.routes import health, pages
+from prometheus_nt.monitoring.routes import (
+    books,
+    campaigns,
+    control,
+    data,
+    health,
+    intelligence,
+    jobs,
+    lineage,
+    names,
+    options,
+    pages,
+    pipeline,
+    runs,
+    status,
+    stream,
+    tables,
+)
+from prometheus_nt.monitoring.stream import Hub
 
-ROUTERS = (health.router, pages.router)
+ROUTERS = (
+    *(health.router, pages.router, options.router),
+    *(status.router, names.router, books.router, pipeline.router, tables.router),
+    *(runs.router, campaigns.router, jobs.router, control.router, intelligence.router),
+    *(data.router, lineage.router, stream.router),
+)
 
 CONTROL_STREAM = "control"
 """The sealed stream of everything that somebody asked to change."""
@@ -64,7 +89,11 @@ def _with_stores(settings: Settings, access: Access) -> Lifespan:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with open_stores(settings) as stores:
             app.state.desk = Desk(settings, stores, access)
-            yield
+            app.state.hub = Hub(partial(moved_since, stores.runtime.database))
+            try:
+                yield
+            finally:
+                app.state.hub.close()
 
     return lifespan
 

@@ -1,7 +1,7 @@
 """What a route is handed: the open stores, who asks, and the role that an action needs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
@@ -9,6 +9,7 @@ from fastapi import Depends, HTTPException, Request
 from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.monitoring.access import Access, Caller, Role
+from prometheus_nt.monitoring.memo import Memo
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Desk:
     settings: Settings
     stores: Stores
     access: Access
+    memo: Memo = field(default_factory=Memo)
 
 
 def _desk(request: Request) -> Desk:

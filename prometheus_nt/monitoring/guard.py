@@ -2,9 +2,11 @@
 
 1. Names: a request for a host that the server does not go by is refused (DNS rebinding).
 2. Size: a body above the limit is refused, declared or streamed.
-3. Rate: each caller has a bucket of readings and one of control calls.
+3. Rate: each caller has a bucket of readings and one of control calls, to which what is refused to
+   strangers counts as well.
 4. Who: the token gives the caller; a control call needs its role, and its origin must be our own.
-5. Record: each control call, done or refused, is an entry of the sealed stream `control`.
+5. Record: each control call, done or refused, and each reading refused to a stranger, is an entry
+   of the sealed stream `control`. What the rate puts off is none: a flood cannot fill the record.
 6. Out: headers that keep a browser from doing what nobody asked for.
 """
 
@@ -16,6 +18,7 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,8 +30,10 @@ CONTROLS_PER_SECOND, CONTROLS_AT_ONCE = 1.0, 30.0
 MOST_CALLERS = 10_000
 LONGEST_PATH = 200
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-WITHOUT_TOKEN = ("/health", "/ready")
-"""Paths that a supervisor asks: they say no more than that the server lives."""
+WITHOUT_TOKEN = ("/health", "/ready", "/api/docs", "/api/redoc")
+"""Paths that a supervisor asks, and pages without data: they say no more than that it lives."""
+TO_STRANGERS = (401, 403, 421)
+"""Refusals that are recorded of readings too: somebody tried what was not his."""
 
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
@@ -47,7 +52,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class ControlCall:
-    """A call that would change something: who, what, and how it ended.
+    """A call that would change something, or was refused to a stranger: who, what, how it ended.
 
     status : HTTP status of the answer; None if the server failed before there was one.
     """
@@ -85,12 +90,16 @@ class Buckets:
             return left >= 1.0
 
 
-class Refused(Exception):
-    """A request that goes no further: the status of the answer, and why."""
+class Refused(HTTPException):
+    """A request that goes no further: the status of the answer, and why.
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
+    Of a kind that routes let pass, so that a body may be refused while one is reading it.
+    """
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        return str(self.detail)
 
 
 Writer = Callable[[int | None, str | None], Awaitable[None]]
@@ -99,7 +108,7 @@ Writer = Callable[[int | None, str | None], Awaitable[None]]
 class _Outgoing:
     """An answer on its way out: given safe headers, and recorded before anybody hears it."""
 
-    def __init__(self, send: Send, write: Writer | None) -> None:
+    def __init__(self, send: Send, write: Writer) -> None:
         self._send, self._write = send, write
         self.status: int | None = None
         self.reason: str | None = None
@@ -119,8 +128,7 @@ class _Outgoing:
             await self._record()
 
     async def _record(self) -> None:
-        if self._write is not None:
-            await self._write(self.status, self.reason)
+        await self._write(self.status, self.reason)
 
 
 class Guard:
@@ -154,17 +162,18 @@ class Guard:
                 raise
             outgoing.reason = refusal.reason
             body = {"error": {"type": "Refused", "message": refusal.reason}}
-            await JSONResponse(body, refusal.status)(scope, receive, outgoing.send)
+            await JSONResponse(body, refusal.status_code)(scope, receive, outgoing.send)
         finally:
             await outgoing.ended()
 
-    def _writer(self, scope: Scope, caller: Caller | None) -> Writer | None:
-        """Return what records a control call; None for a reading."""
-        if scope["method"] in SAFE_METHODS:
-            return None
+    def _writer(self, scope: Scope, caller: Caller | None) -> Writer:
+        """Return what records a call, if it is one to record."""
         who, client = caller.name if caller else "unknown", _client(scope)
+        control = scope["method"] not in SAFE_METHODS
 
         async def write(status: int | None, reason: str | None) -> None:
+            if status not in TO_STRANGERS and (not control or status == 429):
+                return
             path = scope["path"][:LONGEST_PATH]
             call = ControlCall(who, client, scope["method"], path, status, reason)
             await run_in_threadpool(self._record, call)
@@ -173,18 +182,23 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers, caller: Caller | None) -> Refused | None:
         control = scope["method"] not in SAFE_METHODS
+        refusal = self._to_stranger(scope, headers, caller)
         who = caller.name if caller else _client(scope)
+        if not self._buckets.take(who, control=control or refusal is not None):
+            return Refused(429, "too many calls; try again in a moment")
+        length = headers.get("content-length", "0")
+        too_large = not length.isdecimal() or int(length) > MOST_BODY_BYTES
+        return refusal or (_too_large() if too_large else None)
+
+    def _to_stranger(self, scope: Scope, headers: Headers, caller: Caller | None) -> Refused | None:
+        """Return why whoever asks may not, whatever it is that he asks."""
+        path = scope["path"]
         if not self._is_our_name(headers.get("host", "")):
             return Refused(421, "this server does not go by the host of the request")
-        if not self._buckets.take(who, control=control):
-            return Refused(429, "too many calls; try again in a moment")
-        if caller is None and scope["path"] not in WITHOUT_TOKEN and _is_api(scope["path"]):
+        if caller is None and path not in WITHOUT_TOKEN and _is_api(path):
             return Refused(401, "a token is needed: send `Authorization: Bearer TOKEN`")
-        if control and not _is_same_origin(headers):
+        if scope["method"] not in SAFE_METHODS and not _is_same_origin(headers):
             return Refused(403, "control calls are taken from this server's own pages only")
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-            return _too_large()
         return None
 
     def _is_our_name(self, host: str) -> bool:

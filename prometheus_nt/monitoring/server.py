@@ -1,22 +1,47 @@
 """Running the server until it is asked to end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from socket import socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.stores import upgrade_schemas
+from prometheus_nt.jobs.worker import Worker
 from prometheus_nt.monitoring.access import Access
 from prometheus_nt.monitoring.app import create_app
 
 
-def serve(settings: Settings, access: Access, tell: Callable[[str], None]) -> None:
+class Server(uvicorn.Server):
+    """A server that ends its streams first: they would keep it from ending for as long as it waits.
+
+    Parameters
+    ----------
+    app : what the server runs
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """End the streams, then all else."""
+        self._app.state.hub.close()
+        await super().shutdown(sockets)
+
+
+def serve(
+    settings: Settings, access: Access, tell: Callable[[str], None], *, worker: bool = True
+) -> None:
     """Serve until SIGINT or SIGTERM; running answers are finished first.
 
     Parameters
     ----------
     tell : takes the address once the server listens
+    worker : also run the jobs that are asked for; without, another process must
 
     Raises
     ------
@@ -24,8 +49,9 @@ def serve(settings: Settings, access: Access, tell: Callable[[str], None]) -> No
         If the port is taken.
     """
     upgrade_schemas(settings)
+    app = create_app(settings, access)
     config = uvicorn.Config(
-        create_app(settings, access),
+        app,
         host=access.host,
         port=access.port,
         log_level="warning",
@@ -36,11 +62,23 @@ def serve(settings: Settings, access: Access, tell: Callable[[str], None]) -> No
         h11_max_incomplete_event_size=65_536,
     )
     try:
-        socket = config.bind_socket()
+        listening = config.bind_socket()
     except SystemExit as refused:
         raise ConfigError(
             f"--port: {access.port} on {access.host} cannot be listened on; choose another"
         ) from refused
-    host, port = socket.getsockname()[:2]
+    host, port = listening.getsockname()[:2]
     tell(f"http://{host}:{port}")
-    uvicorn.Server(config).run(sockets=[socket])
+    with _working(settings) if worker else nullcontext():
+        Server(config, app).run(sockets=[listening])
+
+
+@contextmanager
+def _working(settings: Settings) -> Iterator[None]:
+    """Run jobs in processes of their own for as long as the server lives."""
+    worker = Worker(settings)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()

@@ -4,7 +4,7 @@ A figure that the records cannot support is None.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TypeVar
 
@@ -114,6 +114,32 @@ def luck_of(returns: FloatArray, tried: int = 0) -> Luck:
         best_is_luck=None if best is None else best.consistent,
         records=tuple(records),
     )
+
+
+def recounted(luck: Luck, returns: FloatArray, tried: int) -> Luck:
+    """Return what the same records say among another number of trials; nothing is resampled.
+
+    Parameters
+    ----------
+    luck, returns : what `luck_of` returned, and of what
+    """
+    trials = max(tried, returns.shape[1])
+    distinct = _if_possible(lambda: distinct_trials(returns))
+    if distinct is None:
+        return replace(luck, trials=trials)
+    records = tuple(
+        record
+        if record.sharpe is None
+        else replace(record, above_luck=_above_luck(returns[:, each], distinct, trials))
+        for each, record in enumerate(luck.records)
+    )
+    hurdle = ANNUAL * _hurdle(distinct, trials)
+    return replace(luck, trials=trials, hurdle=hurdle, records=records)
+
+
+def _above_luck(returns: FloatArray, distinct: DistinctTrials, trials: int) -> float | None:
+    variance = distinct.sharpe_variance
+    return _if_possible(lambda: deflated_sharpe_ratio(sharpe_moments(returns), variance, trials))
 
 
 def _record(

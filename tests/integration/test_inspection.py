@@ -225,8 +225,9 @@ def test_a_label_that_a_person_chose_cannot_break_the_text(sqlite_database, tmp_
     with open_stores(settings) as stores:
         row = dict.fromkeys(columns)
         row |= {"job_id": "1", "kind": 'a"b\nc\\', "spec": {}, "status": "PENDING", "attempt": 0}
-        row |= {"max_attempts": 1, "cancel_requested": False}
-        row |= {"created_at": moment, "updated_at": moment}
+        row |= {"max_attempts": 1, "cancel_requested": False, "priority": 0}
+        row |= {"submitted_by": "me"}
+        row |= {"created_at": moment, "updated_at": moment, "not_before": moment}
         with stores.runtime.database.writer() as connection:
             upsert(connection, governance.jobs, columns, [tuple(row.values())])
 

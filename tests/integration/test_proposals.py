@@ -20,6 +20,7 @@ from prometheus_nt.jobs.applied import applied_origins, load_node
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.diagnostics import diagnose_strategy
 from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.kinds import ProposeJob, run_propose_job
 from prometheus_nt.jobs.proposals import Request
 from prometheus_nt.jobs.stores import open_stores
 
@@ -251,3 +252,34 @@ def test_the_best_change_that_survives_is_proposed_with_what_it_rests_on(home, s
     assert proposal.improvement == pytest.approx(pair.improvement)
     assert proposal.confidence == pytest.approx(1.0 - pair.p_value)
     assert proposal.rationale.startswith(f"{pair.changed} against {pair.base}, 504 sessions")
+
+
+def test_a_job_proposes_and_what_is_below_its_bounds_is_rejected(stores):
+    spec = ProposeJob(
+        config=("us_core_long_eq_ohlcv",),
+        by="ann",
+        key=KEY,
+        value=2,
+        why="fewer names",
+        start="2004-01-02",
+        end="2004-06-30",
+        min_improvement=100.0,
+    ).settled(stores.settings)
+
+    told = run_propose_job(spec, stores, None)
+
+    found = job.store_of(stores).find(told["proposal_id"])
+    assert (found.key, found.proposed, found.status, told["status"]) == (
+        KEY,
+        2,
+        "REJECTED",
+        "REJECTED",
+    )
+    assert found.notes["rejected"]["by"] == "ann"
+    assert "is below 100" in told["why"]
+
+    bounded = spec.model_copy(update={"min_improvement": None, "apply": True})
+    told = run_propose_job(bounded, stores, None)
+    better = told["verdict"] == "BETTER"
+    assert told["status"] == ("APPLIED" if better else "PENDING"), "only what is better is applied"
+    assert job.store_of(stores).active(STRATEGY).version == int(better)

@@ -24,6 +24,13 @@ def desk_page() -> FileResponse:
     return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
 
 
+@router.get("/api/docs")
+@router.get("/api/redoc")
+def interface_page() -> FileResponse:
+    """Return the page that lists the interface; it reads our own OpenAPI document alone."""
+    return FileResponse(STATIC / "docs.html", headers={"cache-control": "no-cache"})
+
+
 @router.get("/static/vendor/plotly.min.js")
 def charts() -> FileResponse:
     """Return the chart library, as the installed package has it."""

@@ -9,22 +9,25 @@ from time import monotonic, sleep
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from persistence.database import Database
 from prometheus_nt.config import Settings
 from prometheus_nt.monitoring.access import Access
 from prometheus_nt.monitoring.app import create_app
+from prometheus_nt.monitoring.server import Server
 
 Served = Callable[..., AbstractContextManager[httpx.Client]]
 
 
 @contextmanager
-def running(settings: Settings, access: Access) -> Iterator[httpx.Client]:
+def running(
+    settings: Settings, access: Access, app: FastAPI | None = None
+) -> Iterator[httpx.Client]:
     """Yield a client of a server that runs in a thread of its own."""
-    config = uvicorn.Config(
-        create_app(settings, access), host=access.host, port=0, log_level="error"
-    )
-    server, socket = uvicorn.Server(config), config.bind_socket()
+    app = app or create_app(settings, access)
+    config = uvicorn.Config(app, host=access.host, port=0, log_level="error")
+    server, socket = Server(config, app), config.bind_socket()
     thread = Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
     begun = monotonic()

@@ -91,6 +91,31 @@ def test_too_many_control_calls_are_put_off(client):
     assert 429 in answers
 
 
+def test_what_is_refused_to_strangers_is_recorded_readings_as_well(guarded, database):
+    guarded.get("/api/options")
+    guarded.get("/api/options", headers=bearer("x" * 30))
+    guarded.get("/api/options", headers=bearer(READER))
+
+    calls = control_calls(database)
+    assert [(call["method"], call["status"], call["caller"]) for call in calls] == [
+        ("GET", 401, "unknown"),
+        ("GET", 401, "unknown"),
+    ]
+
+
+def test_a_host_that_is_not_ours_is_recorded(client, database):
+    client.get("/health", headers={"Host": "rebound.example"})
+
+    assert [call["status"] for call in control_calls(database)] == [421]
+
+
+def test_a_flood_of_refusals_cannot_fill_the_record(guarded, database):
+    answers = [guarded.get("/api/options").status_code for _ in range(200)]
+
+    assert set(answers) == {401, 429}
+    assert len(control_calls(database)) == answers.count(401) < 100
+
+
 def test_an_answer_that_the_client_has_is_not_sent_again(client):
     first = client.get("/ready")
     second = client.get("/ready", headers={"If-None-Match": first.headers["etag"]})

@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 
 let loading = null;
+let drawn = [];
 
 function plotly() {
   loading ??= new Promise((done, fail) => {
@@ -35,9 +36,16 @@ export function chart(label, traces, { layout = {}, size = "" } = {}) {
     ...layout, xaxis: { ...plain(), ...layout.xaxis }, yaxis: { ...plain(), ...layout.yaxis },
   };
   const options = { displaylogo: false, responsive: true, displayModeBar: false, doubleClick: "reset" };
-  plotly().then((library) => host.isConnected !== false && library.newPlot(host, traces, full, options))
+  plotly().then((library) => host.isConnected !== false && draw(library, host, traces, full, options))
     .catch((error) => host.replaceChildren(h("div.failed", error.message)));
   return host;
+}
+
+/** Draw, and let go of the charts that are on the page no longer: each listens to the window's size. */
+function draw(library, host, ...how) {
+  drawn.filter((one) => !one.isConnected).forEach((one) => library.purge(one));
+  drawn = [...drawn.filter((one) => one.isConnected), host];
+  return library.newPlot(host, ...how);
 }
 
 /** A line over dates. */

@@ -19,7 +19,10 @@ export const signed = (value, digits = 2) =>
   known(value) ? `${value > 0 ? "+" : ""}${number(value, digits)}` : DASH;
 export const signedPercent = (value, digits = 2) =>
   known(value) ? `${value > 0 ? "+" : ""}${percent(value, digits)}` : DASH;
-export const money = (value, digits = 0) => (known(value) ? `$${number(value, digits)}` : DASH);
+export const money = (value, digits = 0) => (known(value) ? `${value < 0 ? "-" : ""}$${number(Math.abs(value), digits)}` : DASH);
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 4 });
+/** Money to four digits: $33.48M. */
+export const shortMoney = (value) => (known(value) ? `${value < 0 ? "-" : ""}$${short.format(Math.abs(value))}` : DASH);
 export const whole = (value) => number(value, 0);
 export const text = (value) => (known(value) && value !== "" ? String(value) : DASH);
 

@@ -4,6 +4,7 @@ import { ApiError, get, listen, post, setToken } from "./api.js";
 import { fill, h } from "./dom.js";
 import { ago, number, signedPercent, tone } from "./format.js";
 import { GROUPS, PANELS, WORKSPACES } from "./panels/index.js";
+import { remember } from "./place.js";
 import { choose, readAddress, state, watch } from "./state.js";
 import { confirm, empty, failed, toast, waiting } from "./widgets.js";
 
@@ -148,6 +149,7 @@ async function show() {
     last = null;
     document.title = `${panel.title} · Prometheus NT`;
     fill(host, heading(panel), waiting());
+    host.scrollTop = 0;
     drawSide();
   }
   const ctx = context(panel, signal);
@@ -156,9 +158,9 @@ async function show() {
     if (signal.aborted) return;
     const text = JSON.stringify([data, ctx.local, state.as_of, theme()]);
     if (text === last || (last !== null && isTyping(host))) return;
-    const scroll = host.scrollTop;
+    const stay = remember(host);
     fill(host, heading(panel), panel.draw(data, ctx));
-    host.scrollTop = last === null ? 0 : scroll;
+    stay();
     last = text;
   } catch (error) {
     if (signal.aborted) return;

@@ -44,16 +44,19 @@ export function table(columns, rows, options = {}) {
     h("table", options.caption && h("caption", options.caption), h("thead", h("tr", heads)), body));
 }
 
+const DAY = /^\d{4}-\d\d-\d\d/;
+
 function line(columns, row, { onRow, selected }) {
   const open = () => onRow(row);
   const props = onRow && {
-    tabindex: 0, "aria-selected": selected ? String(Boolean(selected(row))) : null,
+    tabindex: 0, data: { key: row[columns[0].name] }, "aria-selected": selected ? String(Boolean(selected(row))) : null,
     on: { click: open, keydown: (e) => e.key === "Enter" && e.target === e.currentTarget && open() },
   };
   return h("tr", props || {}, columns.map((column) => {
     const value = row[column.name];
     const shown = column.show ? column.show(value, row) : value ?? DASH;
-    return h(column.num ? "td.num" : "td", { class: column.tone?.(value, row) }, shown);
+    const kept = typeof shown === "string" && DAY.test(shown) ? "nowrap" : "";
+    return h(column.num ? "td.num" : "td", { class: `${column.tone?.(value, row) ?? ""} ${kept}` }, shown);
   }));
 }
 
@@ -68,10 +71,13 @@ function sorted(rows, by, way) {
   return [...rows].sort(order);
 }
 
-export const empty = (why, ...more) => h("div.empty", why, more);
+/** Words between backticks, as commands. */
+const coded = (words) => (typeof words === "string" ? words.split("`").map((one, i) => (i % 2 ? h("code", one) : one)) : words);
+
+export const empty = (why, ...more) => h("div.empty", coded(why), more);
 export const waiting = (what = "Reading…") => h("div.waiting", { role: "status" }, what);
 export const failed = (error, retry) => h("div.failed", { role: "alert" },
-  h("p", h("b", error.type ?? "Error"), ` ${error.message}`),
+  h("p", h("b", error.type ?? "Error"), " ", coded(String(error.message))),
   retry && h("button", { type: "button", on: { click: retry } }, "Try again"));
 
 const TONES = {

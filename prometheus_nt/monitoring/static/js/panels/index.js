@@ -7,16 +7,29 @@
  * between drawings it keeps in `ctx.local`.
  */
 
+import assessmentUniverse from "./assessment_universe.js";
+import dataHealth from "./data_health.js";
+import execution from "./execution.js";
+import fragility from "./fragility.js";
+import geo from "./geo.js";
+import lineage from "./lineage.js";
 import overview from "./overview.js";
+import portfolioRisk from "./portfolio_risk.js";
+import regimeStab from "./regime_stab.js";
 
 export const GROUPS = ["Watch", "Research", "Trade", "Operate"];
 
-export const PANELS = [overview];
+export const PANELS = [
+  overview, regimeStab, fragility, geo,
+  assessmentUniverse,
+  portfolioRisk, execution, lineage,
+  dataHealth,
+];
 
 /** Which panels a workspace keeps in the side bar. */
 export const WORKSPACES = {
   overview: ["overview", "regime_stab", "live_system"],
-  trading: ["portfolio_risk", "execution", "live_desk", "fragility", "terminal"],
+  trading: ["portfolio_risk", "execution", "lineage", "live_desk", "fragility", "terminal"],
   research: ["assessment_universe", "backtests", "meta_experiments", "ant_hill"],
   monitoring: ["live_system", "data_health", "regime_stab", "portfolio_risk", "execution", "geo"],
   global: ["geo", "regime_stab", "fragility"],

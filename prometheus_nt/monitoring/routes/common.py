@@ -1,0 +1,46 @@
+"""What the routes of the status endpoints share: parameters, reasons, and how rows become parts."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from persistence.standing import Record, Standing
+from prometheus_nt.domain.runs import Mode
+from prometheus_nt.monitoring.answers import Name
+
+NO_RUN = "no run has been recorded up to this session"
+NOT_MEASURED = "not measured: the engine is off in this configuration, or its inputs are missing"
+NO_SESSION_BEFORE = "the record begins too late for it"
+
+Region = Annotated[Name | None, Query(description="Default: any.")]
+Strategy = Annotated[Name | None, Query(description="Default: any.")]
+OfMode = Annotated[Mode | None, Query(description="Default: the most real mode that has rows.")]
+
+
+def only(row: Mapping[str, object], model: type[BaseModel]) -> Record:
+    """Return what a model has of a row."""
+    return {name: row[name] for name in model.model_fields if name in row}
+
+
+def whose(found: Standing | None) -> Record:
+    """Return the fields that say whose rows an answer is made of."""
+    if found is None:
+        return {"as_of_date": None, "run_id": None}
+    return {"as_of_date": found.session, "run_id": found.run_id}
+
+
+def reasons(fields: Mapping[str, object], why: str) -> dict[str, str]:
+    """Return why each field that is null is not known."""
+    return {name: why for name, value in fields.items() if value is None}
+
+
+def of_hundred(score: float | None) -> float | None:
+    """Return a score of 0 to 100 as a fraction."""
+    return None if score is None else score / 100.0
+
+
+def calm(score: float | None) -> float | None:
+    """Return one minus a score of 0 to 100 as a fraction, within 0 and 1: 1 is calm."""
+    return None if score is None else min(max(1.0 - score / 100.0, 0.0), 1.0)

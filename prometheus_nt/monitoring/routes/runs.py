@@ -1,0 +1,330 @@
+"""Runs: which there are, what each found, and several beside each other."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+
+from persistence.artifacts import RunFolder
+from persistence.listings import Filters
+from persistence.pages import Record, equity_days
+from persistence.run_history import page_of_runs
+from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.runs import Mode
+from prometheus_nt.jobs.compare import YAML, chosen_runs, runs_to_compare, tried_by
+from prometheus_nt.jobs.report import REPORT
+from prometheus_nt.monitoring.answers import (
+    DEFAULT_ROWS,
+    Answer,
+    AsOf,
+    Limit,
+    Name,
+    Offset,
+    Page,
+    Part,
+    page_of,
+)
+from prometheus_nt.monitoring.desk import Desk, OurDesk
+from prometheus_nt.reporting.luck import Luck, RecordLuck, luck_of, recounted
+from prometheus_nt.reporting.page import POLICY
+
+router = APIRouter(prefix="/api", tags=["runs"])
+
+MOST_COMPARED = 20
+BENCHMARK = ("benchmark", "benchmark_id")
+TOO_LITTLE = "not computed: too few, too short or too similar records"
+NO_FILES = "the files of the run are gone; what the database keeps is shown"
+
+Status = Literal["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED"]
+
+
+class RunRow(Part):
+    """A run in a list. metrics : by their names in the reports; empty until it is completed."""
+
+    run_id: str
+    strategy_id: str
+    sleeve_id: str
+    portfolio_id: str
+    market_id: str
+    mode: Mode
+    status: str
+    start_date: date
+    end_date: date
+    dataset_id: str
+    created_at: datetime
+    completed_at: datetime | None
+    metrics: dict[str, Any]
+
+
+class ArtifactRow(Part):
+    """A file of a run."""
+
+    name: str
+    kind: str
+    bytes: int
+    rows: int | None
+    sha256: str
+
+
+class RunDetail(Answer):
+    """All that is kept of a run but its rows."""
+
+    run: RunRow
+    order_list_hash: str | None
+    config_hash: str
+    code_hash: str
+    data_fingerprint: str
+    config: dict[str, Any]
+    notes: list[str]
+    findings: list[dict[str, Any]]
+    artifacts: list[ArtifactRow]
+    has_report: bool
+
+
+class EquityCurve(Answer):
+    """A run's equity by session. drawdown : a fraction, at most 0."""
+
+    run_id: str
+    sessions: list[date]
+    equity: list[float]
+    drawdown: list[float | None]
+    gross_exposure: list[float | None]
+    net_exposure: list[float | None]
+    benchmark: list[float | None] | None
+    benchmark_id: str | None
+
+
+class ComparedRun(Part):
+    """One of several runs. equity : of one unit of capital at the first common session."""
+
+    run_id: str
+    sleeve_id: str
+    metrics: dict[str, Any]
+    equity: list[float]
+    sharpe_low: float | None
+    sharpe_high: float | None
+    above_zero: float | None
+    above_luck: float | None
+    years_needed: float | None
+    survives: bool | None
+
+
+class Comparison(Answer):
+    """Several runs on their common sessions, and how much of them luck explains.
+
+    hurdle : annual Sharpe ratio that the best of `trials` is expected to reach by luck.
+    overfitting : probability of backtest overfitting. best_is_luck : p-value of the best.
+    """
+
+    sessions: list[date]
+    runs: list[ComparedRun]
+    trials: int
+    distinct: int | None
+    hurdle: float | None
+    overfitting: float | None
+    best_is_luck: float | None
+
+
+def _filters(
+    strategy_id: Name | None = None,
+    sleeve_id: Name | None = None,
+    mode: Mode | None = None,
+    status: Status | None = None,
+) -> Filters:
+    return Filters(
+        strategy_id=strategy_id,
+        portfolio_id=sleeve_id,
+        mode=mode.value if mode else None,
+        status=status,
+    )
+
+
+@router.get("/runs")
+def runs(
+    desk: OurDesk,
+    filters: Annotated[Filters, Depends(_filters)],
+    limit: Limit = DEFAULT_ROWS,
+    offset: Offset = 0,
+) -> Page[RunRow]:
+    """Return runs, the newest first."""
+    rows = page_of_runs(desk.stores.runtime.database, filters, offset, limit + 1)
+    return page_of([_row(row) for row in rows], offset, limit)
+
+
+@router.get("/runs/{run_id}")
+def run(desk: OurDesk, run_id: Name) -> RunDetail:
+    """Return a run by its id, or by a beginning that no other run has."""
+    row = desk.stores.runtime.find_run(run_id)
+    folder = RunFolder(desk.settings.runs_dir, row["run_id"])
+    manifest = _json(folder, "manifest.json")
+    findings = _json(folder, "findings.json")
+    unknown = {"notes": NO_FILES} if manifest is None and row["status"] == "COMPLETED" else {}
+    artifacts = desk.stores.runtime.artifacts(row["run_id"])
+    return RunDetail(
+        run=_row(row),
+        **{name: row[name] for name in ("order_list_hash", "config_hash", "code_hash")},
+        data_fingerprint=row["data_fingerprint"],
+        config=row["config_json"],
+        notes=(manifest or {}).get("notes", []),
+        findings=(findings or {}).get("findings", []),
+        artifacts=[ArtifactRow(**_only(each, ArtifactRow)) for each in artifacts],
+        has_report=_report(desk, row["run_id"]) is not None,
+        unknown=unknown,
+    )
+
+
+@router.get("/runs/{run_id}/equity")
+def run_equity(desk: OurDesk, run_id: Name, as_of: AsOf = None) -> EquityCurve:
+    """Return a run's equity by session, with its benchmark where its files are kept."""
+    row = desk.stores.runtime.find_run(run_id)
+    if row["status"] != "COMPLETED":
+        return _equity(desk, row, as_of)
+    key = ("equity", row["run_id"], row["completed_at"], as_of)
+    return desk.memo.get(key, lambda: _equity(desk, row, as_of))
+
+
+def _equity(desk: Desk, row: Record, as_of: date | None) -> EquityCurve:
+    days = equity_days(desk.stores.runtime.database, row["run_id"], as_of)
+    levels, name, unknown = _benchmark(desk, row["run_id"], [day["date"] for day in days])
+    return EquityCurve(
+        run_id=row["run_id"],
+        sessions=[day["date"] for day in days],
+        equity=[day["equity_curve_value"] for day in days],
+        drawdown=[day["drawdown"] for day in days],
+        gross_exposure=[day["gross_exposure"] for day in days],
+        net_exposure=[day["net_exposure"] for day in days],
+        benchmark=levels,
+        benchmark_id=name,
+        unknown=unknown,
+    )
+
+
+@router.get("/runs/{run_id}/report", response_class=HTMLResponse)
+def run_report(desk: OurDesk, run_id: Name) -> HTMLResponse:
+    """Return a run's report: a page that needs nothing but itself."""
+    row = desk.stores.runtime.find_run(run_id)
+    page = _report(desk, row["run_id"])
+    if page is None:
+        raise StoreError(
+            f"{row['run_id']}: it has no report; `prometheus report {row['run_id']}` makes one of "
+            "a finished run"
+        )
+    # The page brings its own script and style, and may fetch nothing.
+    return HTMLResponse(
+        page.read_text(encoding="utf-8"), headers={"content-security-policy": POLICY}
+    )
+
+
+@router.get("/compare")
+def compare(
+    desk: OurDesk, run_id: Annotated[list[Name], Query(min_length=2, max_length=MOST_COMPARED)]
+) -> Comparison:
+    """Return finished runs beside each other; they must cover the same sessions."""
+    if files := [name for name in run_id if name.endswith(YAML)]:
+        raise ConfigError(f"run_id: name runs, not files: {', '.join(files)}")
+    rows = chosen_runs(desk.stores, run_id)
+    key = ("compare", *((row["run_id"], row["completed_at"]) for row in rows))
+    records = desk.memo.get(key, lambda: _records(desk, [row["run_id"] for row in rows]))
+    # What was tried since then counts as well, so that part is never kept.
+    luck = recounted(records.luck, records.returns, tried_by(desk.stores, rows))
+    told = {name: getattr(luck, name) for name in _TOLD}
+    return Comparison(
+        sessions=records.sessions,
+        runs=[
+            _compared(row, equity, record)
+            for row, equity, record in zip(rows, records.equity, luck.records, strict=True)
+        ],
+        trials=luck.trials,
+        **told,
+        unknown={name: TOO_LITTLE for name, value in told.items() if value is None},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Records:
+    """The records of finished runs, which never change. returns : (T, N)."""
+
+    sessions: list[date]
+    equity: list[list[float]]
+    returns: FloatArray
+    luck: Luck
+
+
+def _records(desk: Desk, run_ids: list[str]) -> _Records:
+    given = runs_to_compare(desk.stores, run_ids)
+    returns = np.column_stack([series.returns for series in given.series])
+    return _Records(
+        sessions=given.series[0].sessions.astype(object).tolist(),
+        equity=[(series.equity / series.starting_capital).tolist() for series in given.series],
+        returns=returns,
+        luck=luck_of(returns, given.tried),
+    )
+
+
+def _compared(row: Record, equity: list[float], record: RecordLuck) -> ComparedRun:
+    interval = record.sharpe
+    return ComparedRun(
+        run_id=row["run_id"],
+        sleeve_id=row["sleeve_id"],
+        metrics=row["metrics_json"] or {},
+        equity=equity,
+        sharpe_low=interval.low if interval else None,
+        sharpe_high=interval.high if interval else None,
+        **{name: getattr(record, name) for name in _OF_LUCK},
+    )
+
+
+_OF_LUCK = ("above_zero", "above_luck", "years_needed", "survives")
+_TOLD = ("distinct", "hurdle", "overfitting", "best_is_luck")
+
+
+def _row(row: Record) -> RunRow:
+    return RunRow(**_only(row, RunRow), metrics=row["metrics_json"] or {})
+
+
+def _only(row: Record, model: type[BaseModel]) -> Record:
+    return {name: value for name, value in row.items() if name in model.model_fields}
+
+
+def _json(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    try:
+        return folder.read_json(name)
+    except StoreError:
+        return None
+
+
+def _report(desk: Desk, run_id: str) -> Path | None:
+    root = desk.settings.runs_dir.resolve()
+    path = (root / run_id / REPORT).resolve()
+    # A link in a run's folder may lead anywhere; nothing is read that lies outside.
+    if not path.is_relative_to(root / run_id) or not path.is_file():
+        return None
+    return path
+
+
+def _benchmark(
+    desk: Desk, run_id: str, sessions: list[date]
+) -> tuple[list[float | None] | None, str | None, dict[str, str]]:
+    """Return the benchmark's levels on the sessions, its name, and why there are none."""
+    folder = RunFolder(desk.settings.runs_dir, run_id)
+    manifest = _json(folder, "manifest.json")
+    if manifest is None:
+        return None, None, dict.fromkeys(BENCHMARK, NO_FILES)
+    of_day = _benchmark_levels(folder)
+    levels = [of_day.get(session) for session in sessions]
+    if all(level is None for level in levels):
+        return None, None, dict.fromkeys(BENCHMARK, "the run has no benchmark")
+    return levels, manifest["benchmark"], {}
+
+
+def _benchmark_levels(folder: RunFolder) -> dict[date, float]:
+    table = folder.read_table("equity.parquet")
+    days = table["session"].astype("datetime64[D]").astype(object).tolist()
+    levels = table["benchmark"].tolist()
+    return {day: level for day, level in zip(days, levels, strict=True) if not np.isnan(level)}
