@@ -86,7 +86,8 @@ TEMPLATE = "T"
 OF_THE_RUN = ("run_id", "mode", "strategy_id", "sleeve_id", "portfolio_id", "book_id")
 NAMED_BY_RUN = ("order_id", "fill_id", "action_id", "trade_id", "decision_id", "stream")
 ENGINES = ("SLEEVE", *(stage.upper() for stage in ("profiles", "regime", "stability", "fragility")))
-VALUES = {
+VALUES: dict[str, Any] = {
+    "scenario_pnl": JsonText('{"covid": {"covered": 1.0, "pnl": -0.25}}'),
     "market_id": "US_EQ",
     "region": "US",
     "entity_type": "INSTRUMENT",
@@ -276,6 +277,8 @@ def _numbered(table: sa.Table, columns: Sequence["sa.Column[Any]"], number: int)
     }
     times = ("recorded_at", "created_at", "applied_at")
     row |= {name: BEGAN + timedelta(minutes=number) for name in times if name in table.c}
+    if "open_change" in table.c:
+        row["open_change"] = None
     if "strategy_id" in table.c:
         row["strategy_id"] = STRATEGIES[number % len(STRATEGIES)]
     return row
