@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check fmt bench bench-rows kills golden size clean
+.PHONY: help setup demo test check fmt slow bench bench-rows calibration kills golden size clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -22,7 +22,10 @@ demo: $(STAMP)   ## the main job on bundled real data: ingest, backtest, report
 	@$(BIN)/prometheus demo
 
 test: $(STAMP)   ## every test, PostgreSQL included where its server is installed
-	$(BIN)/python -m pytest -n 2 -q
+	$(BIN)/python -m pytest -n 2 -q -m 'not slow'
+
+slow: $(STAMP)   ## the tests that take minutes: how often selection is wrong, many kills of a campaign
+	$(BIN)/python -m pytest -n 2 -q -m slow
 
 check: $(STAMP)  ## format, lint, types, layers and the fast tests
 	$(BIN)/ruff format --check .
@@ -45,6 +48,9 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 
 bench-rows: $(STAMP)  ## every `show` over ten million rows, as ratios; some minutes and 3 GB of disk
 	$(BIN)/python benchmarks/listings.py
+
+calibration: $(STAMP)  ## how often selection is wrong on 500 campaigns whose truth is known; some minutes
+	$(BIN)/python benchmarks/calibration.py 500
 
 kills: $(STAMP)  ## a hundred kills of a backtest, of a day and of a paper run, each completed by the next
 	PROMETHEUS_KILL_POINTS=100 $(BIN)/python -m pytest -q tests/integration/test_crash.py tests/integration/test_paper.py

@@ -10,8 +10,6 @@ from persistence.database import Database
 from persistence.listings import Filters
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.domain.market import RegimeLabel
-from prometheus_nt.engines.regime import FEATURES
 
 FACTS = (
     "run_id",
@@ -19,6 +17,7 @@ FACTS = (
     "sleeve_id",
     "start_date",
     "end_date",
+    "dataset_id",
     "config_json",
     "metrics_json",
     "order_list_hash",
@@ -74,43 +73,6 @@ def runs_of_same_sessions(store: RuntimeStore, run: Mapping[str, Any], limit: in
     )
     with store.database.reader() as connection:
         return list(connection.execute(query).scalars())
-
-
-def recorded_environments(store: RuntimeStore) -> dict[str, dict[str, float | None]]:
-    """Return, per run, the share of its sessions in each regime and the mean of each feature.
-
-    Named `share_<label>` and `mean_<feature>`, in lower case. A run without the regime engine is
-    absent.
-    """
-    regimes = tables.regimes.c
-    shares = [
-        sa.func.avg(sa.case((regimes.regime_label == label.value, 1.0), else_=0.0)).label(
-            f"share_{label.value.lower()}"
-        )
-        for label in RegimeLabel
-    ]
-    means = [
-        sa.func.avg(regimes.features[name].as_float()).label(f"mean_{name}") for name in FEATURES
-    ]
-    query = sa.select(regimes.run_id, *shares, *means).group_by(regimes.run_id)
-    with store.database.reader() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    return {
-        row.pop("run_id"): {
-            name: None if value is None else float(value) for name, value in row.items()
-        }
-        for row in rows
-    }
-
-
-def mean_universe_sizes(store: RuntimeStore) -> dict[str, float]:
-    """Return how many instruments the universe of each run held on average."""
-    members = tables.universe_members.c
-    included = sa.func.sum(sa.case((members.included, 1), else_=0))
-    query = sa.select(members.run_id, included, sa.func.count(sa.distinct(members.as_of_date)))
-    with store.database.reader() as connection:
-        rows = connection.execute(query.group_by(members.run_id)).all()
-    return {run_id: float(total) / float(sessions) for run_id, total, sessions in rows}
 
 
 def newest_books(store: RuntimeStore, earliest: date, as_of: date) -> list[dict[str, Any]]:

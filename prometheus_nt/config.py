@@ -7,11 +7,11 @@ the environment alone and are part of no file, no hash and no printout.
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -21,6 +21,7 @@ from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.daily_jobs import JobKind, JobRule, Rules, rules_of
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params, content_hash
+from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.engines.assessment import AssessmentParams
 from prometheus_nt.engines.fragility import FragilityParams
 from prometheus_nt.engines.portfolio import PortfolioParams
@@ -347,6 +348,8 @@ class Settings:
     data_folders: Mapping[str, Path] = field(default_factory=dict)
     api_tokens: str = field(default="", repr=False)
     live_key: str = field(default="", repr=False)
+    executor: ExecutorKind | None = None
+    ray_address: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -359,7 +362,8 @@ class Settings:
         REQUESTS_PER_10_MINUTES; PROMETHEUS_LOG=json logs to a file. Jobs know configuration files
         only by their names in PROMETHEUS_CONFIG_DIR, and folders of data only by those of
         PROMETHEUS_DATA_FOLDERS, `name=/path,other=/path`. PROMETHEUS_API_TOKENS,
-        `name:role:token,...`, says who may ask the server.
+        `name:role:token,...`, says who may ask the server. PROMETHEUS_EXECUTOR says where the
+        variants of a campaign run unless a command does, PROMETHEUS_RAY_ADDRESS on which cluster.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -385,6 +389,8 @@ class Settings:
             data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
             api_tokens=environment.get("PROMETHEUS_API_TOKENS", ""),
             live_key=environment.get("PROMETHEUS_LIVE_KEY", ""),
+            executor=_executor(environment),
+            ray_address=environment.get("PROMETHEUS_RAY_ADDRESS"),
         )
 
     @property
@@ -395,6 +401,17 @@ class Settings:
         tokens = (entry.split(":", 2)[-1].strip() for entry in self.api_tokens.split(","))
         keys = (key for key in (self.eodhd_key, *tokens) if key)
         return tuple(sorted({*found, *keys}))
+
+    def absolute(self) -> "Settings":
+        """Return the same places, named so that they do not depend on the working folder."""
+        return replace(
+            self,
+            home=self.home.resolve(),
+            historical_url=_absolute_url(self.historical_url),
+            runtime_url=_absolute_url(self.runtime_url),
+            config_dir=self.config_dir.resolve(),
+            data_folders={name: path.resolve() for name, path in self.data_folders.items()},
+        )
 
     @property
     def runs_dir(self) -> Path:
@@ -414,6 +431,25 @@ def _whole_number(environment: Mapping[str, str], name: str, default: int) -> in
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{name}: expected a whole number of at least 1, found {text!r}")
     return int(text)
+
+
+def _executor(environment: Mapping[str, str]) -> ExecutorKind | None:
+    found = environment.get("PROMETHEUS_EXECUTOR")
+    if found is not None and found not in get_args(ExecutorKind):
+        known = ", ".join(get_args(ExecutorKind))
+        raise ConfigError(f"PROMETHEUS_EXECUTOR: {found!r} is none of {known}")
+    return cast(ExecutorKind | None, found)
+
+
+def _absolute_url(url: str) -> str:
+    prefix = "sqlite:///"
+    return f"{prefix}{Path(url[len(prefix) :]).resolve()}" if url.startswith(prefix) else url
+
+
+def set_in_environment(values: Mapping[str, str]) -> None:
+    """Set what is not set yet, for a library that hears of its settings in no other way."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
 
 
 def _folders(environment: Mapping[str, str], name: str) -> dict[str, Path]:

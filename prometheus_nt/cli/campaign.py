@@ -18,6 +18,7 @@ from prometheus_nt.console import (
     progress_bars,
     say,
 )
+from prometheus_nt.domain.runs import ExecutorKind
 
 if TYPE_CHECKING:
     from prometheus_nt.jobs.campaign import CampaignStatus
@@ -31,6 +32,15 @@ CampaignFile = Annotated[Path, typer.Argument(help="The campaign's YAML file.")]
 CampaignId = Annotated[str, typer.Argument(help="A campaign id, its beginning, or `latest`.")]
 Workers = Annotated[
     int, typer.Option(min=0, max=256, help="Processes; 0 runs one after another in this one.")
+]
+OnExecutor = Annotated[
+    ExecutorKind | None,
+    typer.Option(
+        "--executor",
+        help="Where they run: in this process, in processes of this machine, or on a Ray cluster: "
+        "that of PROMETHEUS_RAY_ADDRESS, else one of this machine's own. Default: "
+        "PROMETHEUS_EXECUTOR, else process.",
+    ),
 ]
 DisableRisk = Annotated[
     bool,
@@ -51,7 +61,12 @@ TRIALS = (
 
 
 @app.command("run")
-def campaign_run(file: CampaignFile, workers: Workers = 2, as_json: JsonFlag = False) -> None:
+def campaign_run(
+    file: CampaignFile,
+    workers: Workers = 2,
+    executor: OnExecutor = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Run every variant of a campaign; exit code 1 if one failed.
 
     Run it again, or resume it, after any crash: what has ended is not done again.
@@ -65,7 +80,7 @@ def campaign_run(file: CampaignFile, workers: Workers = 2, as_json: JsonFlag = F
 
     plan = load_campaign(file)
     with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:
-        status = run_campaign(plan, stores, workers=workers, progress=progress)
+        status = run_campaign(plan, stores, workers=workers, executor=executor, progress=progress)
     _print_status(status, as_json)
 
 
@@ -73,6 +88,7 @@ def campaign_run(file: CampaignFile, workers: Workers = 2, as_json: JsonFlag = F
 def campaign_resume(
     campaign: CampaignId = "latest",
     workers: Workers = 2,
+    executor: OnExecutor = None,
     retry: Annotated[bool, typer.Option(help="Also run again what failed.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -84,7 +100,9 @@ def campaign_resume(
     from prometheus_nt.jobs.stores import open_stores
 
     with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:
-        status = resume_campaign(campaign, stores, workers=workers, retry=retry, progress=progress)
+        status = resume_campaign(
+            campaign, stores, workers=workers, executor=executor, retry=retry, progress=progress
+        )
     _print_status(status, as_json)
 
 
@@ -174,6 +192,7 @@ def campaign_and_meta(
     disable_risk: DisableRisk = False,
     config: Base = DEFAULT_BASE,
     workers: Workers = 2,
+    executor: OnExecutor = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a strategy's sleeves, one a horizon, and decide which go on; print runs as CSV.
@@ -188,7 +207,9 @@ def campaign_and_meta(
     from prometheus_nt.jobs.stores import open_stores
 
     window = (start.date(), end.date())
-    asked = Horizons(strategy_id, market_id, *window, config, top_k, disable_risk, workers)
+    asked = Horizons(
+        strategy_id, market_id, *window, config, top_k, disable_risk, workers, executor
+    )
     tell_risk(disable_risk)
     with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:
         status, decision = run_horizons(asked, stores, progress)

@@ -7,12 +7,14 @@ import typer
 
 from prometheus_nt.cli import proposals
 from prometheus_nt.cli.arguments import JsonFlag, read_settings
-from prometheus_nt.console import emit, out, print_rows, say
+from prometheus_nt.console import emit, out, print_rows, print_similar, say
 
 if TYPE_CHECKING:
     from prometheus_nt.jobs.meta import Decision
 
 app = typer.Typer(no_args_is_help=True, help="The meta job: who of many deserves to go on.")
+
+SPACE = "joint-meta-config-env-v1"
 
 FIGURES = ("sharpe", "deflated", "above_zero", "max_drawdown", "cost_share")
 
@@ -56,6 +58,28 @@ def meta_rank(
         elif strategy_id is not None and as_of is not None:
             decision = rank_strategy(stores, strategy_id, as_of.date(), top_k)
     print_decision(decision, as_json)
+
+
+@app.command("similar")
+def similar_runs(
+    run_id: Annotated[str, typer.Option(help="A run id, its beginning, or `latest`.")],
+    model_id: Annotated[str, typer.Option(help="The one space of runs there is.")] = SPACE,
+    top_k: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    with_outcome: Annotated[
+        bool, typer.Option(help="Let the runs' figures, too, decide who is similar.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the runs most like one by settings and the market before it, and what they earned.
+
+    Example: [cyan]prometheus meta similar --run-id latest --top-k 10[/]
+    """
+    from prometheus_nt.jobs.similar import similar_runs
+
+    if model_id != SPACE:
+        raise typer.BadParameter(f"expected {SPACE}, found {model_id}", param_hint="--model-id")
+    report = similar_runs(read_settings(), run_id, top_k, with_outcome=with_outcome)
+    print_similar(report, as_json)
 
 
 for _command in (

@@ -11,11 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from prometheus_nt.cli import show, similar
+from prometheus_nt.cli import meta, show
 from prometheus_nt.cli.arguments import JsonFlag, node_of, read_settings
 from prometheus_nt.cli.day import print_days
-
-SPACE = "joint-meta-config-env-v1"
 
 app = typer.Typer(no_args_is_help=True, help="Our commands under the mission's names.")
 
@@ -96,14 +94,12 @@ app.command("dump_portfolio")(show.dump_portfolio)
 @app.command("find_similar_meta_runs")
 def find_similar_meta_runs(
     run_id: Annotated[str, typer.Option(help="A run id, its beginning, or `latest`.")],
-    model_id: Annotated[str, typer.Option(help="The one space of runs there is.")] = SPACE,
+    model_id: Annotated[str, typer.Option(help="The one space of runs there is.")] = meta.SPACE,
     top_k: Annotated[int, typer.Option(min=1, max=1000)] = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the runs most like one by configuration and market: `prometheus similar runs`.
+    """List the runs most like one by configuration and market: `prometheus meta similar`.
 
     Example: [cyan]prometheus mission find_similar_meta_runs --run-id latest --top-k 10[/]
     """
-    if model_id != SPACE:
-        raise typer.BadParameter(f"expected {SPACE}, found {model_id}", param_hint="--model-id")
-    similar.find_similar_runs(run_id, top=top_k, as_json=as_json)
+    meta.similar_runs(run_id, model_id, top_k, as_json=as_json)

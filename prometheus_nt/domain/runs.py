@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Literal
 
 from prometheus_nt.domain.books import RiskActionType
 from prometheus_nt.domain.record import content_hash
+
+ExecutorKind = Literal["inline", "process", "ray"]
+"""Where many tasks run: in this process, in others of this machine, or on a Ray cluster."""
 
 
 class Mode(StrEnum):

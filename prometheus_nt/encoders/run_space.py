@@ -1,18 +1,20 @@
-"""Backtest runs side by side: how they were configured, in what market, and how they came out.
+"""Backtest runs side by side: how they were configured, into what market, and how they came out.
 
 Every coordinate has a name and keeps it: settings are compared path by path, market figures and
 outcomes name by name. Ids, dates, seeds and names of data say nothing about likeness and are left
-out. Whoever searches without outcomes gets a space that has no block for them.
+out. The market is that of the sessions before a run began: what it was like during the run is
+nearly its outcome. Whoever searches without outcomes gets a space that has no block for them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from prometheus_nt.domain.market import RegimeLabel
+from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.encoders.joint import Block, JointSpace, JointVectors, join
 from prometheus_nt.encoders.scaling import (
@@ -21,9 +23,18 @@ from prometheus_nt.encoders.scaling import (
     robust_zscores,
     typical_where_unknown,
 )
-from prometheus_nt.engines.regime import FEATURES
+from prometheus_nt.engines.regime import FEATURES, RegimeParams, regime_features
 
 SPACE = "META_CONFIG_ENV_V0"
+
+MODEL_ID = "joint-meta-config-env-v1"
+"""What the user calls the encoder of that space."""
+
+ENVIRONMENT_SESSIONS = 252
+"""Before a run, over which its market is averaged."""
+
+LEAST_SESSIONS = 21
+"""Before a run, with fewer of which nothing is known of its market."""
 
 NOT_LIKENESS = frozenset(
     {
@@ -43,9 +54,9 @@ NOT_LIKENESS = frozenset(
 """Settings, or sections of them, that name things or leave every result as it is."""
 
 ENVIRONMENT_FEATURES = (
-    *(f"share_{label.value.lower()}" for label in RegimeLabel),
     *(f"mean_{feature}" for feature in FEATURES),
-    "universe_size",
+    *(f"last_{feature}" for feature in FEATURES),
+    "instruments",
 )
 OUTCOME_FEATURES = (
     "annualised_sharpe",
@@ -98,6 +109,29 @@ def repeated_by(runs: Sequence[RunFacts]) -> dict[str, str]:
 
 def _without_sessions(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != "sessions"}
+
+
+def environment_before(
+    panel: MarketPanel, start: date, params: RegimeParams | None = None
+) -> dict[str, float | None]:
+    """Return the market that a run beginning on `start` came from; {} if too little is known.
+
+    Named `mean_<feature>` over the year before, `last_<feature>` at the last close before, and
+    `instruments` that had a price then. Nothing of `start` or later is read.
+    """
+    before = int(np.searchsorted(panel.sessions, np.datetime64(start, "D")))
+    if before < LEAST_SESSIONS:
+        return {}
+    seen = panel.until(panel.sessions[before - 1].astype(object))
+    features = seen.derived(regime_features, params or RegimeParams())[-ENVIRONMENT_SESSIONS:]
+    known = np.isfinite(features)
+    totals = np.where(known, features, 0.0).sum(axis=0)
+    means = totals / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+    figures = (*means.tolist(), *features[-1].tolist(), float(np.isfinite(seen.close[-1]).sum()))
+    return {
+        name: None if np.isnan(figure) else figure
+        for name, figure in zip(ENVIRONMENT_FEATURES, figures, strict=True)
+    }
 
 
 def run_vectors(

@@ -23,6 +23,7 @@ from prometheus_nt.campaign_config import CampaignConfig, CampaignPlan, plan_cam
 from prometheus_nt.config import NodeConfig, Settings, validated
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import content_hash
+from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.executor import Ending, Executor, Handle, new_executor
@@ -103,14 +104,20 @@ class Estimate:
 
 
 def run_campaign(
-    plan: CampaignPlan, stores: Stores, *, workers: int = 0, progress: Progress | None = None
+    plan: CampaignPlan,
+    stores: Stores,
+    *,
+    workers: int = 0,
+    executor: ExecutorKind | None = None,
+    progress: Progress | None = None,
 ) -> CampaignStatus:
     """Run every variant of a plan that has not been run; return how it ended.
 
     Parameters
     ----------
     workers : int
-        Processes; 0 runs in this one.
+        Processes; 0 runs in this one, and uses the whole of a Ray cluster.
+    executor : where it runs; else where the settings say, else here if there are no workers.
 
     Raises
     ------
@@ -118,7 +125,9 @@ def run_campaign(
         If the plan makes no sense, its data are missing, or somebody else is running it.
     """
     campaign_id = plan_rows(plan, stores)
-    return resume_campaign(campaign_id, stores, workers=workers, progress=progress)
+    return resume_campaign(
+        campaign_id, stores, workers=workers, executor=executor, progress=progress
+    )
 
 
 def plan_rows(plan: CampaignPlan, stores: Stores) -> str:
@@ -163,6 +172,7 @@ def resume_campaign(
     stores: Stores,
     *,
     workers: int = 0,
+    executor: ExecutorKind | None = None,
     retry: bool = False,
     progress: Progress | None = None,
 ) -> CampaignStatus:
@@ -183,11 +193,9 @@ def resume_campaign(
         )
     runner = _Runner(campaign, stores, store, worker_name(), progress)
     store.claim(campaign.campaign_id, runner.owner)
-    executor = new_executor(workers)
     try:
-        runner.run(executor, workers, retry)
+        runner.run_on(executor or stores.settings.executor, workers, retry)
     finally:
-        executor.close()
         ended = all(status in ENDED for status, _ in store.progress(campaign.campaign_id))
         store.release(campaign.campaign_id, "COMPLETED" if ended else "STOPPED")
     return campaign_status(stores, campaign.campaign_id)
@@ -205,6 +213,13 @@ class _Runner:
     @property
     def campaign_id(self) -> str:
         return self.campaign.campaign_id
+
+    def run_on(self, kind: ExecutorKind | None, workers: int, retry: bool) -> None:
+        executor = new_executor(workers, kind, self.stores.settings)
+        try:
+            self.run(executor, workers, retry)
+        finally:
+            executor.close()
 
     def run(self, executor: Executor, workers: int, retry: bool) -> None:
         config = plan_of(self.campaign.plan).config
@@ -248,7 +263,7 @@ class _Runner:
             self.store.screened(self.campaign_id, handle.spec.sleeve_id, found)
 
     def _spec(self, trial: TrialRow) -> TrialSpec:
-        return TrialSpec(self.stores.settings, self.campaign_id, trial.sleeve_id)
+        return TrialSpec(self.stores.settings.absolute(), self.campaign_id, trial.sleeve_id)
 
     def _renew(self) -> None:
         self.store.renew(self.campaign_id, self.owner)

@@ -1,4 +1,4 @@
-"""Running many independent tasks, here or in other processes, so that one loss is one task's loss.
+"""Running many independent tasks, here or elsewhere, so that one loss is one task's loss.
 
 Rules of an executor:
 
@@ -18,7 +18,9 @@ from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
-from prometheus_nt.domain.errors import PrometheusError
+from prometheus_nt.config import Settings
+from prometheus_nt.domain.errors import ConfigError, PrometheusError
+from prometheus_nt.domain.runs import ExecutorKind
 
 Task = Callable[[Any], str]
 Pause = Callable[[], None]
@@ -86,7 +88,7 @@ class InlineExecutor:
 
     def submit(self, task: Task, spec: Any, *, timeout: float | None = None) -> Handle:
         del timeout
-        return Handle(spec, run=lambda: _guarded(task, spec))
+        return Handle(spec, run=lambda: guarded(task, spec))
 
     def as_completed(
         self, handles: Sequence[Handle], pause: Pause | None = None
@@ -118,7 +120,7 @@ class ProcessExecutor:
         self._pool = ProcessPool(workers, max_tasks=tasks_per_worker, context=context)
 
     def submit(self, task: Task, spec: Any, *, timeout: float | None = None) -> Handle:
-        return Handle(spec, future=self._pool.schedule(_guarded, (task, spec), timeout=timeout))
+        return Handle(spec, future=self._pool.schedule(guarded, (task, spec), timeout=timeout))
 
     def as_completed(
         self, handles: Sequence[Handle], pause: Pause | None = None
@@ -150,12 +152,43 @@ class ProcessExecutor:
         self._pool.join()
 
 
-def new_executor(workers: int) -> Executor:
-    """Return an executor: 0 workers run in this process, more in as many others."""
-    return ProcessExecutor(workers) if workers else InlineExecutor()
+def new_executor(
+    workers: int, kind: ExecutorKind | None = None, settings: Settings | None = None
+) -> Executor:
+    """Return an executor: 0 workers run in this process, more in as many others, or on Ray.
+
+    Raises
+    ------
+    ConfigError
+        If processes are asked for and none is allowed, or there is no Ray cluster that sees what
+        `settings` name.
+    """
+    match kind or ("process" if workers else "inline"):
+        case "inline":
+            return InlineExecutor()
+        case "process" if workers:
+            return ProcessExecutor(workers)
+        case "process":
+            raise ConfigError("executor process: 0 workers; it needs at least one")
+        case _:
+            return _on_ray(workers, settings)
 
 
-def _guarded(task: Task, spec: Any) -> Outcome:
+def _on_ray(workers: int, settings: Settings | None) -> Executor:
+    from prometheus_nt.jobs.ray_executor import RayExecutor
+
+    executor = RayExecutor(workers, None if settings is None else settings.ray_address)
+    if settings is not None:
+        try:
+            executor.require_same(settings)
+        except ConfigError:
+            executor.close()
+            raise
+    return executor
+
+
+def guarded(task: Task, spec: Any) -> Outcome:
+    """Return how a task ended, an error that is raised on purpose among the endings."""
     # Here, not in the parent: an error with a constructor of its own cannot be unpickled.
     try:
         return Outcome(Ending.DONE, result=task(spec))

@@ -18,6 +18,7 @@ from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.phases import RunPhase
+from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.jobs.backtest import Progress
 from prometheus_nt.jobs.campaign import CampaignStatus, horizon_campaign, run_campaign
 from prometheus_nt.jobs.day import DayRunner, ensure_day, worker_name
@@ -38,6 +39,7 @@ class Horizons:
     top_k: int = 3
     disable_risk: bool = False
     workers: int = 0
+    executor: ExecutorKind | None = None
 
 
 def run_day(
@@ -71,7 +73,9 @@ def run_horizons(
     )
     config = config.model_copy(update={"base": (str(asked.base),)})
     plan = plan_campaign(config, [asked.base])
-    status = run_campaign(plan, stores, workers=asked.workers, progress=progress)
+    status = run_campaign(
+        plan, stores, workers=asked.workers, executor=asked.executor, progress=progress
+    )
     return status, rank_campaign(stores, status.campaign_id)
 
 

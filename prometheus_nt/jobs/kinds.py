@@ -29,6 +29,7 @@ from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, 
 from prometheus_nt.domain.errors import ConfigError, DataError, JobBusy, PhaseError
 from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase
 from prometheus_nt.domain.record import Params
+from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.engines.scenarios import ScenarioParams
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.campaign import resume_campaign, run_campaign
@@ -174,6 +175,7 @@ class CampaignJob(JobSpec):
     resume : the id of one that was planned, its beginning, or `latest`; with `retry_failed`, what
         failed is run again as well.
     workers : processes besides the job's own; 0 runs one variant after another in it.
+    executor : where they run; None leaves it to the settings of the worker.
     """
 
     file: FileName | None = None
@@ -182,6 +184,7 @@ class CampaignJob(JobSpec):
     resume: Name | None = None
     retry_failed: bool = False
     workers: int = Field(0, ge=0, le=256)
+    executor: ExecutorKind | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -438,12 +441,15 @@ def run_campaign_job(spec: CampaignJob, stores: Stores, progress: Progress) -> R
             spec.resume,
             stores,
             workers=spec.workers,
+            executor=spec.executor,
             retry=spec.retry_failed,
             progress=progress,
         )
     else:
         plan = plan_of_document(spec.plan or {})
-        status = run_campaign(plan, stores, workers=spec.workers, progress=progress)
+        status = run_campaign(
+            plan, stores, workers=spec.workers, executor=spec.executor, progress=progress
+        )
     return asdict(status)
 
 

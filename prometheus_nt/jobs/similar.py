@@ -11,7 +11,7 @@ import numpy as np
 
 from persistence import run_history
 from prometheus_nt.config import Settings
-from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory
+from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory, StoreError
 from prometheus_nt.domain.market import ScenarioSet
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
@@ -20,7 +20,13 @@ from prometheus_nt.encoders.numeric import WindowParams, WindowVectors, encode_w
 from prometheus_nt.encoders.portfolio_space import PortfolioFacts, portfolio_vectors
 from prometheus_nt.encoders.profile_space import profile_vectors
 from prometheus_nt.encoders.regime_space import market_outcomes, regime_vectors
-from prometheus_nt.encoders.run_space import RunFacts, repeated_by, run_vectors
+from prometheus_nt.encoders.run_space import (
+    MODEL_ID,
+    RunFacts,
+    environment_before,
+    repeated_by,
+    run_vectors,
+)
 from prometheus_nt.encoders.scenario_space import FIGURES, scenario_vectors
 from prometheus_nt.encoders.similarity import Neighbour, nearest, weighted_outcome
 from prometheus_nt.engines.profiles import ProfileParams, build_profiles
@@ -136,7 +142,10 @@ def similar_regimes(
 def similar_runs(
     settings: Settings, run: str, top: int, *, with_outcome: bool = False
 ) -> SimilarReport:
-    """Return the completed runs most like `run` by configuration and environment.
+    """Return the completed runs most like `run` by configuration and the market before it began.
+
+    Vectors are made anew each time: standardised by the runs there are, a stored one would be wrong
+    with the next run, and the panels that they are made of are mapped from the cache.
 
     Of runs that repeat each other the newest stands for all, and `run` for those that repeat it:
     `reruns` counts the others. Their figures are shown and averaged, but only `with_outcome` lets
@@ -152,14 +161,12 @@ def similar_runs(
     with open_stores(settings) as stores:
         run_id = str(stores.runtime.find_run(run)["run_id"])
         stored = run_history.completed_runs(stores.runtime)
-        environments = run_history.recorded_environments(stores.runtime)
-        sizes = run_history.mean_universe_sizes(stores.runtime)
+        environments = _environments(stores, stored)
     facts = [
         RunFacts(
             run_id=row["run_id"],
             config=row["config_json"],
-            environment=environments.get(row["run_id"], {})
-            | {"universe_size": sizes.get(row["run_id"])},
+            environment=environments[row["run_id"]],
             outcome=row["metrics_json"] or {},
             order_list_hash=row["order_list_hash"],
         )
@@ -177,7 +184,12 @@ def similar_runs(
     }
     return _report(
         vectors,
-        {"run_id": run_id, "with_outcome": with_outcome, "reruns": reruns[run_id]},
+        {
+            "run_id": run_id,
+            "model_id": MODEL_ID,
+            "with_outcome": with_outcome,
+            "reruns": reruns[run_id],
+        },
         found,
         ("run_id", "reruns", *RUN_FIGURES),
         [
@@ -190,6 +202,35 @@ def similar_runs(
         ],
         figures,
     )
+
+
+def _environments(
+    stores: Stores, runs: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, float | None]]:
+    """Return the market before each run, by its id; each panel is read, and cut, once."""
+    found: dict[tuple[str, str | None, int | str | None], MarketPanel | None] = {}
+    known: dict[tuple[Any, ...], dict[str, float | None]] = {}
+    environments = {}
+    for run in runs:
+        data = run["config_json"].get("data", {})
+        source = (run["dataset_id"], data.get("index"), data.get("revision"))
+        if source not in found:
+            found[source] = _panel_or_none(stores, *source)
+        at, panel = (*source, run["start_date"]), found[source]
+        if at not in known:
+            known[at] = {} if panel is None else environment_before(panel, run["start_date"])
+        environments[run["run_id"]] = known[at]
+    return environments
+
+
+def _panel_or_none(
+    stores: Stores, dataset_id: str, index: str | None, revision: int | str | None
+) -> MarketPanel | None:
+    try:
+        return panel_of(stores, dataset_id, index, revision)
+    except (DataError, StoreError):
+        # Data that are kept no more leave the block of a run unknown, and every result says so.
+        return None
 
 
 def _without_reruns(

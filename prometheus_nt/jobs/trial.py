@@ -87,11 +87,22 @@ def run_trial(spec: TrialSpec) -> str:
             count_failure(stores, trial, f"{kind}: {message}")
             store.end(spec.campaign_id, spec.sleeve_id, "FAILED", error=kind, message=message)
             raise
-        status = "CACHED" if summary.cached else "OK"
+        found_ready = summary.cached and not _made_by_it(stores, trial, summary.run_id)
+        status = "CACHED" if found_ready else "OK"
         seconds = None if summary.cached else perf_counter() - began
         found = {"run_id": summary.run_id, "seconds": seconds, "gap_bps": gap}
         store.end(spec.campaign_id, spec.sleeve_id, status, **found)
         return summary.run_id
+
+
+def _made_by_it(stores: Stores, trial: TrialRow, run_id: str) -> bool:
+    """Return whether an earlier attempt made a run, and was killed before it could say so.
+
+    `trial` is as it was before this attempt began.
+    """
+    if trial.started_at is None:
+        return False
+    return bool(stores.runtime.find_run(run_id)["created_at"] >= trial.started_at)
 
 
 def variants_to_run(

@@ -7,13 +7,10 @@ import pytest
 from persistence.database import upsert
 from persistence.run_history import (
     completed_runs,
-    mean_universe_sizes,
     newest_books,
-    recorded_environments,
 )
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.engines.regime import FEATURES
 
 NOW = datetime(2024, 1, 2, tzinfo=UTC)
 RUN = {"mode": "BACKTEST", "strategy_id": "S", "model_id": "m"}
@@ -50,46 +47,6 @@ def test_only_completed_runs_are_compared(store):
 
     assert [run["run_id"] for run in runs] == ["a", "b"]
     assert runs[0]["config_json"] == {"seed": 1}
-
-
-def test_an_environment_is_the_mix_of_regimes_and_the_mean_of_their_features(store):
-    days = (date(2020, 1, 2), date(2020, 1, 3), date(2020, 1, 6), date(2020, 1, 7))
-    labels = ("CRISIS", "NEUTRAL", "NEUTRAL", "NEUTRAL")
-    put(
-        store,
-        tables.regimes,
-        *(
-            RUN
-            | {"run_id": "a", "region": "US", "as_of_date": day, "regime_label": label}
-            | {"confidence": 1.0, "probabilities": {}, "change_risk": {}}
-            | {"features": dict.fromkeys(FEATURES, float(number))}
-            for number, (day, label) in enumerate(zip(days, labels, strict=True))
-        ),
-    )
-
-    (environment,) = recorded_environments(store).values()
-
-    assert environment["share_crisis"] == 0.25
-    assert environment["share_neutral"] == 0.75
-    assert environment["share_carry"] == 0.0
-    assert {environment[f"mean_{name}"] for name in FEATURES} == {1.5}
-
-
-def test_the_universe_is_counted_by_session(store):
-    included = {date(2020, 1, 2): (True, True, False), date(2020, 1, 3): (True, False, False)}
-    put(
-        store,
-        tables.universe_members,
-        *(
-            RUN
-            | {"run_id": "a", "universe_id": "U", "as_of_date": day, "entity_type": "INSTRUMENT"}
-            | {"entity_id": f"I{place}", "tier": "CORE", "included": flag}
-            for day, flags in included.items()
-            for place, flag in enumerate(flags)
-        ),
-    )
-
-    assert mean_universe_sizes(store) == {"a": 1.5}
 
 
 def test_the_newest_book_of_each_run_is_found_with_its_report(store):

@@ -1,8 +1,13 @@
 """Markets and nodes that the whole-run tests share."""
 
+import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,3 +190,27 @@ def a_fixed_book(weights: dict[str, float]) -> Iterator[None]:
 @pytest.fixture
 def fixed_book() -> Callable[[dict[str, float]], AbstractContextManager[None]]:
     return a_fixed_book
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """Start a Ray cluster of two nodes on this machine, one processor each; yield its address."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pnt-", dir="/tmp"))
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_TMPDIR": str(folder)}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (quiet | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}).items():
+            environment.setenv(name, value)
+        # Ray reads how it authenticates once, when it is imported.
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            cluster.add_node(**node)
+            yield cluster.address
+        finally:
+            for node_of_cluster in cluster.list_all_nodes():
+                cluster.remove_node(node_of_cluster, allow_graceful=False)
+            shutil.rmtree(folder, ignore_errors=True)

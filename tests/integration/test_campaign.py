@@ -190,7 +190,7 @@ class Dying:
 def test_workers_that_always_die_use_their_attempts_up_and_are_counted(
     home, campaign_file, monkeypatch
 ):
-    monkeypatch.setattr("prometheus_nt.jobs.campaign.new_executor", lambda _: Dying())
+    monkeypatch.setattr("prometheus_nt.jobs.campaign.new_executor", lambda *_: Dying())
     with open_stores(home) as stores:
         status = run_campaign(load_campaign(campaign_file()), stores)
         counted = stores.trials.attempts("US_CORE_LONG_EQ", date.min, date.max)

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
 
+from persistence.tables.runtime import backtest_runs
 from prometheus_nt.cli import main
+from prometheus_nt.config import Settings
+from prometheus_nt.jobs.stores import open_stores
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +58,19 @@ def prometheus(home, monkeypatch, capsys):
     return run
 
 
+def outcomes_turned(home):
+    """Turn the figures of every run round; return how many runs there are."""
+    settings = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
+    table = backtest_runs.c
+    with open_stores(settings) as stores, stores.runtime.database.writer() as connection:
+        runs = connection.execute(sa.select(backtest_runs)).mappings().all()
+        for number, run in enumerate(runs):
+            figures = run["metrics_json"] | {"annualised_sharpe": 9.0 - number, "cagr": -0.5}
+            changed = sa.update(backtest_runs).where(table.run_id == run["run_id"])
+            connection.execute(changed.values(metrics_json=figures))
+    return len(runs)
+
+
 def test_profiles_and_regimes_answer_from_the_data_alone(prometheus):
     code, shown, _ = prometheus(
         *("similar", "profiles", "AAPL.US", "--dataset", DATASET),
@@ -91,7 +108,7 @@ def test_a_wrong_question_names_field_value_and_remedy(prometheus):
     assert "prometheus show runs" in run
 
 
-def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, variants):
+def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, variants, home):
     _, shown, _ = prometheus("backtest", variants[0], *WINDOW, "--json")
     (first,) = json.loads(shown)
     alone, _, why = prometheus("similar", "runs", first["run_id"])
@@ -107,6 +124,15 @@ def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, varian
         "similar", "portfolios", first["run_id"], "--as-of", "2005-06-30", "--json"
     )
     books = json.loads(shown)
+    _, shown, _ = prometheus(
+        *("meta", "similar", "--run-id", first["run_id"], "--top-k", 2, "--json"),
+        *("--model-id", "joint-meta-config-env-v1"),
+    )
+    asked = json.loads(shown)
+    turned = outcomes_turned(home)
+    _, shown, _ = prometheus("similar", "runs", first["run_id"], "--json")
+    blind = json.loads(shown)
+    wrong, _, _ = prometheus("meta", "similar", "--run-id", "latest", "--model-id", "another")
     early, _, too_early = prometheus(
         "similar", "portfolios", first["run_id"], "--as-of", "2001-06-29"
     )
@@ -115,6 +141,18 @@ def test_runs_and_books_are_compared_with_those_of_other_runs(prometheus, varian
     assert "result that is no re-run" in only_reruns
     assert runs["query"]["reruns"] == 1
     assert sorted(item["reruns"] for item in runs["neighbours"]) == [0, 1]
+    assert asked["neighbours"] == runs["neighbours"][:2]
+    assert asked["query"]["model_id"] == "joint-meta-config-env-v1"
+    assert asked["schema_id"].startswith("META_CONFIG_ENV_V0-")
+    assert asked["expected"]["annualised_sharpe"]["count"] == 2
+    assert blind["expected"]["annualised_sharpe"]["standard_error"] > 0.0
+    assert turned > 2
+    assert blind["content_id"] == runs["content_id"]
+    assert [one["run_id"] for one in blind["neighbours"]] == [
+        one["run_id"] for one in runs["neighbours"]
+    ]
+    assert blind["expected"] != runs["expected"]
+    assert wrong != 0
     assert "no other run" in why
     assert "has no book decided" in too_early
     assert len(runs["neighbours"]) == 2

@@ -11,12 +11,19 @@ from prometheus_nt.encoders.numeric import WindowParams, encode_windows
 from prometheus_nt.encoders.portfolio_space import PortfolioFacts, portfolio_vectors
 from prometheus_nt.encoders.profile_space import TEXT_WIDTH, profile_vectors
 from prometheus_nt.encoders.regime_space import market_outcomes, regime_vectors
-from prometheus_nt.encoders.run_space import OUTCOME_FEATURES, RunFacts, repeated_by, run_vectors
+from prometheus_nt.encoders.run_space import (
+    ENVIRONMENT_FEATURES,
+    OUTCOME_FEATURES,
+    RunFacts,
+    environment_before,
+    repeated_by,
+    run_vectors,
+)
 from prometheus_nt.encoders.scenario_space import FIGURES, scenario_vectors, window_figures
 from prometheus_nt.encoders.similarity import nearest, similarities
 from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.engines.profiles import ProfileParams, build_profiles
-from prometheus_nt.engines.regime import RegimeParams
+from prometheus_nt.engines.regime import FEATURES, RegimeParams, regime_features
 
 WINDOWS = WindowParams(window=20, min_observations=12, fit_every=10)
 REGIMES = RegimeParams(
@@ -140,7 +147,7 @@ def run(name, horizon=21, weighting="score", environment=None, **outcome):
         "portfolio": {"weighting": weighting, "min_price": None if horizon == 5 else 3.0},
         "sleeve": {"sleeve_id": name},
     }
-    return RunFacts(name, config, environment or {"share_crisis": 0.1}, outcome)
+    return RunFacts(name, config, environment or {"mean_trend": 0.1}, outcome)
 
 
 RUNS = [
@@ -190,14 +197,53 @@ def test_with_outcomes_they_decide_too():
 
 
 def test_a_run_without_a_recorded_environment_lacks_the_block():
-    some = {"share_crisis": 0.2, "share_neutral": 0.8}
-    full = {name: 0.1 for name in ("share_crisis", "share_risk_off", "share_carry")}
-    full |= {f"mean_{name}": 0.2 for name in ("trend", "volatility", "drawdown")}
+    some = {"mean_trend": 0.2, "instruments": 8.0}
+    full = {f"{part}_{name}": 0.2 for part in ("mean", "last") for name in FEATURES}
     runs = [run("a", environment=full), run("b", 5, environment=some), run("c", environment=full)]
 
     known = run_vectors(runs).known
 
     assert known[:, 1].tolist() == [True, False, True]
+
+
+def test_an_environment_is_the_market_of_the_year_before_the_run(market):
+    panel = market(sessions=340)
+    start = panel.sessions[330].astype(object)
+    features = regime_features(panel, REGIMES)
+
+    found = environment_before(panel, start, REGIMES)
+
+    assert tuple(found) == ENVIRONMENT_FEATURES
+    for place, name in enumerate(FEATURES):
+        assert found[f"mean_{name}"] == pytest.approx(features[330 - 252 : 330, place].mean())
+        assert found[f"last_{name}"] == pytest.approx(features[329, place])
+    assert found["instruments"] == np.isfinite(panel.close[329]).sum()
+
+
+def test_nothing_of_the_runs_own_sessions_moves_its_environment(market, changed):
+    panel = market(sessions=160)
+    fields = {name: getattr(panel, name).copy() for name in PANEL_FIELDS}
+    for array in fields.values():
+        array[120:] = np.random.default_rng(8).uniform(0.5, 9.0, array[120:].shape)
+    start = panel.sessions[120].astype(object)
+
+    expected = environment_before(panel, start, REGIMES)
+
+    assert environment_before(changed(panel, **fields), start, REGIMES) == expected
+    day_later = panel.sessions[121].astype(object)
+    assert environment_before(changed(panel, **fields), day_later, REGIMES) != environment_before(
+        panel, day_later, REGIMES
+    )
+
+
+def test_too_little_history_before_a_run_is_an_unknown_environment(market):
+    panel = market(sessions=60)
+
+    assert environment_before(panel, panel.sessions[20].astype(object), REGIMES) == {}
+    assert environment_before(panel, date(1990, 1, 2), REGIMES) == {}
+    soon = environment_before(panel, panel.sessions[21].astype(object), REGIMES)
+    assert soon["last_trend"] is not None
+    assert soon["last_drawdown"] is None or np.isfinite(soon["last_drawdown"])
 
 
 def test_the_order_of_the_runs_does_not_matter():
