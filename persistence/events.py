@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from persistence.database import upsert
 from persistence.tables.operations import events
+from prometheus_nt.domain.errors import StoreError
 
 GENESIS = "0" * 64
 """What the first entry of a stream follows."""
@@ -92,6 +93,47 @@ def verify(connection: Connection, stream: str) -> Breach | None:
             return Breach(stream, expected, "its content is not what was sealed")
         expected, seal = expected + 1, row["hash"]
     return None
+
+
+def exported(connection: Connection, stream: str) -> list[str]:
+    """Return a stream as lines of JSON that `verify_lines` can prove without a database."""
+    names = ("stream", "sequence", "kind", "payload", "previous_hash", "hash")
+    query = sa.select(*(events.c[name] for name in names)).where(events.c.stream == stream)
+    rows = connection.execute(query.order_by(events.c.sequence)).mappings()
+    return [_ENCODER.encode({**row, "payload": json.loads(row["payload"])}) for row in rows]
+
+
+def verify_lines(lines: Sequence[str]) -> tuple[list[dict[str, Any]], Breach | None]:
+    """Return the entries of an exported stream, and where it is not what was written.
+
+    Raises
+    ------
+    StoreError
+        If a line is no entry at all.
+    """
+    entries = [_entry(number, line) for number, line in enumerate(lines, start=1)]
+    seal = GENESIS
+    for expected, row in enumerate(entries, start=1):
+        if (row["stream"], row["sequence"]) != (entries[0]["stream"], expected):
+            return entries, Breach(row["stream"], expected, f"entry {expected} is missing")
+        if row["previous_hash"] != seal:
+            return entries, Breach(row["stream"], expected, "it does not follow the one before it")
+        text = _canonical(row["payload"])
+        if row["hash"] != _seal(row["stream"], expected, row["kind"], text, seal):
+            return entries, Breach(row["stream"], expected, "its content is not what was sealed")
+        seal = row["hash"]
+    return entries, None
+
+
+def _entry(number: int, line: str) -> dict[str, Any]:
+    names = {"stream", "sequence", "kind", "payload", "previous_hash", "hash"}
+    try:
+        row = json.loads(line)
+    except ValueError as unreadable:
+        raise StoreError(f"line {number}: no JSON: {unreadable}") from unreadable
+    if not isinstance(row, dict) or set(row) != names or not isinstance(row["payload"], dict):
+        raise StoreError(f"line {number}: no entry; expected {', '.join(sorted(names))}")
+    return row
 
 
 def payloads(connection: Connection, stream: str, kind: str) -> list[dict[str, Any]]:

@@ -61,6 +61,19 @@ def page_of_runs(
         return [dict(row) for row in page.mappings()]
 
 
+def newest_completed(store: RuntimeStore, limit: int) -> list[dict[str, Any]]:
+    """Return the facts of the newest completed runs, newest first."""
+    runs = tables.backtest_runs.c
+    query = (
+        sa.select(*(runs[name] for name in FACTS))
+        .where(runs.status == "COMPLETED")
+        .order_by(runs.created_at.desc(), runs.run_id)
+        .limit(limit)
+    )
+    with store.database.reader() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def runs_of_same_sessions(store: RuntimeStore, run: Mapping[str, Any], limit: int = 5) -> list[str]:
     """Return the ids of the other completed runs of a run's market and dates, newest first."""
     runs = tables.backtest_runs.c

@@ -207,6 +207,24 @@ class RuntimeStore:
             raise StoreError(f"{run_id}: no target was recorded; `prometheus show runs` lists runs")
         return row[0], row[1]["weights"]
 
+    def followed_targets(self, run_id: str) -> list[tuple[date, dict[str, float]]]:
+        """Return the session and the weights of every target that a run followed, oldest first.
+
+        What was recorded where it only tried again what it had not finished is left out, and so is
+        what its engines asked for while no rebalance was due.
+        """
+        targets, decisions = tables.target_portfolios.c, tables.engine_decisions.c
+        same = (targets.run_id == decisions.run_id) & (targets.as_of_date == decisions.as_of_date)
+        query = (
+            sa.select(targets.as_of_date, targets.target_positions, decisions.input_refs)
+            .select_from(tables.target_portfolios.join(tables.engine_decisions, same))
+            .where(targets.run_id == run_id, decisions.engine_name == "SLEEVE")
+            .order_by(targets.as_of_date)
+        )
+        with self.database.reader() as connection:
+            rows = connection.execute(query).all()
+        return [(row[0], row[1]["weights"]) for row in rows if row[2].get("input_hashes")]
+
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the files of a run."""
         query = sa.select(tables.artifacts).where(tables.artifacts.c.run_id == run_id)

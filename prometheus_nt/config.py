@@ -304,6 +304,8 @@ class NodeConfig(Params):
         plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
         plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")
         plain["sleeve"] = sleeve.model_dump(mode="json")
+        if not sleeve.metas:
+            del plain["sleeve"]["metas"]
         plain["sleeve"]["rebalance"] = sleeve.rebalance or family(sleeve).schedules[sleeve.horizon]
         return plain
 

@@ -4,11 +4,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params
 from strategies.schedule import Rebalance
+
+META_BOOK = "META_BOOK"
+"""The family whose target is that of a meta-portfolio."""
 
 VARIANT = re.compile(r"[A-Z0-9_]{1,24}")
 
@@ -20,6 +23,9 @@ class SleeveParams(Params):
     ----------
     rebalance
         How often the sleeve follows its target; None follows the family's default.
+    metas
+        Of a META_BOOK: the meta-portfolios it follows, each from the close at which its weights
+        were decided until the next one's.
     variant
         Tells sleeves of one family and horizon apart; part of the sleeve's id.
     engines, planner, gate
@@ -30,6 +36,7 @@ class SleeveParams(Params):
     horizon: int = Field(21, description="sessions; one of the family's horizons")
     capital_usd: float = Field(1_000_000.0, gt=0)
     rebalance: Rebalance | None = None
+    metas: tuple[str, ...] = ()
     variant: str | None = None
     engines: dict[str, dict[str, Any]] = Field({})
     planner: dict[str, Any] = Field({})
@@ -41,6 +48,19 @@ class SleeveParams(Params):
         if variant is not None and not VARIANT.fullmatch(variant):
             raise ValueError("must be 1 to 24 capital letters, digits or underscores, as ids are")
         return variant
+
+    @model_validator(mode="after")
+    def _follows_what_it_should(self) -> "SleeveParams":
+        if self.follows_members and not self.metas:
+            raise ValueError(f"metas: {META_BOOK} follows at least one finished meta-portfolio")
+        if self.metas and not self.follows_members:
+            raise ValueError(f"metas: only {META_BOOK} follows meta-portfolios")
+        return self
+
+    @property
+    def follows_members(self) -> bool:
+        """Whether its target is what the members of a meta-portfolio hold."""
+        return self.family == META_BOOK
 
     @property
     def sleeve_id(self) -> str:
@@ -134,6 +154,26 @@ def _signed(
     )
 
 
+def _following_members() -> Family:
+    """Return the family that follows a meta-portfolio, whose sleeves may be short as well."""
+    return Family(
+        strategy_id=META_BOOK,
+        market_id="US_EQ",
+        schedules={1: "daily"},
+        engine_overrides={
+            1: {
+                "assessment": {"horizon": 1},
+                # Its members chose by a universe of theirs: it has none.
+                "universe": {"min_price": None},
+                # What one instrument may weigh is a gate of the meta-portfolio itself.
+                "risk": {"long_only": False, "max_gross": 2.0, "max_abs_weight_per_name": 0.25},
+            }
+        },
+        planner_overrides={"max_gross": 2.0},
+        gate_overrides={"long_only": False, "max_gross": 2.2},
+    )
+
+
 CATALOG = {
     "US_CORE_LONG_EQ": _long_only("US_CORE_LONG_EQ"),
     "US_LONG_SHORT_EQ": _signed(
@@ -155,11 +195,12 @@ CATALOG = {
         {"construction": "short_hedge", "gross_short": 0.5},
         {"max_gross": 0.5, "min_net": -0.5, "max_net": 0.05},
     ),
+    META_BOOK: _following_members(),
     "US_CONTROL_RANDOM_EQ": _long_only("US_CONTROL_RANDOM_EQ", control="random"),
     "US_CONTROL_REVERSED_EQ": _long_only("US_CONTROL_REVERSED_EQ", control="reversed"),
 }
-"""Long the best; long the best and short the worst; short the fragile; and two controls that trade
-like the first on scores that must not work."""
+"""Long the best; long the best and short the worst; short the fragile; what a meta-portfolio of
+such sleeves holds; and two controls that trade like the first on scores that must not work."""
 
 
 def family(sleeve: SleeveParams) -> Family:

@@ -8,10 +8,12 @@ from nautilus_trader.common.config import ActorConfig
 from nautilus_trader.model.identifiers import ComponentId
 
 from prometheus_nt.bus import Published, publish, subscribe
+from prometheus_nt.domain.books import MemberBooks
 from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.runs import Absent
 from prometheus_nt.domain.sessions import SessionClose
+from prometheus_nt.meta.member_books import BookSchedule
 
 
 class PanelReplay(Actor):
@@ -49,6 +51,25 @@ class ScenarioReplay(Actor):
             publish(self, outlook)
         else:
             publish(self, Absent(as_of, ScenarioOutlook.__name__, "no set was made by then"))
+
+
+class MemberReplay(Actor):
+    """Publishes, after every close, what a meta-portfolio's members had decided by then."""
+
+    def __init__(self, schedule: BookSchedule) -> None:
+        super().__init__(ActorConfig(component_id=ComponentId("MEMBER-BOOKS")))
+        self._schedule = schedule
+
+    def on_start(self) -> None:
+        subscribe(self, SessionClose)
+
+    def on_data(self, data: Published) -> None:
+        as_of = data.record.as_of
+        books = self._schedule.at(as_of)
+        if books is not None:
+            publish(self, books)
+        else:
+            publish(self, Absent(as_of, MemberBooks.__name__, "no weights were decided by then"))
 
 
 def newest_outlook(sets: Sequence[SimulatedReturns], as_of: date) -> ScenarioOutlook | None:

@@ -11,7 +11,8 @@ soon as it holds every input of that session, and publishes its own record in tu
 A node may do without profiles, regime and fragility. Universe, portfolio and risk are also told
 their own records of the session before, risk hears what the sleeve owns (`BookState`), and
 fragility hears stored scenarios where the node names some (`ScenarioOutlook`). A sleeve
-(`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open.
+(`strategies.sleeve`) turns the `TargetPortfolio` into orders for the next open. One that follows a
+meta-portfolio needs fewer rows (`MEMBERS_DAY`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,7 +26,7 @@ from nautilus_trader.common.config import ActorConfig
 from nautilus_trader.model.identifiers import ComponentId
 
 from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
-from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
+from prometheus_nt.domain.books import BookTarget, MemberBooks, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.ledger import BookState
 from prometheus_nt.domain.market import (
@@ -41,6 +42,7 @@ from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import Absent
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.fragility import measure_fragility
+from prometheus_nt.engines.meta_book import follow_members
 from prometheus_nt.engines.portfolio import build_book
 from prometheus_nt.engines.profiles import build_profiles
 from prometheus_nt.engines.regime import classify_regime
@@ -123,6 +125,19 @@ PIPELINE = (
         feedback=True,
     ),
 )
+
+MEMBERS_DAY = (
+    Stage("portfolio", follow_members, (MarketPanel, MemberBooks), BookTarget, feedback=True),
+    PIPELINE[-1],
+)
+"""The day of a sleeve that follows a meta-portfolio: its members have been through theirs."""
+
+
+def table_of(without: Collection[str], *, follows_members: bool) -> tuple[Stage, ...]:
+    """Return the rows of the day that a sleeve runs."""
+    if follows_members:
+        return MEMBERS_DAY
+    return tuple(stage for stage in PIPELINE if stage.name not in without)
 
 
 def run_day(

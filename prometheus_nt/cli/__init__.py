@@ -12,6 +12,7 @@ from prometheus_nt.cli import (
     day,
     divergence,
     environment,
+    flow,
     gateway,
     instruments,
     jobs,
@@ -83,6 +84,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(meta.app, name="meta")
+app.add_typer(flow.app, name="flow")
 app.add_typer(instruments.app, name="instruments")
 app.add_typer(environment.db_app, name="db")
 app.add_typer(environment.config_app, name="config")

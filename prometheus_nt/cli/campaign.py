@@ -50,6 +50,10 @@ DisableRisk = Annotated[
         "stay. The runs' configurations record it.",
     ),
 ]
+InitialCash = Annotated[
+    float | None,
+    typer.Option(min=1.0, help="What each sleeve begins with, USD; default 1,000,000."),
+]
 Base = Annotated[Path, typer.Option(help="The node whose data and settings are used.")]
 DEFAULT_BASE = Path("configs/us_core_long_eq_ohlcv.yaml")
 Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
@@ -193,6 +197,7 @@ def campaign_and_meta(
     config: Base = DEFAULT_BASE,
     workers: Workers = 2,
     executor: OnExecutor = None,
+    initial_cash: InitialCash = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a strategy's sleeves, one a horizon, and decide which go on; print runs as CSV.
@@ -208,7 +213,15 @@ def campaign_and_meta(
 
     window = (start.date(), end.date())
     asked = Horizons(
-        strategy_id, market_id, *window, config, top_k, disable_risk, workers, executor
+        strategy_id,
+        market_id,
+        *window,
+        config,
+        top_k,
+        disable_risk,
+        workers,
+        executor,
+        initial_cash,
     )
     tell_risk(disable_risk)
     with open_stores(read_settings(), upgrade=True) as stores, progress_bars() as progress:

@@ -161,6 +161,45 @@ def check_ledger(as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command("meta")
+def check_meta(
+    meta_id: Annotated[str, typer.Argument(help="The META- id of a finished meta-portfolio.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask every rule of a meta-portfolio again, of its files as they are; exit code 1 if one fails.
+
+    Example: [cyan]prometheus check meta META-0123456789abcdef[/]
+    """
+    from prometheus_nt.jobs.meta_audit import audit_named
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(read_settings()) as stores:
+        found = audit_named(stores, meta_id)
+    rows = [(one.level, one.code, one.subject, one.message) for one in found]
+    print_rows(("level", "code", "about", "finding"), rows, as_json)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command("audit")
+def check_audit(
+    file: Annotated[Path, typer.Argument(help="An `audit.jsonl`.")], as_json: JsonFlag = False
+) -> None:
+    """Require an exported ledger to be one unbroken chain; exit code 1 and where, if it is not.
+
+    Every line is hashed over itself and the line before, and every step that was begun has to have
+    ended. No database is needed.
+
+    Example: [cyan]prometheus check audit ~/.prometheus/flows/FLOW-01/audit.jsonl[/]
+    """
+    from prometheus_nt.jobs.check.audit import COLUMNS, audit_file
+
+    rows, whole = audit_file(file)
+    print_rows(COLUMNS, rows, as_json)
+    if not whole:
+        raise typer.Exit(1)
+
+
 def _required(config: list[Path] | None, dataset: str | None) -> list[Path]:
     if not config:
         raise ConfigError(

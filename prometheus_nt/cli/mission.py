@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from prometheus_nt.cli import meta, show
+from prometheus_nt.cli import campaign, meta, show
 from prometheus_nt.cli.arguments import JsonFlag, node_of, read_settings
 from prometheus_nt.cli.day import print_days
+from prometheus_nt.domain.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Our commands under the mission's names.")
 
@@ -85,6 +86,61 @@ def run_engine_state(
     with open_stores(read_settings(), upgrade=True) as stores:
         moved = change_engine_state(node, stores, day, region, steps)
     print_days(moved, as_json)
+
+
+@app.command("run_campaign_and_meta")
+def run_campaign_and_meta(
+    strategy_id: Annotated[str, typer.Option()],
+    market_id: Annotated[str, typer.Option()],
+    start: campaign.Day,
+    end: campaign.Day,
+    top_k: Annotated[int, typer.Option(min=0)] = 3,
+    initial_cash: campaign.InitialCash = None,
+    disable_risk: campaign.DisableRisk = False,
+    assessment_backend: Annotated[str, typer.Option(help="`basic` is the one there is.")] = "basic",
+    assessment_use_joint_context: Annotated[
+        bool, typer.Option("--assessment-use-joint-context", help="Refused: see below.")
+    ] = False,
+    assessment_context_model_id: Annotated[str | None, typer.Option(help="Refused.")] = None,
+    assessment_model_id: Annotated[str | None, typer.Option(help="Refused.")] = None,
+    config: campaign.Base = campaign.DEFAULT_BASE,
+    workers: campaign.Workers = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a strategy's sleeves and decide which go on: `prometheus campaign and-meta`.
+
+    Models have settings here, not ids: what an assessment is made of stands in the node's file
+    under `engines.assessment`, and is part of a run's id. A flag that would change nothing is
+    refused rather than accepted.
+
+    Example: [cyan]prometheus mission run_campaign_and_meta --strategy-id US_CORE_LONG_EQ
+    --market-id US_EQ --start 2004-01-02 --end 2005-12-30 --top-k 3 --initial-cash 1000000[/]
+    """
+    asked = {
+        "--assessment-backend": assessment_backend if assessment_backend != "basic" else None,
+        "--assessment-use-joint-context": assessment_use_joint_context or None,
+        "--assessment-context-model-id": assessment_context_model_id,
+        "--assessment-model-id": assessment_model_id,
+    }
+    refused = [flag for flag, value in asked.items() if value is not None]
+    if refused:
+        raise ConfigError(
+            f"{', '.join(refused)}: an assessment has settings here, not a model's id; set "
+            "engines.assessment in the node's file and name it with --config"
+        )
+    campaign.campaign_and_meta(
+        strategy_id,
+        market_id,
+        start,
+        end,
+        top_k,
+        disable_risk,
+        config,
+        workers,
+        None,
+        initial_cash,
+        as_json,
+    )
 
 
 app.command("show_execution_status")(show.execution_status)

@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 from typing import Literal, NamedTuple
 
 from prometheus_nt.domain.market import RegimeLabel
-from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, SessionArray
 
 
 class Tier(IntEnum):
@@ -87,6 +87,31 @@ class Universe:
     regime_risk: float | None = None
     relaxation_stage: int | None = None
     clusters: IntArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MemberBooks:
+    """What the members of a meta-portfolio had decided by a close, and what each of them weighs.
+
+    Attributes
+    ----------
+    members : tuple of K run ids
+    shares : (K,) array
+        Of the whole, at least 0; decided at `as_of_weighed`.
+    decided : (K,) array of datetime64[D]
+        The session after whose close each member decided what it follows.
+    books : (K, N) array
+        Signed fractions of each member's own equity, as decided then.
+    """
+
+    as_of: date
+    meta_id: str
+    as_of_weighed: date
+    instruments: tuple[str, ...]
+    members: tuple[str, ...]
+    shares: FloatArray
+    decided: SessionArray
+    books: FloatArray
 
 
 @dataclass(frozen=True)

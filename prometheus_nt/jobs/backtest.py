@@ -47,6 +47,8 @@ from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.findings import record_findings
 from prometheus_nt.jobs.identity import code_hash, git_commit, package_versions, platform_name
+from prometheus_nt.jobs.index import INDEX, run_index
+from prometheus_nt.jobs.meta_book import book_notes, followed_schedule, require_record
 from prometheus_nt.jobs.metadata import NodeMetadata, metadata_notes, read_metadata
 from prometheus_nt.jobs.observability import about_run
 from prometheus_nt.jobs.outcomes import evaluate_run
@@ -58,6 +60,7 @@ from prometheus_nt.jobs.scenarios import simulated_returns
 from prometheus_nt.jobs.screen import Screened, ScreenMarket, run_screen
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
+from prometheus_nt.meta.member_books import BookSchedule
 from prometheus_nt.reporting.metrics import compute_metrics
 from strategies.catalog import SleeveParams, family
 
@@ -180,8 +183,10 @@ def screen_backtest(
         Where the run would raise one.
     """
     market, sleeve = _load(config, stores, load), config.sleeves[0]
+    if sleeve.follows_members:
+        raise ConfigError(f"screen: {sleeve.sleeve_id} has no engines to screen; backtest it")
     scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
-    identity = _identity(config, sleeve, market, scenarios)
+    identity = _identity(config, sleeve, market, _made_from(scenarios, None))
     day = SharedDay.of(outputs, _sessions(market, scenarios), config, sleeve)
     kept = {} if kept is None else kept
     key = f"{market.metadata.fingerprint(market.panel)} {market.first} {market.last}"
@@ -300,10 +305,9 @@ def _identity(
     config: NodeConfig,
     sleeve: SleeveParams,
     market: _Market,
-    scenarios: Sequence[SimulatedReturns],
+    made_from: Sequence[str],
 ) -> RunIdentity:
     fingerprint = market.metadata.fingerprint(market.panel)
-    made_from = [one.spec_hash for one in scenarios]
     return RunIdentity(
         strategy_id=family(sleeve).strategy_id,
         sleeve_id=sleeve.sleeve_id,
@@ -313,6 +317,14 @@ def _identity(
         data_fingerprint=content_hash([fingerprint, *made_from]) if made_from else fingerprint,
         seed=config.seed,
     )
+
+
+def _made_from(scenarios: Sequence[SimulatedReturns], members: BookSchedule | None) -> list[str]:
+    """Return the hashes of what a run's engines hear besides the panel."""
+    return [
+        *(one.spec_hash for one in scenarios),
+        *(() if members is None else (members.digest,)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -330,6 +342,7 @@ class _Run:
     sleeve: SleeveParams
     identity: RunIdentity
     scenarios: tuple[SimulatedReturns, ...]
+    members: BookSchedule | None
     outputs: OutputStore | None
 
 
@@ -343,7 +356,9 @@ def _logged_sleeve(
 ) -> RunSummary:
     sleeve = asked.sleeve
     scenarios = visible_scenarios(config, sleeve, market.panel, market.end, stores)
-    run = _Run(sleeve, _identity(config, sleeve, market, scenarios), scenarios, asked.outputs)
+    members = _members(config, sleeve, market, stores)
+    identity = _identity(config, sleeve, market, _made_from(scenarios, members))
+    run = _Run(sleeve, identity, scenarios, members, asked.outputs)
     run_id = run.identity.run_id
     with about_run(run_id):
         log.info("run=%s sessions=%s..%s began", run_id, market.start, market.end)
@@ -355,6 +370,17 @@ def _logged_sleeve(
         done = "was recorded before" if summary.cached else "completed"
         log.info("run=%s fills=%s %s", run_id, summary.metrics.get("num_fills"), done)
         return summary
+
+
+def _members(
+    config: NodeConfig, sleeve: SleeveParams, market: _Market, stores: Stores
+) -> BookSchedule | None:
+    """Return what a sleeve follows that holds what a meta-portfolio's members hold."""
+    if not sleeve.follows_members:
+        return None
+    schedule = followed_schedule(stores, config, sleeve, market.panel.instruments)
+    require_record(schedule, market.start, market.end)
+    return schedule
 
 
 def _run_sleeve(
@@ -383,6 +409,7 @@ def _run_sleeve(
                 found_hash = _order_list_hash(node.mirror)
                 _require_same_orders(identity.run_id, known_hash, found_hash)
                 manifest = _manifest(identity, facts, market, stores, found_hash)
+                manifest["notes"] += book_notes(run.members)
                 _record(node, market, stores, identity, _with_metadata(manifest, market))
             completed = True
         finally:
@@ -399,10 +426,10 @@ def _run_sleeve(
 def _wired(config: NodeConfig, market: _Market, run: _Run) -> BacktestNode:
     """Return the node; where outputs are shared, its engines read what was made before."""
     table: Sequence[Stage] | None = None
-    if run.outputs is not None:
+    if run.outputs is not None and run.members is None:
         sessions = _sessions(market, run.scenarios)
         table = SharedDay.of(run.outputs, sessions, config, run.sleeve).table()
-    recorded = Recorded(market.metadata.delistings, run.scenarios)
+    recorded = Recorded(market.metadata.delistings, run.scenarios, members=run.members)
     return wire_backtest(config, run.sleeve, market.panel, run.identity, table, recorded)
 
 
@@ -516,6 +543,7 @@ def _record(
     folder.write_json("statistics.json", metrics)
     findings = record_findings(stores, folder, series, market.panel)
     write_report(folder, series, metrics, findings)
+    folder.write_text(INDEX, run_index(manifest, metrics, folder), "markdown")
     runtime.write([equity_rows(mirror)])
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])

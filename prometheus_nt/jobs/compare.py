@@ -5,14 +5,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from persistence.artifacts import RunFolder
 from persistence.run_history import runs_of_same_sessions
 from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.engines.numerics.returns import total_returns
 from prometheus_nt.jobs.alpha import STORED, followed_scores
 from prometheus_nt.jobs.applied import stored_node
+from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.comparison import FamilyQuality, render_comparison
+from prometheus_nt.reporting.isolation import Isolation, isolate
 from prometheus_nt.reporting.overlap import require_same_sessions
 from prometheus_nt.reporting.series import RunSeries
 
@@ -47,6 +53,7 @@ def compare_runs(stores: Stores, names: Sequence[str], to: Path | None = None) -
         title,
         list(dict.fromkeys(note for each in notes for note in each)),
         given.tried,
+        [_parts(stores, row, run) for row, run in zip(given.rows, given.series, strict=True)],
     )
     if to is not None:
         return _written(to, page)
@@ -93,6 +100,19 @@ def chosen_runs(stores: Stores, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _folder(stores: Stores, run: dict[str, Any]) -> RunFolder:
     return RunFolder(stores.settings.runs_dir, run["run_id"])
+
+
+def _parts(stores: Stores, row: dict[str, Any], run: RunSeries) -> Isolation:
+    """Return what a run's choice and weights added to the pool of its own data."""
+    manifest = _folder(stores, row).read_json("manifest.json")
+    panel = panel_of(stores, manifest["dataset"], None, manifest["data_revision"])
+    wanted = manifest["config"]["instruments"]
+    panel = panel if wanted == "all" else panel.select(tuple(wanted))
+    rows = np.searchsorted(panel.sessions, run.sessions)
+    weights: FloatArray = np.zeros((len(run), len(panel.instruments)))
+    columns = {name: column for column, name in enumerate(panel.instruments)}
+    weights[:, [columns[name] for name in run.instruments]] = run.weights
+    return isolate(weights, panel.derived(total_returns)[rows])
 
 
 def tried_by(stores: Stores, runs: Sequence[dict[str, Any]]) -> int:

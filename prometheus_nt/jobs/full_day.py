@@ -29,7 +29,10 @@ from strategies.catalog import family
 
 @dataclass(frozen=True)
 class Horizons:
-    """The campaign of a strategy's sleeves, one a horizon, over a window."""
+    """The campaign of a strategy's sleeves, one a horizon, over a window.
+
+    initial_cash : what each sleeve begins with, USD; None is what a sleeve has by default.
+    """
 
     strategy_id: str
     market_id: str
@@ -40,6 +43,7 @@ class Horizons:
     disable_risk: bool = False
     workers: int = 0
     executor: ExecutorKind | None = None
+    initial_cash: float | None = None
 
 
 def run_day(
@@ -71,7 +75,9 @@ def run_horizons(
         disable_risk=asked.disable_risk,
         top_k=asked.top_k,
     )
-    config = config.model_copy(update={"base": (str(asked.base),)})
+    cash = {} if asked.initial_cash is None else {"sleeve.capital_usd": asked.initial_cash}
+    markets = {asked.market_id: cash}
+    config = config.model_copy(update={"base": (str(asked.base),), "markets": markets})
     plan = plan_campaign(config, [asked.base])
     status = run_campaign(
         plan, stores, workers=asked.workers, executor=asked.executor, progress=progress

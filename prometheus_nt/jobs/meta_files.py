@@ -12,9 +12,11 @@ from prometheus_nt.domain.record import FloatArray, content_hash
 from prometheus_nt.jobs.meta_members import COMPLETENESS, WEIGHTS
 from prometheus_nt.meta.completeness import MetaPortfolio, present
 from prometheus_nt.meta.long_space import Atoms, ReturnsMatrix
+from prometheus_nt.reporting.meta_markdown import render_meta_markdown
 from prometheus_nt.reporting.meta_page import render_meta_page
 
 RETURNS, TARGETS, REPORT = "meta_returns.parquet", "meta_targets.json", "meta_portfolio_report.html"
+MARKDOWN = "meta_portfolio_report.md"
 SIGN_TEST = "directional_sign_test.json"
 ATOMS, RAW, SYNTHETIC = "atoms.parquet", "returns_matrix.parquet", "synthetic_returns.parquet"
 
@@ -78,6 +80,7 @@ def write_meta(meta: MetaPortfolio, folder: RunFolder) -> dict[str, Any]:
         folder.write_json(WEIGHTS, _weights_document(meta))
         folder.write_json(TARGETS, _targets_document(meta))
     folder.write_text(REPORT, render_meta_page(meta), "html")
+    folder.write_text(MARKDOWN, render_meta_markdown(meta), "markdown")
     files = {
         name: {"sha256": one.sha256, "bytes": one.bytes} for name, one in folder.written.items()
     }

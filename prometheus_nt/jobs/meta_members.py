@@ -96,6 +96,22 @@ def gather(stores: Stores, asked: Sequence[Asked]) -> Gathered:
     return found
 
 
+def members_of(stores: Stores, meta_id: str) -> tuple[date, Gathered]:
+    """Return the day of a finished meta-portfolio, and everything below it.
+
+    Raises
+    ------
+    MetaFailure
+        If it, or anything below it, is not there as it was written, or did not pass.
+    """
+    document = _passed_weights(stores, meta_id)
+    found = Gathered()
+    weights = {row["member_id"]: row["weight"] for row in document["members"]}
+    found.members = [_member(stores, Asked(name), found, above=()) for name in weights]
+    found.metas[meta_id] = weights
+    return date.fromisoformat(document["as_of"]), found
+
+
 def with_books(
     stores: Stores, sleeves: Mapping[str, Sleeve], as_of: date | None
 ) -> dict[str, Sleeve]:
@@ -144,13 +160,7 @@ def _nested(stores: Stores, meta_id: str, found: Gathered, above: tuple[str, ...
     if len(path) >= MAX_DEPTH:
         said = f"more than {MAX_DEPTH} levels: this one > {' > '.join(path)}"
         raise MetaFailure("META_TOO_DEEP", meta_id, said)
-    if not META_ID.fullmatch(meta_id):
-        said = f"is no id of a meta-portfolio; expected {META} and sixteen hexadecimal digits"
-        raise MetaFailure("META_MISSING_RUN", meta_id, said)
-    folder = RunFolder(meta_dir(stores.settings), meta_id)
-    if whole_document(folder)["verdict"] != "PASS":
-        raise MetaFailure("META_CHILD_FAILED", meta_id, "did not pass; see its report")
-    document = folder.read_json(WEIGHTS)
+    document = _passed_weights(stores, meta_id)
     weights = {row["member_id"]: row["weight"] for row in document["members"]}
     children = [_member(stores, Asked(name), found, path) for name in weights]
     found.metas[meta_id] = weights
@@ -162,6 +172,17 @@ def _nested(stores: Stores, meta_id: str, found: Gathered, above: tuple[str, ...
         blended(joined(streams), weights),
         date.fromisoformat(document["as_of"]),
     )
+
+
+def _passed_weights(stores: Stores, meta_id: str) -> dict[str, Any]:
+    """Return the document of the weights of a meta-portfolio that passed."""
+    if not META_ID.fullmatch(meta_id):
+        said = f"is no id of a meta-portfolio; expected {META} and sixteen hexadecimal digits"
+        raise MetaFailure("META_MISSING_RUN", meta_id, said)
+    folder = RunFolder(meta_dir(stores.settings), meta_id)
+    if whole_document(folder)["verdict"] != "PASS":
+        raise MetaFailure("META_CHILD_FAILED", meta_id, "did not pass; see its report")
+    return folder.read_json(WEIGHTS)
 
 
 def _row(stores: Stores, asked: Asked) -> dict[str, Any]:

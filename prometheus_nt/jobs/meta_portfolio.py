@@ -67,7 +67,7 @@ from prometheus_nt.meta.long_space import Atoms, ReturnsMatrix, atoms_of, synthe
 from prometheus_nt.meta.sign_test import SignTest, flattening_test, sign_test, weights_test
 from prometheus_nt.meta.streams import join_warnings, joined
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is written changes, so that older meta-portfolios are not taken for it."""
 
 STOPPED = "META_STAGE_FAILED"

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from persistence.registry import Registration, register
-from prometheus_nt.actors.pipeline import PIPELINE
+from prometheus_nt.actors.pipeline import table_of
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.jobs.stores import Stores
@@ -18,7 +18,8 @@ def register_run(
     The id of a configuration is the hash that ends the `model_id` of the engine's rows.
     """
     engines = config.engines_of(sleeve)
-    running = [stage.name for stage in PIPELINE if stage.name not in config.without]
+    table = table_of(config.without, follows_members=sleeve.follows_members)
+    running = [stage.name for stage in table]
     params = {name: getattr(engines, name) for name in running}
     register(
         stores.runtime.database,

@@ -18,8 +18,8 @@ from nautilus_trader.portfolio.config import PortfolioConfig
 from persistence.live_mirror import LiveMirror
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
-from prometheus_nt.actors.market_data import PanelReplay, ScenarioReplay
-from prometheus_nt.actors.pipeline import PIPELINE, EngineActor, Stage
+from prometheus_nt.actors.market_data import MemberReplay, PanelReplay, ScenarioReplay
+from prometheus_nt.actors.pipeline import MEMBERS_DAY, PIPELINE, EngineActor, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
@@ -30,6 +30,7 @@ from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.domain.safety import Guard, always_armed
 from prometheus_nt.domain.units import ShareUnits
+from prometheus_nt.meta.member_books import BookSchedule
 from prometheus_nt.venue.carry import Delistings
 from prometheus_nt.venue.feed import SessionFeed, VenueParts
 from prometheus_nt.venue.fees import PerShareFees
@@ -71,11 +72,14 @@ class Recorded:
         The sets of one name that fragility may see, each from the session it was made on.
     guard : callable
         The kill switch: what may leave the sleeve and its router now.
+    members : BookSchedule or None
+        What a sleeve follows that holds what the members of a meta-portfolio hold.
     """
 
     delistings: Delistings | None = None
     scenarios: Sequence[SimulatedReturns] = ()
     guard: Guard = always_armed
+    members: BookSchedule | None = None
 
 
 NOTHING_MORE = Recorded()
@@ -148,6 +152,9 @@ def _wire(
     table: Sequence[Stage],
     recorded: Recorded,
 ) -> tuple[BacktestEngine, SessionFeed, SleeveStrategy, PanelReplay]:
+    if sleeve.follows_members:
+        _require_members(sleeve, recorded)
+        table = MEMBERS_DAY
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
     columns = {instrument.id: column for column, instrument in enumerate(instruments)}
     fees = PerShareFees(config.execution.fees, columns)
@@ -163,6 +170,8 @@ def _wire(
     if recorded.scenarios:
         engine.add_actor(ScenarioReplay(recorded.scenarios))
         available.add(ScenarioOutlook)
+    if recorded.members is not None:
+        engine.add_actor(MemberReplay(recorded.members))
     for stage in running:
         engine.add_actor(EngineActor(stage, getattr(stages, stage.name), available))
     engine.add_strategy(strategy)
@@ -180,6 +189,14 @@ def _wire(
     calendar = MarketCalendar.of(config.market)
     feed = SessionFeed(panel, units, calendar, parts, config.execution.replay)
     return engine, feed, strategy, data
+
+
+def _require_members(sleeve: SleeveParams, recorded: Recorded) -> None:
+    if recorded.members is None:
+        raise ConfigError(
+            f"sleeves.family: {sleeve.sleeve_id} follows the records of finished runs, which only "
+            "a backtest can: `prometheus backtest`"
+        )
 
 
 def new_engine() -> BacktestEngine:

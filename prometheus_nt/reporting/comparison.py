@@ -17,11 +17,12 @@ from prometheus_nt.reporting.formats import (
     usd,
     whole,
 )
+from prometheus_nt.reporting.isolation import Isolation, decay
 from prometheus_nt.reporting.luck import Luck, luck_of
 from prometheus_nt.reporting.metrics import Metrics, compute_metrics, regime_figures
 from prometheus_nt.reporting.overlap import book_overlap, require_same_sessions, return_correlation
 from prometheus_nt.reporting.sections import Section, render_sections
-from prometheus_nt.reporting.series import RunSeries
+from prometheus_nt.reporting.series import COST_KINDS, RunSeries
 from prometheus_nt.reporting.tables import Table, html_table
 
 HUES = 11
@@ -52,6 +53,7 @@ def render_comparison(
     title: str,
     notes: Sequence[str],
     tried: int = 0,
+    parts: Sequence[Isolation] = (),
 ) -> str:
     """Return one self-contained HTML page.
 
@@ -62,6 +64,8 @@ def render_comparison(
         Empty if no run stored its scores.
     tried : int
         What the families of these runs tried on these sessions, as the ledger counts it.
+    parts : sequence of Isolation, one a run
+        Empty where the runs' data are not at hand.
 
     Raises
     ------
@@ -87,6 +91,15 @@ def render_comparison(
             "Whole run in dollars, and all of it as a share of equity a year; what is received is "
             "positive in the columns of cash flows.",
             (_costs(runs, figures),),
+        ),
+        Section(
+            "isolation",
+            "Choice, weights and costs",
+            "Means a year. Selection: the names held, equally weighted, less all names, equally "
+            "weighted. Weights: the run's own per unit of gross, less the same names equally "
+            "weighted. Before costs adds back all that was paid. An account, not a cause: in "
+            "sample it flatters what was tuned.",
+            (_parts(runs, parts),),
         ),
         Section(
             "regimes",
@@ -231,6 +244,29 @@ def _costs(runs: Sequence[RunSeries], figures: Sequence[Metrics]) -> Table:
         rows.append((escape(run.sleeve_id), *paid, drag, dividends, *received))
     kinds = (*map(_named, costs), "All costs a year", "Dividends", *map(_named, flows))
     return html_table(("Sleeve", *kinds), rows)
+
+
+def _parts(runs: Sequence[RunSeries], parts: Sequence[Isolation]) -> Table:
+    if not parts:
+        return Unavailable("the runs' data are not at hand")
+    rows = []
+    for run, part in zip(runs, parts, strict=True):
+        costs = np.sum([run.costs[kind] for kind in COST_KINDS], axis=0)
+        lost = decay(run.equity, run.starting_capital, costs)
+        rows.append(
+            (
+                escape(run.sleeve_id),
+                percent(part.pool),
+                percent(part.selection_alpha),
+                percent(part.optimisation_alpha),
+                percent(lost.return_before),
+                percent(lost.return_after),
+                ratio(lost.sharpe_before),
+                ratio(lost.sharpe_after),
+            )
+        )
+    head = ("Sleeve", "All names", "Selection", "Weights", "Return before costs", "After costs")
+    return html_table((*head, "Sharpe ratio before", "After"), rows)
 
 
 def _regimes(runs: Sequence[RunSeries]) -> Table:

@@ -50,6 +50,8 @@ def test_a_node_file_stands_for_the_newest_runs_of_its_sleeves(stores, node):
 
     assert all(run.sleeve_id in page for run in runs)
     assert "Books in common" in page
+    parts = page.rpartition("Choice, weights and costs")[2].partition("By regime")[0]
+    assert parts.count("US_CORE_LONG_EQ_H") == 2 and "n/a" not in parts
     by_id = compare_runs(stores, [run.run_id for run in runs], node.with_suffix(".html"))
     assert by_id.read_text(encoding="utf-8") == page
 

@@ -186,3 +186,21 @@ def test_the_page_shows_every_script_that_has_its_name():
     shown = {shlex.split(command)[2] for command in _commands() if " mission " in command}
 
     assert {command.name for command in app.registered_commands} == shown
+
+
+def test_a_campaign_has_the_missions_flags_and_refuses_what_would_change_nothing(
+    monkeypatch, capsys
+):
+    asked = ["run_campaign_and_meta", "--strategy-id", "US_CORE_LONG_EQ", "--market-id", "US_EQ"]
+    asked += ["--start", "2005-01-03", "--end", "2005-12-30"]
+
+    def run(*flags):
+        monkeypatch.setattr("sys.argv", ["prometheus", "mission", *asked, *flags])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().err
+
+    for flags in (["--assessment-backend", "context"], ["--assessment-use-joint-context"]):
+        code, said = run(*flags)
+        assert code == 1
+        assert flags[0] in said and "engines.assessment" in said

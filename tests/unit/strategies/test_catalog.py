@@ -71,3 +71,13 @@ def test_the_horizons_of_a_family_differ_in_what_they_see(name):
     ]
 
     assert all(one not in implied[:index] for index, one in enumerate(implied))
+
+
+def test_a_meta_book_says_what_it_follows_and_nobody_else_does():
+    sleeve = SleeveParams(family="META_BOOK", horizon=1, metas=("META-0123456789abcdef",))
+
+    assert (sleeve.sleeve_id, sleeve.follows_members) == ("META_BOOK_H1", True)
+    with pytest.raises(ValidationError, match="at least one finished meta-portfolio"):
+        SleeveParams(family="META_BOOK", horizon=1)
+    with pytest.raises(ValidationError, match="only META_BOOK follows"):
+        SleeveParams(metas=("META-0123456789abcdef",))
