@@ -25,7 +25,7 @@ from persistence.recorder import RunRecorder
 from persistence.spool import Spool
 from prometheus_nt.domain.runs import Mode, TradingIdentity
 from prometheus_nt.jobs.backtest import calm_collector
-from prometheus_nt.jobs.wiring import Recorded, wire_paper
+from prometheus_nt.jobs.wiring import PaperRecord, Recorded, wire_paper
 from prometheus_nt.venue.carry import Delistings
 
 MAX_MICROSECONDS = 100.0
@@ -71,7 +71,8 @@ def _measured(scratch: Path) -> Cost:
     nobody = Delistings.unrecorded(len(panel.instruments))
     delistings = Delistings(nobody.on, nobody.returns, final=False)
     began_at = datetime(2010, 1, 4, tzinfo=UTC)
-    paper = wire_paper(config, sleeve, panel, identity, Recorded(delistings), began_at)
+    record = PaperRecord(began_at)
+    paper = wire_paper(config, sleeve, panel, identity, Recorded(delistings), record)
     paper.mirror.attach(paper.engine.kernel.msgbus)
     paper.feed.begin()
     spent = {"run": 0.0, "build": 0.0}

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from adapters.ib.config import DeskParams
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.daily_jobs import JobKind, JobRule, Rules, rules_of
 from prometheus_nt.domain.errors import ConfigError
@@ -191,10 +192,45 @@ class PaperConfig(Params):
     halt_stale_hours: float | None = Field(24.0, gt=0)
 
 
+class IbConfig(Params):
+    """How a node trades at Interactive Brokers.
+
+    Where its gateway is and which account it trades, PROMETHEUS_IB_... of the environment say, or
+    these settings, which win; `adapters.ib.config.LinkParams` explains them.
+
+    send_after_minutes : after a close, until its orders for the next open are sent.
+    send_until_minutes : before an open, from when nothing is sent for it any more.
+    answer_minutes : most that the broker is waited for, before trading halts.
+    cash_tolerance : largest difference of cash from the broker's, as a fraction of the capital.
+    """
+
+    account: str | None = None
+    host: str | None = None
+    port: int | None = Field(None, ge=1, le=65535)
+    client_id: int | None = Field(None, ge=1)
+    also_ports: tuple[int, ...] | None = None
+    also_hosts: tuple[str, ...] | None = None
+    send_after_minutes: float = Field(5.0, ge=0, le=120)
+    send_until_minutes: float = Field(10.0, ge=2, le=120)
+    answer_minutes: float = Field(30.0, gt=0, le=600)
+    cash_tolerance: float = Field(0.001, gt=0, le=0.1)
+    patience: DeskParams = DeskParams()
+
+    @property
+    def link(self) -> dict[str, Any]:
+        """The settings of the connection that are given here."""
+        names = ("account", "host", "port", "client_id", "also_ports", "also_hosts")
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class NodeConfig(Params):
     """One node: the same file for every venue but for the word after `mode`."""
 
     mode: Literal["backtest", "paper", "live"] = "backtest"
+    venue: Literal["sandbox", "ib"] = Field(
+        "sandbox", description="where paper trades: the simulated exchange, or the broker"
+    )
     region: Literal["US", "EU", "ASIA"] = "US"
     market: str = "US_EQ"
     sessions: SessionsConfig
@@ -214,6 +250,7 @@ class NodeConfig(Params):
     persistence: PersistenceConfig = PersistenceConfig()
     day: DayConfig = DayConfig()
     paper: PaperConfig = PaperConfig()
+    ib: IbConfig = IbConfig()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -222,6 +259,8 @@ class NodeConfig(Params):
             raise ValueError(
                 f"region {self.region} trades {REGIONS[self.region]}, not {self.market}"
             )
+        if self.mode == "live" and self.venue != "ib":
+            raise ValueError("mode live trades at a broker: set venue to ib")
         ids = [sleeve.sleeve_id for sleeve in self.sleeves]
         if len(set(ids)) < len(ids):
             raise ValueError(f"two sleeves have one id: {', '.join(sorted(ids))}")
@@ -299,7 +338,11 @@ class NodeConfig(Params):
 
     def resolved(self, sleeve: SleeveParams) -> dict[str, Any]:
         """Return everything that determines a sleeve's run, as plain values."""
-        plain = self.model_dump(mode="json", exclude={"sleeves", "persistence", "day", "paper"})
+        elsewhere = {"sleeves", "persistence", "day", "paper", "ib"}
+        # A backtest is the same wherever its node will trade.
+        if self.mode == "backtest" or self.venue == "sandbox":
+            elsewhere.add("venue")
+        plain = self.model_dump(mode="json", exclude=elsewhere)
         plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
         plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
         plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")

@@ -132,6 +132,23 @@ class LinkParams(Params):
         return any(window.contains(local) for window in self.quiet)
 
 
+class DeskParams(Params):
+    """How patient the desk is; seconds.
+
+    tick_seconds : between looks at what is waited for.
+    answer_seconds : after which an order, a change or a cancel without an answer is looked up.
+    apart_seconds : between the two rounds of lists that prove that an order never arrived.
+    resync_seconds : between resyncs when nothing is unclear.
+    retry_seconds : between attempts at a resync that failed.
+    """
+
+    tick_seconds: float = Field(0.1, gt=0)
+    answer_seconds: float = Field(10.0, gt=0)
+    apart_seconds: float = Field(10.0, gt=0)
+    resync_seconds: float = Field(60.0, gt=0)
+    retry_seconds: float = Field(1.0, gt=0)
+
+
 def link_params(environment: Mapping[str, str], **changed: Any) -> LinkParams:
     """Return the settings that PROMETHEUS_IB_... of the environment make, with others changed.
 
@@ -151,7 +168,7 @@ def link_params(environment: Mapping[str, str], **changed: Any) -> LinkParams:
     for name in ("also_ports", "also_hosts"):
         if name in found:
             found[name] = tuple(part.strip() for part in found[name].split(","))
-    if "account" not in found:
+    if "account" not in found | changed:
         raise ConfigError(
             f"ib: no account; set {PREFIX}ACCOUNT to the number of your account, DU and digits of "
             "a paper account"

@@ -23,8 +23,8 @@ from zoneinfo import ZoneInfo
 from ib_async import CommissionReport, Contract, OrderState
 from ib_async import Execution as WireExecution
 from ib_async import Order as WireOrder
-from pydantic import Field
 
+from adapters.ib.config import DeskParams
 from adapters.ib.errors import ErrorKind, LinkDown, of_order, of_system
 from adapters.ib.halt import Halt, HaltReason
 from adapters.ib.journal import Intent, Journal
@@ -51,7 +51,6 @@ from adapters.ib.orders import (
 )
 from adapters.ib.translation import execution_seen, order_seen, wire_contract, wire_order
 from prometheus_nt.domain.errors import GateRefusal, PrometheusError, TradingHalted
-from prometheus_nt.domain.record import Params
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +62,6 @@ _REFUSALS = {
     ErrorKind.MODIFY_REJECT: "modify_reject",
     ErrorKind.CANCEL_REJECT: "cancel_reject",
 }
-
-
-class DeskParams(Params):
-    """How patient the desk is; seconds.
-
-    tick_seconds : between looks at what is waited for.
-    answer_seconds : after which an order, a change or a cancel without an answer is looked up.
-    apart_seconds : between the two rounds of lists that prove that an order never arrived.
-    resync_seconds : between resyncs when nothing is unclear.
-    retry_seconds : between attempts at a resync that failed.
-    """
-
-    tick_seconds: float = Field(0.1, gt=0)
-    answer_seconds: float = Field(10.0, gt=0)
-    apart_seconds: float = Field(10.0, gt=0)
-    resync_seconds: float = Field(60.0, gt=0)
-    retry_seconds: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True)
@@ -204,6 +186,18 @@ class OrderDesk:
         async with asyncio.timeout(seconds), self._settled:
             await self._settled.wait_for(lambda: self._fresh)
 
+    async def refreshed(self, seconds: float) -> Picture:
+        """Return what the broker's lists say from now on; TimeoutError if they do not in time."""
+        asked = time.monotonic()
+        self._want_resync()
+        async with asyncio.timeout(seconds), self._settled:
+            await self._settled.wait_for(lambda: self._fresh and self._is_newer(asked))
+        assert self.picture is not None
+        return self.picture
+
+    def _is_newer(self, than: float) -> bool:
+        return self.picture is not None and self.picture.began >= than
+
     def today(self) -> str:
         """Return the broker's day, as far as we know its clock."""
         if self._broker_clock is None:
@@ -282,9 +276,26 @@ class OrderDesk:
         self.link.cancel_order(order.order_id)
 
     def acknowledge(self, by: str) -> None:
-        """Let orders be sent again: somebody has looked at every halt."""
+        """Let orders be sent again: somebody has looked at every halt.
+
+        An order that the lists do not explain counts as over from here; had it been filled, the
+        positions would say so.
+        """
         self.journal.write("acknowledged", by=by, halts=[str(halt) for halt in self.halts])
+        lost = [halt.ref for halt in self.halts if halt.reason is HaltReason.UNRESOLVED_ORDER]
         self.halts.clear()
+        for ref in lost:
+            self._give_up(ref, by)
+
+    def _give_up(self, ref: str, by: str) -> None:
+        order = self.orders.by_ref.get(ref)
+        if order is None or order.told.is_final:
+            return
+        if order.was_accepted:
+            order.ended = True
+        else:
+            order.refusals[0] = f"{by} found that the broker does not have it"
+        self._settle()
 
     def halt(self, reason: HaltReason, ref: str, detail: str) -> None:
         """Stop sending orders, for a reason that was found elsewhere."""

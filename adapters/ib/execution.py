@@ -46,8 +46,9 @@ from nautilus_trader.model.objects import Money, Price, Quantity
 from nautilus_trader.model.orders import Order
 
 from adapters.ib.account import AccountValues
+from adapters.ib.config import DeskParams
 from adapters.ib.data import NodeParts
-from adapters.ib.desk import DeskParams, OrderDesk, Picture
+from adapters.ib.desk import OrderDesk, Picture
 from adapters.ib.halt import Halt, HaltReason, OnHalt
 from adapters.ib.journal import Intent, Journal
 from adapters.ib.link import Link, LinkEvent

@@ -15,6 +15,7 @@ class HaltReason(Enum):
     OVERFILLED_ORDER = "more shares were filled than were asked for"
     REVISED_FILL = "the broker changed the shares of a fill"
     POSITION_BREAK = "the broker's position is not ours"
+    CASH_BREAK = "the broker's cash is not ours"
     WRONG_ACCOUNT = "something concerns another account"
     JOURNAL = "the journal cannot be written"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from adapters.ib_gateway.actions import Action
@@ -44,6 +45,15 @@ class Fault:
     args: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = False
     at_once: bool = False
+
+
+@dataclass(frozen=True)
+class Struck:
+    """That a fault has struck: in which session, and about which stock; empty if about none."""
+
+    session: date
+    fault: str
+    symbol: str
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from adapters.ib_gateway.actions import Action, Later
-from adapters.ib_gateway.fault import HOOKS, Fault, Strike
+from adapters.ib_gateway.fault import HOOKS, Fault, Strike, Struck
 from adapters.ib_gateway.fault_table import FAULTS, WALK
 from adapters.ib_gateway.market import Stage
 from adapters.ib_gateway.orders import Order
@@ -161,12 +161,18 @@ class Faults:
     ----------
     rules : faults that wait from the start
     script : faults that begin at their moments
+
+    Attributes
+    ----------
+    struck : list of Struck
+        What has happened so far, oldest first.
     """
 
     def __init__(self, rules: Sequence[Rule] = (), script: Sequence[ScriptEntry] = ()) -> None:
         self.rules = list(rules)
         self._script = [(entry.at, read_rule(entry.fault)) for entry in script]
         self.stopped: set[int] = set()
+        self.struck: list[Struck] = []
 
     def attach(self, gateway: "Gateway") -> None:
         """Begin: faults that hold from the start take hold."""
@@ -268,6 +274,7 @@ class Faults:
         if not rule.fault.at_once or rule.on is not None:
             self.rules.append(rule)
             return []
+        self._note(rule, None)
         said: list[Action] = rule.fault.effect(self._strike(rule, {}))
         return said
 
@@ -284,11 +291,22 @@ class Faults:
         waiting = [
             rule for rule in self.rules if hook in rule.hooks and self._concerns(rule, about)
         ]
-        return [rule for rule in waiting if rule.strikes()]
+        striking = [rule for rule in waiting if rule.strikes()]
+        for rule in striking:
+            self._note(rule, self._column(about))
+        return striking
+
+    def _note(self, rule: Rule, column: int | None) -> None:
+        symbol = "" if column is None else self._gateway.book.stock(column).symbol
+        self.struck.append(Struck(self._gateway.clock.session, rule.name, symbol))
+
+    def _column(self, about: Mapping[str, Any]) -> int | None:
+        order = about.get("order")
+        return about.get("column") if order is None else order.column
 
     def _concerns(self, rule: Rule, about: Mapping[str, Any]) -> bool:
         order = about.get("order")
-        column = about.get("column") if order is None else order.column
+        column = self._column(about)
         client = about.get("client_id") if order is None else order.client_id
         if rule.symbol is not None and (
             column is None or self._gateway.book.stock(column).symbol != rule.symbol

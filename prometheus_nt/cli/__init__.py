@@ -22,6 +22,7 @@ from prometheus_nt.cli import (
     mission,
     outcomes,
     paper,
+    rehearse,
     runs,
     safety,
     scan,
@@ -58,7 +59,8 @@ def options(
 app.command()(runs.demo)
 app.command()(runs.backtest)
 app.command()(paper.paper)
-app.command()(safety.live)
+app.command()(paper.live)
+app.command()(rehearse.rehearse)
 app.command()(safety.preview)
 app.command()(safety.halt)
 app.command()(safety.flatten)

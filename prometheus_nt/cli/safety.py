@@ -179,33 +179,6 @@ def preview(
         _print_preview(each)
 
 
-def live(
-    config: ConfigPaths,
-    show_key: Annotated[
-        bool, typer.Option("--show-key", help="Print the second key of this node, and stop.")
-    ] = False,
-    assign: Assignments = None,
-    no_applied: NoApplied = False,
-) -> None:
-    """Check the keys of live trading: the node's file, the environment, account and port.
-
-    Sends nothing and connects to nothing. Ends with exit code 1 at the first thing that does not
-    agree.
-    """
-    from adapters.ib.config import link_params, masked
-    from prometheus_nt.jobs.live_keys import key_of, require_two_keys
-
-    settings = read_settings()
-    node = node_of(config, assign, applied=not no_applied)
-    if show_key:
-        print(key_of(node, settings))  # noqa: T201
-        return
-    require_two_keys(node, settings)
-    link = link_params(settings.ib, mode="live")
-    sleeves = ", ".join(sleeve.sleeve_id for sleeve in node.sleeves)
-    say(f"both keys fit: {sleeves} on {masked(link.account)} at {link.host}:{link.port}")
-
-
 def _scope(sleeve: str | None, every: bool) -> str:
     if every == (sleeve is not None):
         raise typer.BadParameter("name one sleeve, or --all")

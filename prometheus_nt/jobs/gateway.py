@@ -126,7 +126,8 @@ def gateway_of(
     terms = Terms(
         Contracts([_stock(name, known, request.end) for name in panel.instruments]),
         open_prices(panel, request.quotes),
-        lambda shares, value: commission(shares, value, request.fees),
+        # As the simulated venue does: half a cent of a numpy float rounds otherwise.
+        lambda shares, value: commission(np.float64(shares), value, request.fees),
         request.read_only,
     )
     return Gateway(

@@ -1,4 +1,4 @@
-"""Trade a node on the simulated venue, session by session, and record it exactly once.
+"""Trade a node session by session, on the simulated venue or at a broker, recorded exactly once.
 
 1. `run_paper` opens a `PaperTrader` for each sleeve: it becomes the only one who trades the run,
    and runs the sessions of its tape again; each event must be the one that was recorded.
@@ -6,7 +6,8 @@
 3. `_new_sessions` takes from the dataset the sessions that have closed and are complete; they go to
    the tape before anybody acts on them.
 4. `PaperTrader.trade` runs them: the open, its record, the close, its record; before orders leave
-   in either, the kill switch is asked (`PaperSwitch`).
+   in either, the kill switch is asked (`PaperSwitch`). Then the venue gets the orders that were
+   decided (`jobs.venues`).
 5. With `fast` that is all; else the `SessionClock` waits for the next session, until stopped.
 """
 
@@ -28,6 +29,7 @@ from uuid import uuid4
 import numpy as np
 
 from persistence.alerts import Alert, raise_alert, resolve
+from persistence.answer_tape import AnswerTape
 from persistence.leases import Lease
 from persistence.live_mirror import Phase
 from persistence.rebuild import books_of, rebuild_books, require_equal
@@ -46,6 +48,7 @@ from prometheus_nt.domain.errors import (
     StoreUnavailable,
     TradingHalted,
 )
+from prometheus_nt.domain.ledger import Ledger
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.runs import Mode, TradingIdentity
 from prometheus_nt.domain.safety import HaltCause, TradingState
@@ -57,11 +60,14 @@ from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper_switch import PaperSwitch
 from prometheus_nt.jobs.safety import halt
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.jobs.wiring import PaperNode, Recorded, wire_paper
+from prometheus_nt.jobs.venues import PaperVenue, SandboxVenue
+from prometheus_nt.jobs.wiring import PaperNode, PaperRecord, Recorded, wire_paper
 from prometheus_nt.venue.carry import Delistings
+from prometheus_nt.venue.router import OpenRouter
 from strategies.catalog import SleeveParams, family
 
 OUTBOX, TAPE, SWITCH = "outbox.spool", "tape.spool", "switch.spool"
+ANSWERS = "answers.spool"
 HALTED, REVISED = "trading_halted", "history_revised"
 """Rules of alerts."""
 
@@ -80,11 +86,13 @@ class PaperRequest:
     start : first session of a run; None goes on with the run of this configuration, or begins at
         the node's first session.
     until : last session to trade; None is the node's.
+    acknowledge : who has looked at the halts of the broker's account, so that it may go on.
     """
 
     fast: bool = False
     start: date | None = None
     until: date | None = None
+    acknowledge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,22 +138,24 @@ def run_paper(
     tell: Tell | None = None,
     now: Callable[[], datetime] = wall_clock,
 ) -> list[PaperSummary]:
-    """Trade every sleeve of a node on paper; return where they stand in the end.
+    """Trade every sleeve of a node, on paper or live; return where they stand in the end.
 
     Raises
     ------
     PrometheusError
         If trading halts: positions stay, and an alert says why.
     """
-    _require_possible(config)
+    _require_possible(config, request)
     panel = _market(config, stores)
     require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     with ExitStack() as opened:
+        venue = _venue(config, stores, request, panel, now)
+        opened.callback(venue.close)
         traders = [
-            opened.enter_context(_trading(config, sleeve, stores, request, panel))
+            opened.enter_context(_trading(config, sleeve, stores, request, panel, venue))
             for sleeve in config.sleeves
         ]
-        desk = _Desk(config, stores, request, traders, now)
+        desk = _Desk(config, stores, request, traders, venue, now)
         desk.trade_stored(stop, tell)
         if not request.fast:
             desk.trade_on(stop, tell)
@@ -153,8 +163,12 @@ def run_paper(
         return [trader.summary() for trader in traders]
 
 
-def _require_possible(config: NodeConfig) -> None:
+def _require_possible(config: NodeConfig, request: PaperRequest) -> None:
     """Refuse what a paper run would silently do without."""
+    if request.fast and config.venue != "sandbox":
+        raise ConfigError(
+            "--fast: a broker trades at the speed of life; rehearse it with `prometheus rehearse`"
+        )
     for sleeve in config.sleeves:
         if config.engines_of(sleeve).fragility.scenario_set is not None:
             raise ConfigError(
@@ -183,13 +197,28 @@ class Record(Protocol):
     def drain(self) -> bool: ...
 
 
+def _venue(
+    config: NodeConfig,
+    stores: Stores,
+    request: PaperRequest,
+    panel: MarketPanel,
+    now: Callable[[], datetime],
+) -> PaperVenue:
+    if config.venue == "sandbox":
+        return SandboxVenue()
+    from prometheus_nt.jobs.ib_venue import open_ib_venue
+
+    return open_ib_venue(config, stores, panel.instruments, now, request.acknowledge)
+
+
 @dataclass(frozen=True)
 class TraderFiles:
-    """What a trader writes to: its record, what it saw, and what stopped it."""
+    """What a trader writes to: its record, what it saw, what stopped it, what a broker answered."""
 
     recorder: Record
     tape: SessionTape
     switch: PaperSwitch
+    answers: AnswerTape
 
 
 class PaperTrader:
@@ -202,16 +231,19 @@ class PaperTrader:
         stores: Stores,
         identity: TradingIdentity,
         files: TraderFiles,
+        venue: PaperVenue,
     ) -> None:
         self.sleeve, self.identity = sleeve, identity
         self.recorder, self.tape, self.switch = files.recorder, files.tape, files.switch
+        self.answers, self._venue = files.answers, venue
         self._stores, self._new, self._row = stores, 0, self.tape.first_row
         self._first = self._row
         self._limits = LossWatch(config.gate_of(sleeve))
         row = stores.runtime.run(identity.run_id) or {"created_at": datetime.now(UTC)}
         recorded = Recorded(_delistings(self.tape), guard=self.switch)
+        record = PaperRecord(row["created_at"], venue.account_id)
         self._node: PaperNode = wire_paper(
-            config, sleeve, self.tape.panel(), identity, recorded, row["created_at"]
+            config, sleeve, self.tape.panel(), identity, recorded, record
         )
         self._node.mirror.attach(self._node.engine.kernel.msgbus)
         self._node.feed.begin()
@@ -228,6 +260,20 @@ class PaperTrader:
         """The newest session on the tape, traded or about to be."""
         return self.tape.sessions[-1] if self.tape.sessions else None
 
+    @property
+    def ledger(self) -> Ledger:
+        """The books, as its fills and cash flows make them."""
+        return self._node.mirror.ledger
+
+    @property
+    def router(self) -> OpenRouter:
+        """Where its orders wait for the next open."""
+        return self._node.router
+
+    def may_send(self) -> TradingState:
+        """Return what the kill switch lets go to a broker at this moment."""
+        return self.switch.at_this_moment()
+
     def trade(self, stop: Stop, tell: Tell | None) -> None:
         """Run the sessions of the tape that were not run yet; stop between two of them."""
         with calm_collector():
@@ -235,6 +281,8 @@ class PaperTrader:
                 if stop.is_set():
                     return
                 replayed = self.recorder.verifying
+                if not self._venue.before_open(self, session, stop):
+                    return
                 self._trade_session(session)
                 self._new += not replayed
                 if tell is not None:
@@ -352,11 +400,13 @@ class _Desk:
         stores: Stores,
         request: PaperRequest,
         traders: list[PaperTrader],
+        venue: PaperVenue,
         now: Callable[[], datetime],
     ) -> None:
         self._config, self._stores, self._request = config, stores, request
-        self._traders, self._now = traders, now
+        self._traders, self._venue, self._now = traders, venue, now
         self._stale: date | None = None
+        venue.chore = self._keep_leases
         self._until = request.until or config.sessions.end
         self._calendar = MarketCalendar.of(config.market)
 
@@ -378,6 +428,7 @@ class _Desk:
             trader.trade(stop, tell)
             if self._request.fast and not stop.is_set():
                 self._require_no_gap(trader, panel)
+        self._venue.after_close(list(self._traders), stop)
 
     def trade_on(self, stop: Stop, tell: Tell | None) -> None:
         """Trade one session after the other as their data arrive, until stopped or done."""
@@ -479,6 +530,10 @@ class _Desk:
         return row < len(panel) and all(self._covered(panel.select(own), row) for own in owns)
 
     def _idle(self) -> None:
+        self._venue.look()
+        self._keep_leases()
+
+    def _keep_leases(self) -> None:
         for trader in self._traders:
             trader.recorder.idle()
         self._halt_if_stale()
@@ -540,14 +595,17 @@ def _trading(
     stores: Stores,
     request: PaperRequest,
     panel: MarketPanel,
+    venue: PaperVenue,
 ) -> Iterator[PaperTrader]:
     """Yield the trader of a sleeve; afterwards the run is STOPPED, or HALTED with an alert."""
-    identity = _identity(config, sleeve, stores, request, panel)
-    folder = stores.settings.home / "paper" / identity.run_id
+    started = _started(config, sleeve, stores, request, panel, venue)
+    identity = _identity(config, sleeve, panel, started)
+    folder = stores.settings.home / config.mode / identity.run_id
     with ExitStack() as files:
-        outbox, tape_file, moves = (Spool(folder / name) for name in (OUTBOX, TAPE, SWITCH))
-        for file in (outbox, tape_file, moves):
-            files.callback(file.close)
+        names = (OUTBOX, TAPE, SWITCH, ANSWERS)
+        outbox, tape_file, moves, answers = (Spool(folder / name) for name in names)
+        for spool in (outbox, tape_file, moves, answers):
+            files.callback(spool.close)
         recorder = RunRecorder(stores.runtime.database, outbox, _lease(identity, folder))
         recorder.open()
         _begin(config, sleeve, stores, identity)
@@ -555,9 +613,9 @@ def _trading(
         if not tape.begun:
             tape.begin(_history(panel, identity.started))
         switch = PaperSwitch(stores, sleeve.sleeve_id, MarketCalendar.of(config.market), moves)
-        written = TraderFiles(recorder, tape, switch)
+        written = TraderFiles(recorder, tape, switch, AnswerTape(answers))
         try:
-            trader = PaperTrader(config, sleeve, stores, identity, written)
+            trader = PaperTrader(config, sleeve, stores, identity, written, venue)
             files.callback(trader.close)
             yield trader
         except PrometheusError as failure:
@@ -598,26 +656,39 @@ def rehearsal(
 
     It asks for no lease and writes to no database. Without a run it begins one at `start`, or at
     the newest session of the dataset.
+
+    Raises
+    ------
+    ConfigError
+        If the node trades at a broker, who cannot be rehearsed with.
     """
+    if config.venue != "sandbox":
+        raise ConfigError(
+            f"venue: {config.venue} fills at the broker, so nothing can be tried without it; "
+            "--set venue=sandbox shows what would be sent, `prometheus rehearse` what becomes of it"
+        )
     panel = _market(config, stores)
     known = stores.runtime.trading_runs(
         sleeve.sleeve_id, Mode.PAPER.value, config.trading_hash(sleeve)
     )
     begin = start if start is not None or known else panel.as_of
-    identity = _identity(config, sleeve, stores, PaperRequest(start=begin), panel)
+    venue = SandboxVenue()
+    started = _started(config, sleeve, stores, PaperRequest(start=begin), panel, venue)
+    identity = _identity(config, sleeve, panel, started)
     with ExitStack() as files:
         folder = Path(files.enter_context(TemporaryDirectory(prefix="prometheus-rehearsal-")))
         kept = stores.settings.home / "paper" / identity.run_id
-        tape_file, moves = (_copied(kept / name, folder / name) for name in (TAPE, SWITCH))
-        for spool in (tape_file, moves):
+        names = (TAPE, SWITCH, ANSWERS)
+        tape_file, moves, answers = (_copied(kept / name, folder / name) for name in names)
+        for spool in (tape_file, moves, answers):
             files.callback(spool.close)
         tape = SessionTape(tape_file)
         if not tape.begun:
             tape.begin(_history(panel, identity.started))
         calendar = MarketCalendar.of(config.market)
         switch = PaperSwitch(stores, sleeve.sleeve_id, calendar, moves, read_only=True)
-        copies = TraderFiles(_Rehearsed(len(tape.sessions)), tape, switch)
-        trader = PaperTrader(config, sleeve, stores, identity, copies)
+        copies = TraderFiles(_Rehearsed(len(tape.sessions)), tape, switch, AnswerTape(answers))
+        trader = PaperTrader(config, sleeve, stores, identity, copies, venue)
         files.callback(trader.close)
         yield trader
 
@@ -626,7 +697,7 @@ def rehearse_stored(
     config: NodeConfig, stores: Stores, trader: PaperTrader, now: Callable[[], datetime]
 ) -> None:
     """Run a rehearsal through its tape, and then through what the dataset has besides."""
-    _Desk(config, stores, PaperRequest(), [trader], now).trade_stored(Event(), None)
+    _Desk(config, stores, PaperRequest(), [trader], SandboxVenue(), now).trade_stored(Event(), None)
 
 
 def _copied(kept: Path, copy: Path) -> Spool:
@@ -641,21 +712,17 @@ def _market(config: NodeConfig, stores: Stores) -> MarketPanel:
 
 
 def _identity(
-    config: NodeConfig,
-    sleeve: SleeveParams,
-    stores: Stores,
-    request: PaperRequest,
-    panel: MarketPanel,
+    config: NodeConfig, sleeve: SleeveParams, panel: MarketPanel, started: date
 ) -> TradingIdentity:
     return TradingIdentity(
         strategy_id=family(sleeve).strategy_id,
         sleeve_id=sleeve.sleeve_id,
-        mode=Mode.PAPER,
+        mode=Mode[config.mode.upper()],
         code_hash=code_hash(),
         config_hash=config.trading_hash(sleeve),
         data_fingerprint=panel.fingerprint,
         seed=config.seed,
-        started=_started(config, sleeve, stores, request, panel),
+        started=started,
     )
 
 
@@ -665,21 +732,22 @@ def _started(
     stores: Stores,
     request: PaperRequest,
     panel: MarketPanel,
+    venue: PaperVenue,
 ) -> date:
     """Return the first session of the run that is asked for."""
     calendar = MarketCalendar.of(config.market)
     asked = request.start
     if asked is None:
         known = stores.runtime.trading_runs(
-            sleeve.sleeve_id, Mode.PAPER.value, config.trading_hash(sleeve)
+            sleeve.sleeve_id, Mode[config.mode.upper()].value, config.trading_hash(sleeve)
         )
         if len(known) > 1:
             listed = ", ".join(f"{run['start_date']} ({run['run_id']})" for run in known)
             raise ConfigError(
-                f"--from: {sleeve.sleeve_id} has {len(known)} paper runs of this configuration, "
-                f"begun on {listed}; say which one goes on with --from"
+                f"--from: {sleeve.sleeve_id} has {len(known)} {config.mode} runs of this "
+                f"configuration, begun on {listed}; say which one goes on with --from"
             )
-        asked = known[0]["start_date"] if known else config.sessions.start
+        asked = known[0]["start_date"] if known else venue.begins(config)
     started = asked if calendar.is_session(asked) else calendar.next_session(asked)
     begins = panel.sessions[0].astype(object)
     if started < begins or started > calendar.next_session(panel.as_of):

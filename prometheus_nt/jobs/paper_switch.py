@@ -76,6 +76,10 @@ class PaperSwitch:
             self._state = self._ask()
         return self._state
 
+    def at_this_moment(self) -> TradingState:
+        """Return what may leave now, whatever phase it is; nothing is remembered."""
+        return worst([*self._standing(), *brakes(self._stores, self._sleeve_id)]).state
+
     def _ask(self) -> TradingState:
         found = worst([*self._standing(), *brakes(self._stores, self._sleeve_id)])
         if found.state is not TradingState.ARMED:

@@ -37,6 +37,7 @@ from prometheus_nt.venue.fees import PerShareFees
 from prometheus_nt.venue.prices import equity_instrument
 from prometheus_nt.venue.quotes import ImpactModel, usual_value
 from prometheus_nt.venue.router import OpenRouter
+from prometheus_nt.venue.told import ToldClient, ToldRouter
 from strategies.catalog import SleeveParams, family
 from strategies.gate import OrderGate
 from strategies.sleeve import SleeveParts, SleeveStrategy
@@ -74,12 +75,15 @@ class Recorded:
         The kill switch: what may leave the sleeve and its router now.
     members : BookSchedule or None
         What a sleeve follows that holds what the members of a meta-portfolio hold.
+    told : bool
+        Orders become what a broker told of them; the simulated exchange fills none.
     """
 
     delistings: Delistings | None = None
     scenarios: Sequence[SimulatedReturns] = ()
     guard: Guard = always_armed
     members: BookSchedule | None = None
+    told: bool = False
 
 
 NOTHING_MORE = Recorded()
@@ -90,6 +94,7 @@ class PaperNode(BacktestNode):
     """A wired node whose sessions come one after the other, in shares as traded."""
 
     mirror: LiveMirror
+    router: OpenRouter
 
     def extend(self, panel: MarketPanel, delistings: Delistings) -> None:
         """Take a panel with the same rows and more sessions after them."""
@@ -99,29 +104,42 @@ class PaperNode(BacktestNode):
         self.sleeve.parts = replace(self.sleeve.parts, units=units)
 
 
+@dataclass(frozen=True)
+class PaperRecord:
+    """What a restarted node's rows must have as before.
+
+    began_at : when the run began
+    account_id : of the broker that its orders go to; None trades on the simulated venue
+    """
+
+    began_at: datetime
+    account_id: str | None = None
+
+
 def wire_paper(
     config: NodeConfig,
     sleeve: SleeveParams,
     panel: MarketPanel,
     identity: RunIdentity,
     recorded: Recorded,
-    began_at: datetime,
+    record: PaperRecord,
 ) -> PaperNode:
-    """Return the node that trades one sleeve on the simulated venue as its sessions come.
+    """Return the node that trades one sleeve as its sessions come.
 
     The venue counts shares as traded: a split that nobody knows of yet cannot change what is
     recorded today.
     """
     mirror = LiveMirror(
         # A restart writes the rows that were written before: they begin when the run began.
-        run=replace(run_context(config, sleeve, identity), began_at=began_at),
+        run=replace(run_context(config, sleeve, identity), began_at=record.began_at),
         ledger=Ledger(panel.instruments, sleeve.capital_usd),
         engine_rows=config.persistence.engine_rows,
-        account_id=f"SIM-{identity.run_id}",
+        account_id=record.account_id or f"SIM-{identity.run_id}",
     )
     units = ShareUnits.as_traded(panel)
+    recorded = replace(recorded, told=record.account_id is not None)
     engine, feed, strategy, data = _wire(config, sleeve, panel, units, PIPELINE, recorded)
-    return PaperNode(engine, feed, mirror, strategy, data)
+    return PaperNode(engine, feed, mirror, strategy, data, feed.router)
 
 
 def wire_backtest(
@@ -158,9 +176,12 @@ def _wire(
     instruments = tuple(equity_instrument(name) for name in panel.instruments)
     columns = {instrument.id: column for column, instrument in enumerate(instruments)}
     fees = PerShareFees(config.execution.fees, columns)
-    router = OpenRouter(config.execution.router, columns, recorded.guard)
+    kind = ToldRouter if recorded.told else OpenRouter
+    router = kind(config.execution.router, columns, recorded.guard)
     engine = new_engine()
     add_venue(engine, instruments, fees, sleeve.capital_usd)
+    if isinstance(router, ToldRouter):
+        ToldClient(engine, instruments[0].id.venue, router)
     strategy = _sleeve(config, sleeve, panel, units, recorded.guard)
     data = PanelReplay(panel)
     engine.add_actor(data)

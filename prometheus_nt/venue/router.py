@@ -66,7 +66,7 @@ class OpenRouter(ExecAlgorithm):
         self._stop_what_may_not_leave()
         quoted = set(quotes.rows.tolist())
         for order in self.waiting():
-            if self._rows[order.instrument_id] in quoted:
+            if self._meets(order, quoted):
                 del self._waiting[order]
                 self.released.add(order.client_order_id)
                 self.submit_order(order)
@@ -83,6 +83,10 @@ class OpenRouter(ExecAlgorithm):
             del self._waiting[order]
             self.log.warning(f"order={order.client_order_id} cancelled: trading is {state}")
             self._cancel(order)
+
+    def _meets(self, order: Order, quoted: set[int]) -> bool:
+        """Return whether an order is let go at an open that quotes these rows."""
+        return self._rows[order.instrument_id] in quoted
 
     def _split(self, ratios: FloatArray) -> None:
         """Restate what was decided before a split in the shares it will trade in."""

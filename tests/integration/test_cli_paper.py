@@ -6,10 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from prometheus_nt.cli import app, main
+from prometheus_nt.domain.errors import ConfigError
 
 pytestmark = pytest.mark.integration
 
 CONFIG = "configs/us_core_long_eq_ohlcv.yaml"
+AT_BROKER = ("--set", "venue=ib", "--set", "ib.account=U7654321")
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,39 @@ def test_what_a_paper_run_would_do_without_is_refused(
 
     assert end.value.code == 1
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "named"),
+    [
+        ("live", (), "set venue to ib"),
+        ("paper", ("--fast", "--set", "venue=ib"), "prometheus rehearse"),
+        ("live", (*AT_BROKER, "--set", "ib.port=4001"), "LIVE_ACCOUNT"),
+        ("live", AT_BROKER, "port of the other kind of account"),
+        ("paper", AT_BROKER, "no paper account"),
+    ],
+)
+def test_a_broker_is_not_traded_at_by_accident(invoke, command, settings, named):
+    with pytest.raises(ConfigError, match=named) as refused:
+        invoke(command, CONFIG, *settings)
+
+    assert "7654321" not in str(refused.value)
+
+
+def test_a_rehearsal_says_what_differs_and_fails(invoke):
+    window = ("--start", "2006-01-03", "--end", "2006-01-05")
+
+    same = invoke("rehearse", CONFIG, *window, "--json")
+    other = invoke("rehearse", CONFIG, *window, "--fault", "reject:code=201")
+    tolerated = invoke(
+        *("rehearse", CONFIG, *window, "--fault", "reject:code=201", "--tolerance-bps", "10000")
+    )
+
+    assert same.exit_code == 0
+    (comparison,) = json.loads(same.stdout)["comparisons"]
+    assert (comparison["sessions"], comparison["differences"]) == (3, [])
+    assert comparison["fills"] > 0
+    assert other.exit_code == 1
+    assert "REJECTED" in other.stdout
+    assert "fault: reject AAPL" in other.stderr
+    assert tolerated.exit_code == 0

@@ -9,7 +9,7 @@ from prometheus_nt.domain.ledger import CashFlowKind
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.runs import Mode, TradingIdentity
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.jobs.wiring import Recorded, wire_paper
+from prometheus_nt.jobs.wiring import PaperRecord, Recorded, wire_paper
 from prometheus_nt.venue.carry import Delistings
 
 pytestmark = pytest.mark.integration
@@ -32,7 +32,8 @@ def paper_node(config, panel):
     identity = TradingIdentity(
         "US_CORE_LONG_EQ", sleeve.sleeve_id, Mode.PAPER, "c", "h", "d", 0, date(2010, 1, 4)
     )
-    node = wire_paper(config, sleeve, panel, identity, Recorded(open_ended(panel)), BEGAN)
+    record = PaperRecord(BEGAN)
+    node = wire_paper(config, sleeve, panel, identity, Recorded(open_ended(panel)), record)
     node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.begin()
     return node

@@ -824,3 +824,27 @@ def test_a_node_of_several_strategies_is_refused_what_was_applied_to_one(tmp_pat
 
     with pytest.raises(ConfigError, match="a node of its own, or run it with --no-applied"):
         load_config([path], (), {}, applied=applied_to(US_CORE_LONG_EQ=FEWER))
+
+
+def test_a_backtest_is_the_same_wherever_its_node_trades(load):
+    plain, at_broker = (
+        load(MINIMAL, sets=[f"venue={venue}", "ib.client_id=7"]) for venue in ("sandbox", "ib")
+    )
+
+    sleeve = plain.sleeves[0]
+    assert at_broker.config_hash(sleeve) == plain.config_hash(sleeve)
+
+
+def test_a_paper_run_at_the_broker_is_another_run_whatever_its_connection(load):
+    sandbox, first, second = (
+        load(MINIMAL, sets=["mode=paper", f"venue={venue}", f"ib.client_id={number}"])
+        for venue, number in (("sandbox", 1), ("ib", 1), ("ib", 2))
+    )
+
+    sleeve = sandbox.sleeves[0]
+    assert first.trading_hash(sleeve) != sandbox.trading_hash(sleeve)
+    assert first.trading_hash(sleeve) == second.trading_hash(sleeve)
+
+
+def test_live_trades_nowhere_but_at_a_broker(refusal):
+    assert "set venue to ib" in refusal(MINIMAL, sets=["mode=live"])

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from adapters.ib.config import Backoff, LinkParams
-from adapters.ib.desk import DeskParams, OrderDesk
+from adapters.ib.config import Backoff, DeskParams, LinkParams
+from adapters.ib.desk import OrderDesk
 from adapters.ib.journal import Journal, order_reference
 from adapters.ib.link import Link
 from adapters.ib.orders import Standing

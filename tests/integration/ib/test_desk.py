@@ -512,6 +512,25 @@ def test_a_partly_filled_order_is_whole_after_a_restart(tmp_path):
     with_gateway(test)
 
 
+def test_an_acknowledged_order_that_no_list_explains_is_over_for_good(tmp_path):
+    async def test(server: Server) -> None:
+        async with trading(server, tmp_path) as trader:
+            inject(server, "lose_order")
+            trader.send("r")
+            server.advance(Stage.NIGHT, 2)
+            await until(trader.halts)
+            trader.desk.acknowledge("operator")
+
+            assert trader.standing("r") is REJECTED
+
+        async with trading(server, tmp_path) as trader:
+            await trader.learns()
+            assert trader.standing("r") is REJECTED
+            assert trader.desk.ready
+
+    with_gateway(test)
+
+
 def test_an_order_that_fills_and_is_forgotten_by_the_lists_while_away_halts(tmp_path):
     async def test(server: Server) -> None:
         async with trading(server, tmp_path) as trader:

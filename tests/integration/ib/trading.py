@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from adapters.ib.desk import DeskParams, OrderDesk
+from adapters.ib.config import DeskParams
+from adapters.ib.desk import OrderDesk
 from adapters.ib.halt import Halt, HaltReason
 from adapters.ib.journal import Intent, Journal
 from adapters.ib.link import Link, LinkEvent

@@ -8,6 +8,7 @@ from adapters.ib.config import (
     Backoff,
     LinkParams,
     QuietWindow,
+    link_params,
     masked,
     require_live_key,
     require_managed,
@@ -109,3 +110,7 @@ def test_a_quiet_window_runs_over_midnight_on_the_gateways_clock():
 def test_a_time_zone_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
         LinkParams(account=PAPER, time_zone="US/Nowhere")
+
+
+def test_an_account_that_is_given_needs_no_environment():
+    assert link_params({}, account="DU1234567").account == "DU1234567"
