@@ -96,6 +96,8 @@ def flatten(
 
     Shows the orders first. What waits is cancelled; the closing orders are decided at the next
     close of the node that trades it, and fill at the open after.
+
+    Example: [cyan]prometheus flatten US_CORE_LONG_EQ_H21 --reason "strategy retired"[/]
     """
     from prometheus_nt.jobs.preview import flatten_preview
     from prometheus_nt.jobs.safety import flatten as wind_down
@@ -129,6 +131,8 @@ def reconcile(
     """Compare what is recorded of a sleeve with its venue: positions, open orders, cash.
 
     Lists every break and ends with exit code 1 if there is one; corrects nothing.
+
+    Example: [cyan]prometheus reconcile US_CORE_LONG_EQ_H21[/]
     """
     from prometheus_nt.jobs.reconcile import reconcile as compare
     from prometheus_nt.jobs.stores import open_stores

@@ -34,7 +34,7 @@ def key_of(config: NodeConfig, settings: Settings) -> str:
             f"mode: {config.mode} is not live; the first key is the line `mode: live` in the "
             "node's own file"
         )
-    account = settings.ib.get(ACCOUNT_VARIABLE, "")
+    account = config.ib.account or settings.ib.get(ACCOUNT_VARIABLE, "")
     if not account:
         raise ConfigError(f"{ACCOUNT_VARIABLE}: not set; it names the account that is traded")
     return live_key(account, (sleeve.sleeve_id for sleeve in config.sleeves))

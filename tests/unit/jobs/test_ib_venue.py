@@ -19,8 +19,9 @@ from prometheus_nt.config import IbConfig
 from prometheus_nt.domain.answers import Answer, End, ToldFill
 from prometheus_nt.domain.errors import TradingHalted
 from prometheus_nt.domain.ledger import Ledger
+from prometheus_nt.domain.safety import CLOSING, TradingState
 from prometheus_nt.jobs.ib_venue import IbVenue
-from prometheus_nt.venue.router import RouterParams
+from prometheus_nt.venue.params import RouterParams
 from prometheus_nt.venue.told import ToldRouter
 
 FRIDAY, MONDAY = date(2006, 1, 6), date(2006, 1, 9)
@@ -110,8 +111,12 @@ class FakeBook:
         self.last = FRIDAY
         self.ledger = Ledger(("AAPL.US", "IBM.US"), 1_000.0)
         self.router = ToldRouter(RouterParams(), {})
+        self.state = TradingState.ARMED
         for order in orders:
             self.router.on_order(order)
+
+    def may_send(self) -> TradingState:
+        return self.state
 
 
 @pytest.fixture
@@ -135,6 +140,26 @@ def test_an_order_is_sent_once_in_the_evening(broker, tmp_path):
     (order,) = broker.placed
     assert (order.instrument_id, order.shares, order.strategy) == ("AAPL.US", -100, "ONE")
     assert order.ref == "run-2006-01-06-AAPL.US-0-0"
+
+
+@pytest.mark.parametrize(
+    ("state", "tags", "sent"),
+    [
+        (TradingState.HALTED, (), 0),
+        (TradingState.HALTED, (CLOSING,), 0),
+        (TradingState.FLATTENING, (), 0),
+        (TradingState.FLATTENING, (CLOSING,), 1),
+    ],
+)
+def test_nothing_leaves_that_the_kill_switch_holds_back(broker, tmp_path, state, tags, sent):
+    order = FakeOrder()
+    order.tags = [*order.tags, *tags]
+    book, venue = FakeBook(tmp_path, order), venue_of(broker)
+    book.state = state
+
+    venue.after_close([book], Event())
+
+    assert len(broker.placed) == sent
 
 
 @pytest.mark.parametrize("late", [TOO_LATE, OPENED])

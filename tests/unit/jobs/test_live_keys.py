@@ -23,7 +23,7 @@ def test_the_key_is_of_one_account_and_one_set_of_sleeves_in_any_order():
 
 
 def test_both_keys_open():
-    node = load_config([CONFIG], environment={}, mode="live")
+    node = load_config([CONFIG], ["venue=ib"], environment={}, mode="live")
     key = key_of(node, settings_with())
 
     require_two_keys(node, settings_with(PROMETHEUS_LIVE_KEY=key))
@@ -39,7 +39,7 @@ def test_both_keys_open():
     ],
 )
 def test_one_key_alone_opens_nothing(mode, variables, said):
-    node = load_config([CONFIG], environment={}, mode=mode)
+    node = load_config([CONFIG], ["venue=ib"], environment={}, mode=mode)
 
     with pytest.raises(ConfigError, match=said):
         require_two_keys(node, settings_with(**variables))
