@@ -45,6 +45,8 @@ NAMES = {
     "engine_name": "REGIME",
     "branch": "runtime",
     "table": "fills",
+    "view_id": "root",
+    "space_id": "stability",
 }
 SKIPPED = ("/api/stream", "/{job_id}", "/{proposal_id}")
 """What never ends, or is of something that the benchmark's database has none of."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from persistence.database import upsert
 from persistence.tables.trading import alerts
+from prometheus_nt.domain.errors import StoreError
 from prometheus_nt.domain.record import content_hash
 
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
@@ -68,9 +69,17 @@ def resolve(connection: Connection, rule: str, subject: str) -> None:
 
 
 def acknowledge(connection: Connection, alert_id: str, by: str) -> None:
-    """Record who has seen an alert."""
+    """Record who has seen an alert.
+
+    Raises
+    ------
+    StoreError
+        If there is no such alert.
+    """
     seen = {"acknowledged_by": by, "acknowledged_at": datetime.now(UTC)}
-    connection.execute(sa.update(alerts).where(alerts.c.alert_id == alert_id).values(seen))
+    done = connection.execute(sa.update(alerts).where(alerts.c.alert_id == alert_id).values(seen))
+    if not done.rowcount:
+        raise StoreError(f"no alert {alert_id!r}; `prometheus alerts list --all` lists them")
 
 
 def _open(rule: str, subject: str) -> list[sa.ColumnElement[bool]]:

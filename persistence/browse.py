@@ -42,6 +42,15 @@ def table_names(branch: str) -> list[str]:
     return sorted(metadata_of(branch).tables)
 
 
+def references(branch: str) -> list[tuple[str, str, str]]:
+    """Return every reference of a database as table, column, and the table that it refers to."""
+    return sorted(
+        (table.name, key.parent.name, key.column.table.name)
+        for table in metadata_of(branch).tables.values()
+        for key in table.foreign_keys
+    )
+
+
 def columns_of(branch: str, name: str) -> list[TableColumn]:
     """Return the columns of a table.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import sqlalchemy as sa
 
@@ -43,3 +43,33 @@ def slippage_of(database: Database, fill_ids: Sequence[str]) -> dict[str, float]
     )
     with database.reader() as connection:
         return {fill_id: slippage for fill_id, slippage in connection.execute(query)}
+
+
+def last_fill(
+    database: Database,
+    run_ids: Sequence[str],
+    instrument_id: str,
+    *,
+    side: str | None = None,
+    before: datetime | None = None,
+) -> Record | None:
+    """Return the newest fill of an instrument in runs; None without one.
+
+    Parameters
+    ----------
+    side : BUY or SELL; None is either
+    before : only fills earlier than this
+    """
+    fills = tables.fills.c
+    query = sa.select(tables.fills).where(fills.instrument_id == instrument_id)
+    if side is not None:
+        query = query.where(fills.side == side)
+    if before is not None:
+        query = query.where(fills.timestamp < before)
+    newest = query.order_by(fills.timestamp.desc(), fills.fill_id).limit(1)
+    found: list[Record] = []
+    with database.reader() as connection:
+        for run_id in run_ids:
+            row = connection.execute(newest.where(fills.run_id == run_id)).mappings().first()
+            found += [] if row is None else [dict(row)]
+    return max(found, key=lambda row: row["timestamp"], default=None)

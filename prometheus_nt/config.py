@@ -392,6 +392,8 @@ class Settings:
     config_dir: Path = Path("configs")
     data_folders: Mapping[str, Path] = field(default_factory=dict)
     api_tokens: str = field(default="", repr=False)
+    alert_webhook: str | None = field(default=None, repr=False)
+    alert_mail: str | None = field(default=None, repr=False)
     live_key: str = field(default="", repr=False)
     executor: ExecutorKind | None = None
     ray_address: str | None = None
@@ -409,6 +411,8 @@ class Settings:
         PROMETHEUS_DATA_FOLDERS, `name=/path,other=/path`. PROMETHEUS_API_TOKENS,
         `name:role:token,...`, says who may ask the server. PROMETHEUS_EXECUTOR says where the
         variants of a campaign run unless a command does, PROMETHEUS_RAY_ADDRESS on which cluster.
+        Alerts are told to PROMETHEUS_ALERT_WEBHOOK, an address, and PROMETHEUS_ALERT_MAIL,
+        `smtp://user:password@host:port/?from=a@b&to=c@d`.
         """
         home = Path(environment.get("PROMETHEUS_HOME", "var"))
         return cls(
@@ -433,6 +437,8 @@ class Settings:
             config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
             data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
             api_tokens=environment.get("PROMETHEUS_API_TOKENS", ""),
+            alert_webhook=environment.get("PROMETHEUS_ALERT_WEBHOOK"),
+            alert_mail=environment.get("PROMETHEUS_ALERT_MAIL"),
             live_key=environment.get("PROMETHEUS_LIVE_KEY", ""),
             executor=_executor(environment),
             ray_address=environment.get("PROMETHEUS_RAY_ADDRESS"),
@@ -441,10 +447,11 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What may appear in no message: the databases' passwords, the vendor's key, the tokens."""
-        passwords = (urlsplit(url).password for url in (self.historical_url, self.runtime_url))
+        urls = (self.historical_url, self.runtime_url, self.alert_mail or "")
+        passwords = (urlsplit(url).password for url in urls)
         found = [unquote(password) for password in passwords if password]
         tokens = (entry.split(":", 2)[-1].strip() for entry in self.api_tokens.split(","))
-        keys = (key for key in (self.eodhd_key, *tokens) if key)
+        keys = (key for key in (self.eodhd_key, self.alert_webhook, *tokens) if key)
         return tuple(sorted({*found, *keys}))
 
     def absolute(self) -> "Settings":

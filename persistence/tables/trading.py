@@ -80,6 +80,8 @@ alerts = table(
     text("acknowledged_by", 128, nullable=True),
     sa.Column("acknowledged_at", UtcDateTime, nullable=True),
     sa.Column("resolved_at", UtcDateTime, nullable=True),
+    # Channel -> when it took the alert.
+    document("delivered"),
     sa.Index("ix_alerts_rule", "rule", "subject"),
     sa.Index("ix_alerts_last", "last_at"),
     sa.Index("ix_alerts_acknowledged", "acknowledged_at"),

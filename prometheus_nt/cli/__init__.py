@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from prometheus_nt.cli import (
+    alerts,
     campaign,
     check,
     data,
@@ -82,6 +83,7 @@ app.command()(gateway.gateway)
 app.command()(serve.serve)
 app.command()(jobs.worker)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(data.app, name="data")
 app.add_typer(day.app, name="day")
 app.add_typer(campaign.app, name="campaign")

@@ -16,6 +16,9 @@ def serve(
     worker: Annotated[
         bool, typer.Option(help="Run the jobs that are asked for; --no-worker leaves them.")
     ] = True,
+    alerts: Annotated[
+        bool, typer.Option(help="Judge the rules of alerts; --no-alerts leaves them.")
+    ] = True,
 ) -> None:
     """Serve the desk and its interface until Ctrl-C.
 
@@ -26,4 +29,10 @@ def serve(
 
     settings = read_settings()
     access = Access.of_tokens(host, port, settings.api_tokens)
-    run(settings, access, lambda address: say(f"serving on {address}"), worker=worker)
+    run(
+        settings,
+        access,
+        lambda address: say(f"serving on {address}"),
+        worker=worker,
+        alerts=alerts,
+    )

@@ -23,10 +23,14 @@ from prometheus_nt.monitoring.conditional import Conditional
 from prometheus_nt.monitoring.desk import Desk
 from prometheus_nt.monitoring.guard import ControlCall, Guard
 from prometheus_nt.monitoring.routes import (
+    alerts,
+    assistant,
     books,
     campaigns,
     control,
     data,
+    embeddings,
+    geo,
     health,
     intelligence,
     jobs,
@@ -36,9 +40,11 @@ from prometheus_nt.monitoring.routes import (
     pages,
     pipeline,
     runs,
+    scenes,
     status,
     stream,
     tables,
+    trading,
 )
 from prometheus_nt.monitoring.stream import Hub
 
@@ -46,7 +52,8 @@ ROUTERS = (
     *(health.router, pages.router, options.router),
     *(status.router, names.router, books.router, pipeline.router, tables.router),
     *(runs.router, campaigns.router, jobs.router, control.router, intelligence.router),
-    *(data.router, lineage.router, stream.router),
+    *(data.router, lineage.router, stream.router, alerts.router),
+    *(trading.router, scenes.router, assistant.router, geo.router, embeddings.router),
 )
 
 CONTROL_STREAM = "control"

@@ -1,7 +1,7 @@
 """Running the server until it is asked to end."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from socket import socket
 
 import uvicorn
@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.jobs.alert_watch import AlertWatch
 from prometheus_nt.jobs.stores import upgrade_schemas
 from prometheus_nt.jobs.worker import Worker
 from prometheus_nt.monitoring.access import Access
@@ -34,7 +35,12 @@ class Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, access: Access, tell: Callable[[str], None], *, worker: bool = True
+    settings: Settings,
+    access: Access,
+    tell: Callable[[str], None],
+    *,
+    worker: bool = True,
+    alerts: bool = True,
 ) -> None:
     """Serve until SIGINT or SIGTERM; running answers are finished first.
 
@@ -42,6 +48,7 @@ def serve(
     ----------
     tell : takes the address once the server listens
     worker : also run the jobs that are asked for; without, another process must
+    alerts : also judge the rules of alerts; without, `prometheus alerts check --watch` may
 
     Raises
     ------
@@ -69,7 +76,11 @@ def serve(
         ) from refused
     host, port = listening.getsockname()[:2]
     tell(f"http://{host}:{port}")
-    with _working(settings) if worker else nullcontext():
+    with ExitStack() as beside:
+        if worker:
+            beside.enter_context(_working(settings))
+        if alerts:
+            beside.enter_context(_watching(settings))
         Server(config, app).run(sockets=[listening])
 
 
@@ -82,3 +93,14 @@ def _working(settings: Settings) -> Iterator[None]:
         yield
     finally:
         worker.stop()
+
+
+@contextmanager
+def _watching(settings: Settings) -> Iterator[None]:
+    """Judge the rules of alerts for as long as the server lives."""
+    watch = AlertWatch(settings)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()

@@ -1,0 +1,310 @@
+"""What trades now, on paper or live, and the switches that stop it.
+
+A run's switch is its sleeve's. `ALL` instead of a run's id is the switch that every sleeve obeys.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from persistence.desk_books import held_at
+from persistence.desk_live import (
+    accounts_of,
+    leases_of,
+    open_orders_of,
+    traded_run,
+    traded_runs,
+)
+from persistence.desk_trades import wanted_at
+from persistence.standing import Record
+from prometheus_nt.domain.errors import ConfigError, DataError, TradingHalted
+from prometheus_nt.domain.runs import Mode
+from prometheus_nt.domain.safety import ALL, HaltCause, SwitchState, TradingState
+from prometheus_nt.jobs import safety
+from prometheus_nt.monitoring.access import Role
+from prometheus_nt.monitoring.answers import Answer, AsOf, Name, Part
+from prometheus_nt.monitoring.desk import Asking, Desk, OurDesk, needs
+from prometheus_nt.monitoring.routes.common import only, reasons
+
+router = APIRouter(prefix="/api/desk", tags=["desk"])
+
+TRADE = [Depends(needs(Role.TRADE))]
+MOST_ORDERS = 500
+NO_ACCOUNT = "no close of this run has been recorded up to this session"
+NO_BOOK = "no book of this run has been recorded up to this session"
+NO_LEASE = "no process has ever traded this run"
+
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+State = Literal["RUNNING", "STOPPED", "FLATTENING", "HALTED"]
+
+
+class Switch(Part):
+    """How a kill switch stands. scope : whose it is; ALL is every sleeve's.
+
+    cause, reason, by, at : null if nobody ever moved it; cause is null while it is armed.
+    """
+
+    scope: str
+    state: TradingState
+    cause: HaltCause | None
+    reason: str | None
+    by: str | None
+    at: datetime | None
+
+
+class Trading(Part):
+    """A run that trades. state : what its switch says; else RUNNING while a process trades it.
+
+    session : of the newest account; the money and the exposures are of its close, null without.
+    owner, lease_until : which process trades it, and until when it may without saying so again.
+    """
+
+    run_id: str
+    sleeve_id: str
+    strategy_id: str
+    market_id: str
+    mode: Mode
+    state: State
+    status: str
+    session: date | None
+    equity: float | None
+    cash: float | None
+    drawdown: float | None
+    gross_exposure: float | None
+    net_exposure: float | None
+    positions: int | None
+    open_orders: int
+    owner: str | None
+    lease_until: datetime | None
+    switch: Switch
+
+
+class TradingDesk(Answer):
+    """The newest run of each sleeve that trades, and the switch that all of them obey."""
+
+    kill_switch: Switch
+    runs: list[Trading]
+
+
+class Line(Part):
+    """What a run holds and wants of an instrument.
+
+    target_weight : of equity; null before the run had a target, 0 where it wants none.
+    price : of a share at the last close; null where nothing is held, and with it `target_shares`
+        and `difference`, which is how many shares are still to be traded.
+    """
+
+    instrument_id: str
+    shares: float
+    market_value: float
+    price: float | None
+    target_weight: float | None
+    target_shares: float | None
+    difference: float | None
+
+
+class OpenOrder(Part):
+    """An order that may still fill."""
+
+    order_id: str
+    timestamp: datetime
+    instrument_id: str
+    side: str
+    order_type: str
+    quantity: float
+    filled_quantity: float
+    status: str
+
+
+class TradingDetail(Answer):
+    """A run that trades, in full. book_session, target_session : of what is held, and wanted."""
+
+    run: Trading
+    book_session: date | None
+    target_session: date | None
+    positions: list[Line]
+    open_orders: list[OpenOrder]
+
+
+class _Call(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Reason
+
+
+class HaltCall(_Call):
+    """Stop a sleeve, or all."""
+
+
+class ConfirmedCall(_Call):
+    """What needs a name typed once more. confirm : the sleeve's id, or ALL."""
+
+    confirm: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Moved(Answer):
+    """A switch that was moved. holds : what holds for its sleeve now, which may be another's."""
+
+    moved: Switch
+    holds: Switch
+
+
+@router.get("")
+def trading_desk(desk: OurDesk) -> TradingDesk:
+    """Return every sleeve that trades, with its account, its process and its switch."""
+    runs = traded_runs(desk.stores.runtime.database)
+    return TradingDesk(kill_switch=_switch(_holds(desk, ALL)), runs=_rows(desk, runs, None))
+
+
+@router.get("/{run_id}")
+def trading_run(desk: OurDesk, run_id: Name, as_of: AsOf = None) -> TradingDetail:
+    """Return what a run that trades holds, wants, and still has in the market."""
+    run = _run(desk, run_id)
+    database = desk.stores.runtime.database
+    row = _rows(desk, [run], as_of)[0]
+    held, wanted = held_at(database, run, as_of), wanted_at(database, run, as_of)
+    book = {
+        "book_session": None if held is None else held.session,
+        "target_session": None if wanted is None else wanted.session,
+    }
+    told = ("session", "equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
+    account = {f"run.{name}": getattr(row, name) for name in told}
+    lease = {f"run.{name}": getattr(row, name) for name in ("owner", "lease_until")}
+    return TradingDetail(
+        run=row,
+        positions=_lines(
+            [] if held is None else held.rows,
+            None if wanted is None else wanted.weights,
+            None if held is None else held.equity,
+        ),
+        open_orders=[
+            OpenOrder(**only(order, OpenOrder))
+            for order in open_orders_of(database, run["run_id"], MOST_ORDERS)
+        ],
+        unknown=reasons(account, NO_ACCOUNT) | reasons(lease, NO_LEASE) | reasons(book, NO_BOOK),
+        **book,
+    )
+
+
+@router.post("/{run_id}/halt", dependencies=TRADE)
+def halt_run(desk: OurDesk, who: Asking, run_id: Name, call: HaltCall) -> Moved:
+    """Let nothing leave a run's sleeve, or any sleeve (`ALL`), until it is armed again."""
+    scope = _scope(desk, run_id)
+    return _moved(desk, safety.halt(desk.stores, scope, call.reason, who.name))
+
+
+@router.post("/{run_id}/flatten", dependencies=TRADE)
+def flatten_run(desk: OurDesk, who: Asking, run_id: Name, call: ConfirmedCall) -> Moved:
+    """Let a run's sleeve close what it holds, and nothing else."""
+    scope = _scope(desk, run_id)
+    if scope == ALL:
+        raise ConfigError("ALL: only one sleeve is closed at a time; name its run")
+    if call.confirm != scope:
+        raise ConfigError(f"confirm: expected {scope!r}, the sleeve's id; found {call.confirm!r}")
+    return _moved(desk, safety.flatten(desk.stores, scope, call.reason, who.name))
+
+
+@router.post("/{run_id}/arm", dependencies=TRADE)
+def arm_run(desk: OurDesk, who: Asking, run_id: Name, call: ConfirmedCall) -> Moved:
+    """Let a run's sleeve trade again, or all that are not halted themselves (`ALL`)."""
+    scope = _scope(desk, run_id)
+    return _moved(desk, safety.arm(desk.stores, scope, call.reason, who.name, call.confirm))
+
+
+def _run(desk: Desk, run_id: str) -> Record:
+    run = traded_run(desk.stores.runtime.database, run_id)
+    if run is None:
+        raise DataError(f"{run_id}: no run on paper or live has this id; /api/desk lists them")
+    return run
+
+
+def _scope(desk: Desk, run_id: str) -> str:
+    return ALL if run_id == ALL else str(_run(desk, run_id)["sleeve_id"])
+
+
+def _holds(desk: Desk, scope: str) -> SwitchState:
+    try:
+        return safety.switch_state(desk.stores, scope)
+    except TradingHalted as broken:
+        # A record that was tampered with stops trading; the desk must still be seen.
+        return SwitchState(scope, TradingState.HALTED, HaltCause.RECORD, str(broken), "record")
+
+
+def _moved(desk: Desk, done: SwitchState) -> Moved:
+    return Moved(moved=_switch(done), holds=_switch(_holds(desk, done.scope)))
+
+
+def _switch(state: SwitchState) -> Switch:
+    return Switch(
+        scope=state.scope,
+        state=state.state,
+        cause=state.cause,
+        reason=state.reason or None,
+        by=state.by or None,
+        at=state.at,
+    )
+
+
+def _rows(desk: Desk, runs: list[Record], as_of: date | None) -> list[Trading]:
+    database = desk.stores.runtime.database
+    run_ids = [run["run_id"] for run in runs]
+    accounts, leases = accounts_of(database, run_ids, as_of), leases_of(database, run_ids)
+    return [
+        _row(desk, run, accounts.get(run["run_id"], {}), leases.get(run["run_id"], {}))
+        for run in runs
+    ]
+
+
+def _row(
+    desk: Desk, run: Record, account: Mapping[str, object], lease: Mapping[str, object]
+) -> Trading:
+    switch = _holds(desk, run["sleeve_id"])
+    waiting = open_orders_of(desk.stores.runtime.database, run["run_id"], MOST_ORDERS)
+    money = ("equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
+    facts = {name: account.get(name) for name in money}
+    facts |= {name: lease.get(name) for name in ("owner", "lease_until")}
+    return Trading(
+        **only(run, Trading),
+        **facts,
+        session=account.get("as_of_date"),
+        state=_state(switch.state, run["status"], lease.get("lease_until")),
+        open_orders=len(waiting),
+        switch=_switch(switch),
+    )
+
+
+def _state(switch: TradingState, status: str, until: object) -> State:
+    if switch is not TradingState.ARMED:
+        return "HALTED" if switch is TradingState.HALTED else "FLATTENING"
+    held = isinstance(until, datetime) and until > datetime.now(UTC)
+    return "RUNNING" if held and status == "RUNNING" else "STOPPED"
+
+
+def _lines(
+    rows: list[Record], weights: Mapping[str, float] | None, equity: float | None
+) -> list[Line]:
+    held = {row["instrument_id"]: row for row in rows}
+    wanted = {name for name, weight in (weights or {}).items() if weight}
+    return [
+        _line(name, held.get(name), None if weights is None else weights.get(name, 0.0), equity)
+        for name in sorted(held.keys() | wanted)
+    ]
+
+
+def _line(name: str, held: Record | None, weight: float | None, equity: float | None) -> Line:
+    shares = 0.0 if held is None else held["quantity"]
+    value = 0.0 if held is None else held["market_value"]
+    price = value / shares if shares else None
+    target = None if price is None or weight is None or not equity else weight * equity / price
+    return Line(
+        instrument_id=name,
+        shares=shares,
+        market_value=value,
+        price=price,
+        target_weight=weight,
+        target_shares=target,
+        difference=None if target is None else target - shares,
+    )
