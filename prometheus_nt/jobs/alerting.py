@@ -162,13 +162,15 @@ def _failed_runs(stores: Stores, params: AlertParams, now: datetime) -> Iterator
 def _limit_breaches(stores: Stores, _params: AlertParams, _now: datetime) -> Iterator[Trouble]:
     for book in watch.traded_books(stores.runtime.database):
         limit = (book["config_json"].get("gate") or {}).get("max_gross")
-        if limit is not None and book["gross_exposure"] > limit:
+        # The account's exposures are in USD.
+        gross = book["gross_exposure"] / book["equity"] if book["equity"] > 0.0 else float("inf")
+        if limit is not None and gross > limit:
             yield Trouble(
                 book["run_id"],
                 "CRITICAL",
-                f"{book['sleeve_id']} has a gross exposure of {book['gross_exposure']:.1%} at "
+                f"{book['sleeve_id']} has a gross exposure of {gross:.1%} of equity at "
                 f"{book['as_of_date']}, above the gate's limit of {limit:.1%}",
-                {"gross_exposure": book["gross_exposure"], "limit": limit},
+                {"gross_exposure": gross, "limit": limit},
             )
 
 

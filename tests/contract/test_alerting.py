@@ -60,8 +60,8 @@ BOOK = {
     "timestamp": NOW,
     "cash": 1.0,
     "equity": 100.0,
-    "gross_exposure": 0.9,
-    "net_exposure": 0.9,
+    "gross_exposure": 90.0,
+    "net_exposure": 90.0,
     "drawdown": -0.02,
     "positions": 3,
 }
@@ -118,7 +118,7 @@ def test_nothing_wrong_is_no_alert(stores):
         ("job_dead", "job", {"heartbeat_at": NOW - timedelta(minutes=3)}),
         ("job_failed", "job", {"status": "FAILED", "message": "no such dataset"}),
         ("drawdown", "book", {"drawdown": -0.11}),
-        ("limit_breach", "book", {"gross_exposure": 1.01}),
+        ("limit_breach", "book", {"gross_exposure": 101.0}),
     ],
 )
 def test_a_rule_speaks_when_what_it_watches_goes_wrong(stores, rule, table, row):

@@ -3,10 +3,11 @@
 import { ApiError, get, listen, post, setToken } from "./api.js";
 import { fill, h } from "./dom.js";
 import { ago, number, signedPercent, tone } from "./format.js";
-import { GROUPS, PANELS, WORKSPACES } from "./panels/index.js";
+import { GROUPS, PANELS } from "./panels/index.js";
 import { remember } from "./place.js";
 import { choose, readAddress, state, watch } from "./state.js";
 import { confirm, empty, failed, toast, waiting } from "./widgets.js";
+import { edit, workspaces } from "./workspaces.js";
 
 const REFRESH_MS = 10_000;
 const MOST_ALERTS = 6;
@@ -43,6 +44,7 @@ function drawTop() {
   fill(at("top"),
     h("span.brand", h("img", { src: "/static/icon.svg", alt: "" }), "Prometheus NT"),
     h("span.line", { id: "line" }),
+    h("span", { id: "switch" }),
     h("span.spring"),
     select("region", "region", regions),
     select("strategy", "strategy", strategies.map((one) => one.strategy_id), "newest"),
@@ -54,7 +56,18 @@ function drawTop() {
   drawLine();
 }
 
+/** What the switch says that every sleeve obeys; nothing where this server trades nothing. */
+function drawSwitch() {
+  const { kill_switch: kill, runs = [] } = state.desk ?? {};
+  if (!at("switch")) return;
+  const halted = kill && kill.state !== "ARMED";
+  const held = runs.filter((run) => run.switch.state !== "ARMED").length;
+  const words = halted ? `trading ${kill.state.toLowerCase()}` : held ? `${held} of ${runs.length} sleeves stopped` : "trading armed";
+  fill(at("switch"), kill && h("a.pill", { class: halted || held ? "bad" : "good", href: "#/live_desk", title: kill.reason ?? "The kill switch; choose it to see the live desk" }, words));
+}
+
 function drawLine() {
+  drawSwitch();
   const view = state.overview;
   const host = at("line");
   if (!host || !view) return;
@@ -64,20 +77,24 @@ function drawLine() {
 }
 
 function drawSide() {
-  const kept = WORKSPACES[workspace] ?? null;
+  const known = workspaces();
+  const kept = known[workspace] ?? null;
   const groups = GROUPS.map((group) => [group, PANELS.filter((one) => one.group === group && (!kept || kept.includes(one.id)))]);
   fill(at("side"),
-    h("label", h("h2", "Workspace"), h("select", { "aria-label": "Workspace", on: { change: (e) => {
-      workspace = e.target.value;
-      localStorage.setItem("prometheus.workspace", workspace);
-      drawSide();
-    } } }, ["all", ...Object.keys(WORKSPACES)].map((one) => h("option", { value: one, selected: one === workspace }, one)))),
+    h("label", h("h2", "Workspace"), h("select", { "aria-label": "Workspace", on: { change: (e) => keepTo(e.target.value) } }, ["all", ...Object.keys(known)].map((one) => h("option", { value: one, selected: one === workspace }, one)))),
+    h("button.quiet", { type: "button", on: { click: async () => { const name = await edit(workspace); if (name) keepTo(name); } } }, "Make or change one"),
     groups.filter(([, panels]) => panels.length).map(([group, panels]) => [
       h("h2", group),
       panels.map((one) => h("a", {
         href: `#/${one.id}`, "aria-current": one.id === state.panel ? "page" : null,
         on: { click: (e) => { e.preventDefault(); choose({ panel: one.id, item: "" }); } },
       }, one.title, one.key && h("kbd", one.key)))]));
+}
+
+function keepTo(name) {
+  workspace = name;
+  localStorage.setItem("prometheus.workspace", name);
+  drawSide();
 }
 
 function drawWatch() {
@@ -194,11 +211,12 @@ async function askToken() {
 /* ---------------------------------------------------------------- life */
 
 async function readAround() {
-  const [overview, alerts] = await Promise.all([
+  const [overview, alerts, desk] = await Promise.all([
     get("/api/status/overview", { as_of: state.as_of }).catch(() => null),
     get("/api/alerts", { open: true }).then((page) => page.rows).catch(() => null),
+    get("/api/desk").catch(() => null),
   ]);
-  Object.assign(state, { overview, alerts });
+  Object.assign(state, { overview, alerts, desk });
   drawLine();
   drawWatch();
 }
@@ -208,6 +226,7 @@ function onEvent(kind, row) {
   const what = row.message ?? row.status ?? row.instrument_id ?? "";
   happened.unshift(`${new Date().toISOString().slice(11, 19)} ${kind} ${row.job_id ?? row.run_id ?? row.subject ?? ""} ${what}`);
   happened.length = Math.min(happened.length, MOST_EVENTS);
+  dispatchEvent(new CustomEvent("desk-event", { detail: { kind, row } }));
   if (kind === "alert") readAround();
   else drawWatch();
   if (shown?.topics?.includes(kind)) pending ??= setTimeout(() => { pending = null; show(); }, 150);
