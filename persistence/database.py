@@ -148,6 +148,12 @@ class Database:
                 )
             yield connection
 
+    def ping(self) -> None:
+        """Require that the database answers; `StoreError` if it does not."""
+        asked = "SELECT 1" if self._path is None else "PRAGMA schema_version"
+        with self.reader() as connection:
+            connection.exec_driver_sql(asked)
+
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield the connection of one transaction that may change the schema, alone."""

@@ -355,7 +355,7 @@ def day_status(
 
     Example: [cyan]prometheus day status --active[/]
     """
-    from prometheus_nt.jobs.day import RunFilters, list_days
+    from prometheus_nt.jobs.days import RunFilters, list_days
 
     filters = RunFilters(
         as_of=None if as_of is None else as_of.date(),
@@ -369,7 +369,7 @@ def day_status(
 
 def print_days(runs: "list[EngineRun]", as_json: bool, dataset_id: str | None = None) -> None:
     """Print runs, and why each that is not completed is not; of a node's, what helps as well."""
-    from prometheus_nt.jobs.day import reason_unfinished
+    from prometheus_nt.jobs.days import reason_unfinished
 
     rows = [tuple(getattr(run, name) for name in STATUS) for run in runs]
     print_rows(STATUS, rows, as_json)

@@ -24,7 +24,8 @@ from prometheus_nt.domain.errors import PhaseError
 from prometheus_nt.domain.phases import CHAIN, RunPhase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.data import read_source, sources_of, spec_of
-from prometheus_nt.jobs.day import DayRunner, Replays, ensure_day, reason_unfinished, worker_name
+from prometheus_nt.jobs.day import DayRunner, Replays, ensure_day, worker_name
+from prometheus_nt.jobs.days import reason_unfinished
 from prometheus_nt.jobs.derive import DeriveRequest, derive
 from prometheus_nt.jobs.health import audit, record
 from prometheus_nt.jobs.observability import about_run, start_logging

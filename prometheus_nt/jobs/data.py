@@ -7,22 +7,16 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.continued import ContinuedSource
-from adapters.eodhd import EodhdSource, Selection, eodhd
-from adapters.files import FileOptions, FileSource
 from adapters.gates import QualityParams
-from adapters.http import Limits, VendorClient
 from adapters.ib.config import link_params
-from adapters.ib.resumed import ResumedSource
-from adapters.ib.source import IbSource, link_thread
 from adapters.inference import DividendBasis
 from adapters.sample import SAMPLES
 from adapters.source import Adjustment, DatasetInfo, MarketDataSource
-from adapters.yahoo import YahooSource
 from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
@@ -34,8 +28,15 @@ from prometheus_nt.domain.instruments import CONVENTIONS, BrokerContract, Instru
 from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
 
+if TYPE_CHECKING:
+    from adapters.eodhd import EodhdSource, Selection
+    from adapters.files import FileSource
+    from adapters.ib.source import IbSource
+    from adapters.yahoo import YahooSource
+
 FILE_KINDS = ("csv", "parquet")
-VENDOR_KINDS = ("eodhd", "ib", "yahoo")
+EODHD, IB = "eodhd", "ib"
+VENDOR_KINDS = (EODHD, IB, "yahoo")
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
@@ -272,10 +273,10 @@ def sources_of(
         yield [_files(spec)]
     elif spec.kind == "yahoo":
         yield [_yahoo(spec)]
-    elif spec.kind == "ib":
+    elif spec.kind == IB:
         with _ib(settings, spec, forgiving=forgiving) as source:
             yield [source]
-    elif spec.kind == "eodhd":
+    elif spec.kind == EODHD:
         selection = replace(_selection(spec), forgiving=forgiving)
         dataset = _dataset(spec, "--symbols AAPL,MSFT")
         with eodhd_source(settings, dataset, spec.market_id, selection) as source:
@@ -287,9 +288,13 @@ def sources_of(
 
 @contextmanager
 def eodhd_source(
-    settings: Settings, dataset_id: str, market_id: str, selection: Selection
-) -> Iterator[EodhdSource]:
+    settings: Settings, dataset_id: str, market_id: str, selection: "Selection"
+) -> Iterator["EodhdSource"]:
     """Yield EODHD as a source, at the pace that the environment allows."""
+    # It brings a client of HTTP: only where the vendor is read.
+    from adapters.eodhd import EodhdSource, eodhd
+    from adapters.http import Limits, VendorClient
+
     limits = Limits(requests_per_minute=settings.eodhd_per_minute)
     with VendorClient(eodhd(settings.eodhd_key, settings.eodhd_url), limits) as client:
         yield EodhdSource(client, dataset_id, market_id, selection)
@@ -306,7 +311,10 @@ def _require_heeded(spec: SourceSpec) -> None:
             raise ConfigError(f"data ingest {spec.kind}: {option} would go unheeded; leave it out")
 
 
-def _files(spec: SourceSpec) -> FileSource:
+def _files(spec: SourceSpec) -> "FileSource":
+    # The sources are read by few commands: the others need not hold what a source brings.
+    from adapters.files import FileOptions, FileSource
+
     if spec.path is None:
         raise ConfigError(
             f"data ingest {spec.kind}: a path is missing; "
@@ -325,7 +333,9 @@ def _files(spec: SourceSpec) -> FileSource:
     return FileSource(spec.path, info, options)
 
 
-def _yahoo(spec: SourceSpec) -> YahooSource:
+def _yahoo(spec: SourceSpec) -> "YahooSource":
+    from adapters.yahoo import YahooSource  # only where it is read, as files are
+
     if spec.index or spec.exchange:
         raise ConfigError("data ingest yahoo: Yahoo has no lists; name the --symbols")
     dataset = _dataset(spec, "--symbols AAPL,MSFT")
@@ -333,8 +343,11 @@ def _yahoo(spec: SourceSpec) -> YahooSource:
 
 
 @contextmanager
-def _ib(settings: Settings, spec: SourceSpec, *, forgiving: bool) -> Iterator[IbSource]:
+def _ib(settings: Settings, spec: SourceSpec, *, forgiving: bool) -> Iterator["IbSource"]:
     """Yield a gateway of Interactive Brokers as a source, with names as the store has them."""
+    # It brings the broker's client and Nautilus: only where the broker is read.
+    from adapters.ib.source import IbSource, link_thread
+
     if spec.index or spec.exchange:
         raise ConfigError("data ingest ib: the broker has no lists; name the --symbols")
     dataset = _dataset(spec, "--symbols AAPL,MSFT")
@@ -362,7 +375,9 @@ def _contracts(settings: Settings, spec: SourceSpec) -> dict[str, BrokerContract
     return {name: known.contract(name, today) for name in names}
 
 
-def _selection(spec: SourceSpec) -> Selection:
+def _selection(spec: SourceSpec) -> "Selection":
+    from adapters.eodhd import Selection  # only where the vendor is read
+
     return Selection(
         symbols=spec.symbols,
         index=spec.index,
@@ -388,8 +403,11 @@ def continued(
     source: MarketDataSource, store: HistoricalStore, spec: SourceSpec
 ) -> MarketDataSource:
     """Return a source that asks a vendor only for what the store does not have yet."""
-    if not isinstance(source, EodhdSource | IbSource):
+    if source.info.source not in {EODHD, IB}:
         return source
+    # They bring the vendors' clients, the broker's also Nautilus: only where a vendor is read.
+    from adapters.eodhd import EodhdSource
+
     dataset_id = source.info.dataset_id
     findings = HealthStore(store.database).open_findings(dataset_id)
     # A finding stays open only while the row it is about is read again.
@@ -401,6 +419,11 @@ def continued(
 
     if isinstance(source, EodhdSource):
         return ContinuedSource(source, bars, again)
+    from adapters.ib.resumed import ResumedSource
+    from adapters.ib.source import IbSource
+
+    if not isinstance(source, IbSource):
+        return source
     newest = _newest_session(spec, datetime.now(UTC))
     return ResumedSource(source, bars, partial(store.actions, dataset_id), newest, again)
 

@@ -13,22 +13,19 @@ Every write is an upsert: a phase that was cut off is simply done again.
 
 import gc
 import logging
-import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from persistence.engine_runs import LEASE, EngineRun, EngineRunStore, RunFilters
 from persistence.mirror import Mirror
 from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, Universe
-from prometheus_nt.domain.calendar import REGIONS, MarketCalendar
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, PrometheusError
 from prometheus_nt.domain.market import InstrumentScores
 from prometheus_nt.domain.panel import MarketPanel
@@ -36,17 +33,17 @@ from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest import calm_collector, require_fitting, visible_scenarios
-from prometheus_nt.jobs.heartbeat import Heartbeat, renewed
+from prometheus_nt.jobs.heartbeat import Heartbeat, renewed, worker_name
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
 from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.registry import register_run
-from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.wiring import Recorded, wire_backtest
 from strategies.catalog import SleeveParams, family
 
-__all__ = ["DayRunner", "RunFilters", "ensure_day", "list_days", "session_of", "worker_name"]
+__all__ = ["DayRunner", "ensure_day", "session_of", "worker_name"]
 
 log = logging.getLogger(__name__)
 
@@ -72,40 +69,6 @@ def session_of(config: NodeConfig, day: date, *, roll_back: bool = False) -> dat
     """
     calendar = MarketCalendar.of(config.market)
     return calendar.roll_back(day) if roll_back else calendar.require_session(day)
-
-
-def worker_name() -> str:
-    """Return a name that no other worker has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-
-
-def list_days(settings: Settings, filters: RunFilters) -> list[EngineRun]:
-    """Return the days asked for, newest first.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such region or phase.
-    """
-    if filters.region is not None and filters.region not in REGIONS:
-        raise ConfigError(
-            f"--region: unknown region {filters.region!r}; known: {', '.join(REGIONS)}"
-        )
-    with open_stores(settings) as stores:
-        return EngineRunStore(stores.runtime.database).listing(filters)
-
-
-def reason_unfinished(run: EngineRun, dataset_id: str | None = None) -> str | None:
-    """Return why a day is no further, and what tells more of its dataset; None if nothing is."""
-    if run.error is not None:
-        return str(run.error["message"])
-    if run.owner is not None:
-        until = f"{run.lease_until:%Y-%m-%d %H:%M:%S} UTC"
-        return f"{run.owner} works on it; if it does no more, run the day again after {until}"
-    if run.phase is RunPhase.WAITING_FOR_DATA and dataset_id is not None:
-        told_by = f"`prometheus data status {dataset_id} --as-of {run.as_of}`"
-        return f"waits for its data; {told_by} tells how much there is"
-    return None
 
 
 def ensure_day(config: NodeConfig, as_of: date, stores: Stores) -> EngineRun:

@@ -1,14 +1,22 @@
 """Keeping a lease while long work is done: a thread renews it until the work ends or it is lost."""
 
 import logging
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
+from uuid import uuid4
 
 from prometheus_nt.domain.errors import PhaseError, StoreUnavailable
 
 log = logging.getLogger(__name__)
+
+
+def worker_name() -> str:
+    """Return a name that no other worker has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
 class Heartbeat:

@@ -13,7 +13,6 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,12 +23,11 @@ from typing import Any, Self
 
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import JobBusy, PrometheusError, StoreUnavailable
-from prometheus_nt.jobs.backtest import Progress
-from prometheus_nt.jobs.kinds import JobSpec, Kind
+from prometheus_nt.jobs.kinds import JobSpec, Kind, Work
 from prometheus_nt.jobs.observability import LOGGED, start_logging
-from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.jobs.stores import open_stores
 
-PRELOADED = ["prometheus_nt.jobs.kinds"]
+PRELOADED = ["prometheus_nt.jobs.kind_work"]
 """What the server of processes imports once, Nautilus with it; each job is its fork."""
 
 PROGRESS_SECONDS = 0.25
@@ -66,9 +64,9 @@ class Ending:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a process is to do."""
+    """What a process is to do; without `run`, what kinds of jobs do with such a spec."""
 
-    run: Callable[[Any, Stores, Progress], dict[str, Any]]
+    run: Work | None
     spec: JobSpec
     settings: Settings
 
@@ -170,8 +168,16 @@ def _work(assignment: Assignment, line: Connection) -> None:
     threading.Thread(target=_obey, args=(line,), daemon=True).start()
     _listen(voice, assignment.settings)
     with voice, open_stores(assignment.settings, upgrade=False) as stores:
-        result = assignment.run(assignment.spec, stores, voice.progress)
+        run = assignment.run or _work_of(assignment.spec)
+        result = run(assignment.spec, stores, voice.progress)
         voice.done(result)
+
+
+def _work_of(spec: JobSpec) -> Work:
+    # It brings Nautilus, which the worker's own process, often the server's, must not hold.
+    from prometheus_nt.jobs.kind_work import WORK
+
+    return WORK[type(spec)]
 
 
 def _obey(line: Connection) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from prometheus_nt.config import (
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, ProposalRefused
 from prometheus_nt.domain.record import FloatArray
-from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.diagnostics import arm_of, diagnose_strategy
 from prometheus_nt.jobs.findings import findings_of
+from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.diagnostics import Arm, DiagnosisRules, Pair, Tested, tested
@@ -43,6 +43,9 @@ from prometheus_nt.meta.proposals import (
 from prometheus_nt.meta.run_findings import vetoes_of
 from prometheus_nt.reporting.performance import annualised_sharpe, annualised_volatility
 from strategies.catalog import family
+
+if TYPE_CHECKING:
+    from prometheus_nt.jobs.backtest import RunSummary
 
 LISTED = (
     *("proposal_id", "strategy_id", "status", "key", "current", "proposed"),
@@ -246,6 +249,9 @@ def compare_nodes(
     stores: Stores, base: NodeConfig, changed: NodeConfig, progress: Progress | None = None
 ) -> Compared:
     """Run a node with and without a change over the same sessions; both count as trials."""
+    # It brings Nautilus: the server, which only decides on proposals, need not hold it.
+    from prometheus_nt.jobs.backtest import run_backtest
+
     pairs = list(
         zip(
             run_backtest(base, stores, progress=progress),
@@ -399,7 +405,7 @@ def _draft(
     )
 
 
-def _arm(stores: Stores, run: RunSummary) -> Arm:
+def _arm(stores: Stores, run: "RunSummary") -> Arm:
     return arm_of(stores, stores.runtime.find_run(run.run_id))
 
 
@@ -417,7 +423,7 @@ def _figures(returns: FloatArray) -> dict[str, float | None]:
     }
 
 
-def _sleeve(stores: Stores, pair: tuple[RunSummary, RunSummary], test: Tested) -> dict[str, Any]:
+def _sleeve(stores: Stores, pair: "tuple[RunSummary, RunSummary]", test: Tested) -> dict[str, Any]:
     base, changed = pair
     return {
         "sleeve_id": base.sleeve_id,
@@ -432,7 +438,7 @@ def _sleeve(stores: Stores, pair: tuple[RunSummary, RunSummary], test: Tested) -
     }
 
 
-def _vetoes(stores: Stores, run: RunSummary) -> set[str]:
+def _vetoes(stores: Stores, run: "RunSummary") -> set[str]:
     _, found = findings_of(stores, run.run_id)
     return {one.code for one in vetoes_of(found)}
 

@@ -9,7 +9,10 @@ from fastapi import Depends, HTTPException, Request
 from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.monitoring.access import Access, Caller, Role
-from prometheus_nt.monitoring.memo import Memo
+from prometheus_nt.monitoring.memo import Brief, Memo
+
+BRIEF_SECONDS = 10.0
+"""How old a state may be that costs seconds to find; below the pace at which one is polled."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Desk:
     stores: Stores
     access: Access
     memo: Memo = field(default_factory=Memo)
+    brief: Brief = field(default_factory=lambda: Brief(BRIEF_SECONDS))
 
 
 def _desk(request: Request) -> Desk:

@@ -20,7 +20,8 @@ from prometheus_nt.domain.errors import ConfigError, NonSession, PhaseError
 from prometheus_nt.domain.instruments import InstrumentMap, Listing
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, reason_unfinished, session_of
+from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, session_of
+from prometheus_nt.jobs.days import reason_unfinished
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
 

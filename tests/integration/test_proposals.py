@@ -20,7 +20,8 @@ from prometheus_nt.jobs.applied import applied_origins, load_node
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.diagnostics import diagnose_strategy
 from prometheus_nt.jobs.ingest import ingest
-from prometheus_nt.jobs.kinds import ProposeJob, run_propose_job
+from prometheus_nt.jobs.kind_work import run_propose_job
+from prometheus_nt.jobs.kinds import ProposeJob
 from prometheus_nt.jobs.proposals import Request
 from prometheus_nt.jobs.stores import open_stores
 

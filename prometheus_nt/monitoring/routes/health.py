@@ -37,7 +37,10 @@ def health() -> Health:
 
 @router.get("/ready")
 def ready(desk: OurDesk, response: Response) -> Readiness:
-    """Say whether both databases answer and have this version's schema; 503 if not."""
+    """Say whether both databases answer and have this version's schema; 503 if not.
+
+    Each is asked whether it answers; that its tables are right is looked at every few seconds.
+    """
     databases = {
         "historical": _state(desk, "historical"),
         "runtime": _state(desk, "runtime"),
@@ -49,14 +52,19 @@ def ready(desk: OurDesk, response: Response) -> Readiness:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(desk: OurDesk) -> PlainTextResponse:
-    """Return the state of the stores in the text that a Prometheus server reads."""
-    return PlainTextResponse(render(desk.stores), media_type=METRICS)
+    """Return the state of the stores in the text that a Prometheus server reads.
+
+    They are counted at most every few seconds.
+    """
+    text = desk.brief.get("metrics", lambda: render(desk.stores))
+    return PlainTextResponse(text, media_type=METRICS)
 
 
 def _state(desk: OurDesk, branch: str) -> str:
     store = desk.stores.historical if branch == "historical" else desk.stores.runtime
     try:
-        schema.check(store.database, branch)
+        store.database.ping()
+        desk.brief.get(("schema", branch), lambda: schema.check(store.database, branch))
     except StoreError as problem:
         return str(problem)
     return "ready"

@@ -7,6 +7,7 @@ import yaml
 
 from prometheus_nt.config import Settings, load_config
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.jobs.kind_work import WORK
 from prometheus_nt.jobs.kinds import KINDS, node_of
 from prometheus_nt.jobs.queue import list_kinds, priority_of, read_spec, with_files
 
@@ -140,3 +141,10 @@ def test_data_folders_are_named_in_the_environment():
     assert found == {"a": Path("/x"), "b": Path("/y/z")}
     with pytest.raises(ConfigError, match=r"expected name=/path.*'/x'"):
         Settings.from_environment({"PROMETHEUS_DATA_FOLDERS": "/x"})
+
+
+def test_every_kind_has_its_work_and_all_work_is_of_a_kind():
+    specs = [kind.spec for kind in KINDS.values()]
+
+    assert len(set(specs)) == len(specs)
+    assert set(specs) == set(WORK)

@@ -2,7 +2,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from prometheus_nt.monitoring.memo import Memo
+from prometheus_nt.monitoring.memo import Brief, Memo
 
 
 def test_of_many_who_ask_at_once_one_computes():
@@ -38,3 +38,45 @@ def test_what_fails_is_tried_again():
         memo.get("key", lambda: 1 / 0)
 
     assert memo.get("key", lambda: 7) == 7
+
+
+def test_what_may_be_some_seconds_old_is_computed_again_when_it_is_older():
+    clock, made = [100.0], []
+    brief = Brief(10.0, now=lambda: clock[0])
+
+    def state():
+        made.append(clock[0])
+        return clock[0]
+
+    found = []
+    for moment in (100.0, 109.9, 110.0, 119.9):
+        clock[0] = moment
+        found.append(brief.get("state", state))
+
+    assert (found, made) == ([100.0, 100.0, 110.0, 110.0], [100.0, 110.0])
+
+
+def test_the_age_of_a_result_counts_from_when_it_was_there():
+    clock = [100.0]
+    brief = Brief(10.0, now=lambda: clock[0])
+
+    def slow():
+        clock[0] += 4.0
+        return "first"
+
+    brief.get("state", slow)
+    clock[0] = 113.9
+
+    assert brief.get("state", lambda: "second") == "first"
+
+
+def test_a_state_that_cannot_be_found_again_is_not_the_one_of_before():
+    clock = [100.0]
+    brief = Brief(10.0, now=lambda: clock[0])
+    brief.get("state", lambda: "good")
+    clock[0] = 110.0
+
+    with pytest.raises(ZeroDivisionError):
+        brief.get("state", lambda: 1 / 0)
+
+    assert brief.get("state", lambda: "good again") == "good again"
