@@ -128,6 +128,7 @@ def day_daemon(
     Example: [cyan]prometheus day daemon --region US -c configs/us_core_long_eq_ohlcv.yaml
     --as-of 2013-02-28[/]
     """
+    from prometheus_nt.jobs.applied import applied_in
     from prometheus_nt.jobs.daemon import DaemonRequest, NodeFiles, run_daemon
     from prometheus_nt.jobs.stores import open_stores
 
@@ -142,8 +143,8 @@ def day_daemon(
         log=asked_log.get() or settings.log,
     )
     tell = None if as_json else say
-    load = NodeFiles(_node_files(config), assign or ())
     with open_stores(settings, upgrade=True) as stores, _stoppable() as asked:
+        load = NodeFiles(_node_files(config), assign or (), applied_in(stores))
         summary = run_daemon(load, stores, request, asked.stop, tell)
     print_fields({**summary.counts, "failed": list(summary.failed)}, as_json)
     if asked.interrupted:
@@ -164,12 +165,13 @@ def day_dag(
 
     Example: [cyan]prometheus day dag --as-of 2013-02-28 --region US[/]
     """
+    from prometheus_nt.jobs.applied import applied_in
     from prometheus_nt.jobs.daemon import NodeFiles
     from prometheus_nt.jobs.daily_dag import dag_rows
     from prometheus_nt.jobs.stores import open_stores
 
-    nodes = NodeFiles(_node_files(config), assign or ())()
     with open_stores(read_settings()) as stores:
+        nodes = NodeFiles(_node_files(config), assign or (), applied_in(stores))()
         columns, rows = dag_rows(nodes, stores, as_of.date(), _regions(region))
     shown = DAG_SHOWN if not as_json else columns
     picked = [tuple(dict(zip(columns, row, strict=True))[name] for name in shown) for row in rows]

@@ -60,10 +60,11 @@ def jobs_submit(
 
     Example: [cyan]prometheus jobs submit report --spec '{"run": "latest"}'[/]
     """
+    from prometheus_nt.jobs.applied import applied_in
     from prometheus_nt.jobs.queue import Terms, priority_of, submit, with_files
     from prometheus_nt.jobs.stores import open_stores
 
-    content = with_files(kind, _document(spec), config or [])
+    asked = _document(spec)
     terms = Terms(
         priority=priority_of(priority),
         key=key,
@@ -71,6 +72,7 @@ def jobs_submit(
         timeout_seconds=timeout,
     )
     with open_stores(read_settings(), upgrade=True) as stores:
+        content = with_files(kind, asked, config or [], applied_in(stores))
         job = submit(stores, kind, content, getpass.getuser(), terms)
         if follow:
             _follow(stores, job, as_json)
@@ -109,10 +111,12 @@ def jobs_list(
 
     Example: [cyan]prometheus jobs list --status FAILED[/]
     """
-    from prometheus_nt.jobs.queue import JobFilters, listing
+    from prometheus_nt.jobs.queue import JobFilters, kind_of, listing
     from prometheus_nt.jobs.stores import open_stores
 
     asked = None if status is None else status.upper()
+    if kind is not None:
+        kind_of(kind)
     filters = JobFilters(status=asked, kind=kind, submitted_by=by, after=after, limit=limit)
     with open_stores(read_settings()) as stores:
         found = listing(stores, filters)

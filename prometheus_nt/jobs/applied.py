@@ -11,7 +11,7 @@ from typing import Any
 
 from persistence.database import Database
 from persistence.proposals import ProposalStore
-from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.config import Applied, NodeConfig, Settings, load_config
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.proposals import setting_of
 from strategies.catalog import family
@@ -52,7 +52,12 @@ def load_node(
 
 def stored_node(stores: Stores, paths: Sequence[Path]) -> NodeConfig:
     """Return the node in these files as its next run reads it, from stores that are open."""
-    return load_config(paths, applied=ProposalStore(stores.runtime.database).in_force)
+    return load_config(paths, applied=applied_in(stores))
+
+
+def applied_in(stores: Stores) -> Applied:
+    """Return the function that tells what was applied to a strategy, from stores that are open."""
+    return ProposalStore(stores.runtime.database).in_force
 
 
 def applied_origins(settings: Settings, node: NodeConfig) -> list[tuple[Any, ...]]:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from persistence.alerts import Alert, Severity, raise_alert, resolve
 from persistence.job_executions import LEASE, Ended, JobExecution, JobExecutionStore
 from prometheus_nt.actors.session_clock import Stop, wall_clock
-from prometheus_nt.config import NodeConfig, load_config
+from prometheus_nt.config import Applied, NodeConfig, load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.daily_jobs import (
     OF_DATASETS,
@@ -125,27 +126,50 @@ class _Plan:
 
 
 class NodeFiles:
-    """Reads nodes from files, and again when one of them has changed.
+    """Reads nodes from files, and again when one of them, or what was applied, has changed.
 
     Parameters
     ----------
     nodes : sequence of lists of paths
         Of each node its files; later ones override earlier ones.
     assignments : settings of every node, as `key=value`
+    applied : function, optional
+        What was applied to a strategy by proposals; by default nothing.
     """
 
-    def __init__(self, nodes: Sequence[Sequence[Path]], assignments: Sequence[str] = ()) -> None:
-        self._nodes, self._assignments = nodes, assignments
+    def __init__(
+        self,
+        nodes: Sequence[Sequence[Path]],
+        assignments: Sequence[str] = (),
+        applied: Applied | None = None,
+    ) -> None:
+        self._nodes, self._assignments, self._applied = nodes, assignments, applied
+        self._heeded: dict[str, dict[str, Any]] = {}
         self._seen: list[tuple[int, int]] = []
         self._read: list[NodeConfig] = []
 
     def __call__(self) -> Sequence[NodeConfig]:
         """Return the nodes; raise `ConfigError` as `load_config` does."""
         seen = [_state(path) for paths in self._nodes for path in paths]
-        if seen != self._seen or not self._read:
-            self._read = [load_config(paths, self._assignments) for paths in self._nodes]
+        if seen != self._seen or not self._read or self._applied_anew():
+            self._heeded = {}
+            applied = None if self._applied is None else self._heed
+            self._read = [
+                load_config(paths, self._assignments, applied=applied) for paths in self._nodes
+            ]
             self._seen = seen
         return self._read
+
+    def _heed(self, strategy_id: str) -> dict[str, Any]:
+        assert self._applied is not None
+        self._heeded[strategy_id] = dict(self._applied(strategy_id))
+        return self._heeded[strategy_id]
+
+    def _applied_anew(self) -> bool:
+        heeded = self._heeded.items()
+        return self._applied is not None and any(
+            self._applied(strategy_id) != found for strategy_id, found in heeded
+        )
 
 
 def _state(path: Path) -> tuple[int, int]:

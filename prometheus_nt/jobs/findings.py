@@ -7,6 +7,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from persistence.artifacts import RunFolder
 from persistence.campaigns import CampaignStore
 from persistence.run_findings import FindingStore
-from prometheus_nt.domain.errors import StoreError
+from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.numerics.constants import SESSIONS_PER_YEAR
@@ -24,6 +25,7 @@ from prometheus_nt.jobs.report import FINDINGS, load_run_series, write_report
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.findings import RunFinding
 from prometheus_nt.meta.run_findings import (
+    CODES,
     OF_NEIGHBOURS,
     Evidence,
     FindingRules,
@@ -76,9 +78,12 @@ def findings_of(
 
     Raises
     ------
+    ConfigError
+        If a code is unknown: its veto would never be heard.
     StoreError
         If no one run matches, it did not finish, or its files are gone.
     """
+    _require_known(veto)
     row = stores.runtime.find_run(run)
     if row["status"] != "COMPLETED":
         raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run can be judged")
@@ -90,6 +95,14 @@ def findings_of(
     if veto:
         _write_again(stores, row, found)
     return row["run_id"], found
+
+
+def _require_known(veto: Sequence[str]) -> None:
+    for code in veto:
+        if code not in CODES:
+            close = get_close_matches(code.upper(), CODES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CODES)}"
+            raise ConfigError(f"veto: unknown code {code!r}; {hint}")
 
 
 def findings_of_runs(

@@ -31,6 +31,7 @@ from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.engines.scenarios import ScenarioParams
+from prometheus_nt.jobs.applied import load_node
 from prometheus_nt.jobs.data import SourceSpec
 from prometheus_nt.jobs.derive import KNOWN, LAST
 from prometheus_nt.jobs.ingest import Progress
@@ -94,8 +95,8 @@ class NodeJob(JobSpec):
     """A job about a node.
 
     config : names of YAML files in the configuration folder, later ones win; `.yaml` may be left
-        out.
-    node : settings over them, or, without files, the whole node.
+        out. What was applied to their strategy when the job is submitted counts.
+    node : settings over them, or, without files, the whole node; nothing is applied to that.
     overrides : dotted settings over both, such as `execution.replay`.
     """
 
@@ -121,7 +122,7 @@ class NodeJob(JobSpec):
         if self.config:
             paths = [_config_file(settings, name) for name in self.config]
             items = [f"{name}={json.dumps(value)}" for name, value in given.items()]
-            found = load_config(paths, items)
+            found = load_node(settings, paths, items)
         else:
             found = node_of(given)
         # Only what was set: what is not follows each sleeve's family, also when it is read back.

@@ -12,7 +12,7 @@ from typing import Any
 
 from persistence.job_queue import Job, JobFilters, JobQueue, LogLine, NewJob
 from prometheus_nt.campaign_config import load_campaign
-from prometheus_nt.config import load_config, validated
+from prometheus_nt.config import Applied, load_config, validated
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.jobs import JobPriority
 from prometheus_nt.jobs.kinds import KINDS, CampaignJob, JobSpec, Kind, NodeJob
@@ -164,8 +164,15 @@ def priority_of(name: str) -> JobPriority:
     return JobPriority[name.upper()]
 
 
-def with_files(kind: str, spec: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+def with_files(
+    kind: str, spec: Mapping[str, Any], paths: Sequence[Path], applied: Applied | None = None
+) -> dict[str, Any]:
     """Return a spec that holds what files on this machine say: a node's, or a campaign's.
+
+    Parameters
+    ----------
+    applied : function, optional
+        What was applied to a node's strategy by proposals; by default nothing.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def with_files(kind: str, spec: Mapping[str, Any], paths: Sequence[Path]) -> dic
         return dict(spec)
     model = kind_of(kind).spec
     if issubclass(model, NodeJob):
-        node = load_config(paths, mode="backtest")
+        node = load_config(paths, mode="backtest", applied=applied)
         return {**spec, "node": node.model_dump(mode="json", exclude_unset=True)}
     if issubclass(model, CampaignJob) and len(paths) == 1:
         return {**spec, "plan": load_campaign(paths[0]).document()}

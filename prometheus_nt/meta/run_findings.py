@@ -137,6 +137,13 @@ class Neighbour:
 
 
 OF_NEIGHBOURS = ("EDGE_PARAMETER", "PARAMETER_PEAK")
+
+CODES = (
+    *("LOOK_AHEAD", "IMPLAUSIBLE", "CAPACITY", "NO_GROSS_PROFIT", "COST_SHARE"),
+    *("PNL_CONCENTRATION", "BEST_SESSIONS", "FEW_TRADES", "REGIME_DEPENDENCE", "STALE_DATA"),
+    *("SURVIVORSHIP", *OF_NEIGHBOURS),
+)
+"""Of all that can be found."""
 """Codes that the runs beside a run decide: they change as more is tried."""
 
 Check = Callable[[Evidence, FindingRules], RunFinding | None]

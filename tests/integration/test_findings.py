@@ -14,6 +14,7 @@ from persistence.artifacts import RunFolder
 from persistence.run_findings import FindingStore
 from prometheus_nt.cli import app
 from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.findings import findings_of, record_findings
 from prometheus_nt.jobs.ingest import ingest
@@ -212,3 +213,8 @@ def test_the_commands_show_what_was_found_and_can_make_a_warning_a_veto(home, pl
     assert severities["SURVIVORSHIP"] == "VETO"
     assert again == raised
     assert "veto" in plain.report.read_text()
+
+
+def test_a_veto_of_a_code_that_nothing_finds_is_refused(stores, plain):
+    with pytest.raises(ConfigError, match="veto: unknown code 'SURVIVORSIP'; did you mean 'SURV"):
+        findings_of(stores, plain.run_id, ["SURVIVORSIP"])

@@ -16,13 +16,14 @@ from prometheus_nt.cli import app
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError, ProposalRefused
 from prometheus_nt.jobs import proposals as job
-from prometheus_nt.jobs.applied import applied_origins, load_node
+from prometheus_nt.jobs.applied import applied_in, applied_origins, load_node
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.diagnostics import diagnose_strategy
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.kind_work import run_propose_job
-from prometheus_nt.jobs.kinds import ProposeJob
+from prometheus_nt.jobs.kinds import ProposeJob, node_of
 from prometheus_nt.jobs.proposals import Request
+from prometheus_nt.jobs.queue import read_spec, with_files
 from prometheus_nt.jobs.stores import open_stores
 
 pytestmark = pytest.mark.integration
@@ -84,6 +85,11 @@ def test_a_proposal_is_tried_by_two_runs_and_applied_to_the_next_one(home, store
         assert names(load_node(home, [BASE], WINDOW, mode=mode)) == 2
     assert load_node(home, [BASE], WINDOW, applied=False) == plain
     assert names(load_node(home, [BASE], [*WINDOW, f"{KEY}=3"])) == 3
+    named = read_spec("backtest", {"config": [BASE.stem]}).settled(home)
+    handed = with_files("day", {}, [BASE], applied_in(stores))
+    whole = read_spec("backtest", {"node": with_files("day", {}, [BASE])["node"]}).settled(home)
+    jobs = [node_of(found) for found in (named.node, handed["node"], whole.node)]
+    assert [names(found) for found in jobs] == [2, 2, names(plain)], "a whole node is left alone"
     (origin,) = applied_origins(home, node)
     assert origin[:5] == (STRATEGY, KEY, 2, True, proposal.proposal_id)
 

@@ -172,6 +172,20 @@ def test_files_of_nodes_are_read_again_when_they_have_changed(tmp_path):
         load()
 
 
+def test_nodes_are_read_again_when_something_was_applied_to_their_strategy():
+    in_force = {}
+    load = NodeFiles([[BASE]], applied=lambda _: in_force)
+
+    before, again = load(), load()
+    in_force["engines"] = {"portfolio": {"max_names": 3}}
+    after, still = load(), load()
+    in_force.clear()
+
+    assert before is again and after is still
+    assert after[0].engines_of(after[0].sleeves[0]).portfolio.max_names == 3
+    assert load() == before and before != after
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -1,10 +1,13 @@
 """What stands against a run: each finding on evidence that has it, and none on evidence without."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from prometheus_nt.meta import run_findings as module
 from prometheus_nt.meta.findings import Severity, run_finding
 from prometheus_nt.meta.run_findings import (
     Evidence,
@@ -251,3 +254,11 @@ def test_neighbours_say_nothing_of_a_plateau_of_two_values_or_of_a_run_that_is_n
 
     assert [neighbour_findings(own, others) for own, *others in (plateau, two, worse)] == [()] * 3
     assert neighbour_findings(two[0], [two[1], *elsewhere]) == ()
+
+
+def test_every_code_that_a_finding_can_have_is_listed():
+    source = Path(module.__file__).read_text(encoding="utf-8")
+
+    made = re.findall(r'(?:RunFinding|_unanswered)\(\s*"([A-Z_]+)"', source)
+
+    assert set(made) == set(module.CODES)
