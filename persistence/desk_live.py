@@ -8,10 +8,10 @@ import sqlalchemy as sa
 from persistence.database import Database
 from persistence.desk_books import FACTS, MOST_SLEEVES
 from persistence.listings import MOST_RUNS, RARE
-from persistence.live_mirror import OPEN_STATUSES
 from persistence.standing import Record
 from persistence.tables import runtime as tables
 from persistence.tables import trading
+from persistence.tables.trading import OPEN_STATUSES
 
 OPEN_FOR = timedelta(days=14)
 """Orders wait for the next open, so that none of a session so long ago still does."""

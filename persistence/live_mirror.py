@@ -33,7 +33,12 @@ from persistence.run_rows import (
 )
 from persistence.tables import runtime as tables
 from persistence.tables.columns import written
-from persistence.tables.trading import account_states, executions, order_status_history
+from persistence.tables.trading import (
+    OPEN_STATUSES,
+    account_states,
+    executions,
+    order_status_history,
+)
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.ledger import Ledger
 
@@ -267,9 +272,6 @@ class LiveMirror(Mirror):
             held.drawdown,
             len(held.columns),
         )
-
-
-OPEN_STATUSES = ("PENDING", "SUBMITTED", "PARTIALLY_FILLED")
 
 
 def _events(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from persistence.database import Database
-from persistence.live_mirror import OPEN_STATUSES, LiveMirror
+from persistence.live_mirror import LiveMirror
 from persistence.tables import runtime as tables
+from persistence.tables.trading import OPEN_STATUSES
 from prometheus_nt.domain.errors import AccountingError
 from prometheus_nt.domain.ledger import CashFlowKind, micros
 

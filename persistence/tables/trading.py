@@ -5,6 +5,9 @@ import sqlalchemy as sa
 from persistence.tables.columns import document, key, number, table, text
 from persistence.tables.types import UtcDateTime
 
+OPEN_STATUSES = ("PENDING", "SUBMITTED", "PARTIALLY_FILLED")
+"""Of orders that may still trade."""
+
 order_status_history = table(
     "order_status_history",
     # Run, session and number within the run: a second writing of one event changes nothing.
