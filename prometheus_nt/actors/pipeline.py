@@ -18,14 +18,8 @@ meta-portfolio needs fewer rows (`MEMBERS_DAY`).
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
-from nautilus_trader.common.actor import Actor
-from nautilus_trader.common.config import ActorConfig
-from nautilus_trader.model.identifiers import ComponentId
-
-from prometheus_nt.bus import AsOfJoin, Published, publish, subscribe
 from prometheus_nt.domain.books import BookTarget, MemberBooks, TargetPortfolio, Universe
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.ledger import BookState
@@ -39,7 +33,6 @@ from prometheus_nt.domain.market import (
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import Params
-from prometheus_nt.domain.runs import Absent
 from prometheus_nt.engines.assessment import assess
 from prometheus_nt.engines.fragility import measure_fragility
 from prometheus_nt.engines.meta_book import follow_members
@@ -163,58 +156,3 @@ def run_day(
             record = stage.run(made, params.get(stage.name), previous.get(stage.name))
             made[stage.output] = records[stage.name] = record
     return records
-
-
-class EngineActor(Actor):
-    """Runs one row of the table on the bus.
-
-    Parameters
-    ----------
-    stage : Stage
-    params : Params
-    available : collection of record types
-        What the node makes; a stage does not wait for an optional record nobody makes.
-    """
-
-    def __init__(self, stage: Stage, params: Params, available: Collection[type]) -> None:
-        super().__init__(ActorConfig(component_id=ComponentId(f"ENGINE-{stage.name.upper()}")))
-        self._stage, self._params = stage, params
-        self._params_hash = params.digest()
-        self._heard = (
-            *stage.inputs,
-            *(wanted for wanted in stage.optional.values() if wanted in available),
-        )
-        self._join = AsOfJoin(*self._heard)
-        self._previous: Any = None
-
-    def on_start(self) -> None:
-        subscribe(self, *self._heard, Absent)
-
-    def on_data(self, data: Published) -> None:
-        items = self._join.add(data)
-        if items is None:
-            return
-        made = {type(item.record): item for item in items}
-        missing = [wanted for wanted in self._stage.inputs if wanted not in made]
-        if missing:
-            self._absent(data.record.as_of, f"no {missing[0].__name__}")
-            return
-        made.pop(Absent, None)
-        records = {record_type: item.record for record_type, item in made.items()}
-        try:
-            record = self._stage.run(records, self._params, self._previous)
-        except InsufficientHistory as shortage:
-            self._absent(shortage.as_of, str(shortage))
-            return
-        self._previous = record if self._stage.feedback else None
-        publish(
-            self,
-            record,
-            engine=self._stage.name,
-            params_hash=self._params_hash,
-            inputs=tuple(made.values()),
-        )
-
-    def _absent(self, as_of: date, reason: str) -> None:
-        self.log.debug(f"stage={self._stage.name} warming up: {reason}")
-        publish(self, Absent(as_of, self._stage.output.__name__, reason))

@@ -18,8 +18,9 @@ from nautilus_trader.portfolio.config import PortfolioConfig
 from persistence.live_mirror import LiveMirror
 from persistence.mirror import Mirror
 from persistence.rows import RunContext
+from prometheus_nt.actors.engine_actor import EngineActor
 from prometheus_nt.actors.market_data import MemberReplay, PanelReplay, ScenarioReplay
-from prometheus_nt.actors.pipeline import MEMBERS_DAY, PIPELINE, EngineActor, Stage
+from prometheus_nt.actors.pipeline import MEMBERS_DAY, PIPELINE, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError

@@ -10,7 +10,8 @@ from nautilus_trader.common.component import MessageBus, TestClock
 from nautilus_trader.model.identifiers import TraderId
 from nautilus_trader.portfolio.portfolio import Portfolio
 
-from prometheus_nt.actors.pipeline import EngineActor, Stage
+from prometheus_nt.actors.engine_actor import EngineActor
+from prometheus_nt.actors.pipeline import Stage
 from prometheus_nt.bus import Published, publish, subscribe
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.record import Params
