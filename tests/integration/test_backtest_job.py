@@ -27,6 +27,7 @@ WINDOW = ["sessions.start=2004-01-02", "sessions.end=2005-12-30"]
 DAILY = {"engine_runs", "engine_run_attempts", "campaigns", "campaign_trials"}
 OF_OTHER_WORK = {
     "jobs",
+    "job_logs",
     "job_executions",
     "experiments",
     "experiment_results",
