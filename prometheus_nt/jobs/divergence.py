@@ -39,6 +39,7 @@ from prometheus_nt.reporting.divergence_figures import (
 )
 from prometheus_nt.reporting.divergence_page import render_divergence
 from prometheus_nt.reporting.divergence_records import Divergence, RunEvent
+from strategies.limits import MODE_LIMITS
 
 PAGE, FIGURES = "divergence.html", "divergence.json"
 
@@ -119,6 +120,13 @@ def measure_divergence(
 def backtest_config(run: Mapping[str, Any]) -> NodeConfig:
     """Return the node that backtests the sessions of a run by its own settings."""
     plain = {name: value for name, value in run["config_json"].items() if name != "sleeve"}
+    implied = MODE_LIMITS[plain["mode"]]
+    # What nobody set, but the mode, a backtest does without.
+    plain["gate"] = {
+        name: value
+        for name, value in plain["gate"].items()
+        if name not in implied or value != implied[name]
+    }
     return NodeConfig.model_validate(
         plain
         | {
