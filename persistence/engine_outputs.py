@@ -11,6 +11,7 @@ Rules of the store:
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class OutputStore:
                     return found
                 with whole_file(self._path(key)) as file:
                     write_tape(file, compute(), instruments)
+                _used_now(self._path(key))
                 made = RecordTape(self._path(key), instruments)
         except OSError as refused:
             raise StoreError(f"{self.folder}: cannot be written: {refused}") from refused
@@ -75,7 +77,7 @@ class OutputStore:
     def _opened(self, key: str, instruments: tuple[str, ...]) -> RecordTape | None:
         path = self._path(key)
         try:
-            os.utime(path)
+            _used_now(path)
         except OSError:
             return None
         try:
@@ -90,7 +92,7 @@ class OutputStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _tapes(self) -> list[tuple[float, int, Path]]:
+    def _tapes(self) -> list[tuple[int, int, Path]]:
         """Return when each tape was used last, its size and its path."""
         found = []
         for path in self.folder.glob(f"*{TAPE}"):
@@ -98,7 +100,7 @@ class OutputStore:
                 state = path.stat()
             except FileNotFoundError:
                 continue  # another process made room
-            found.append((state.st_mtime, state.st_size, path))
+            found.append((state.st_mtime_ns, state.st_size, path))
         return found
 
     def _prune(self, kept: str) -> None:
@@ -111,3 +113,9 @@ class OutputStore:
                 path.unlink(missing_ok=True)
                 path.with_suffix(LOCK).unlink(missing_ok=True)
                 used -= size
+
+
+def _used_now(path: Path) -> None:
+    # The system's own stamp moves in steps of milliseconds: two tapes used within one would tie.
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))

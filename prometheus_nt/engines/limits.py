@@ -15,7 +15,7 @@ first: what they force to be sold is sold, even if that alone is more than `max_
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import fsum, isfinite
+from math import fsum
 from typing import Self
 
 import numpy as np
@@ -263,9 +263,8 @@ def _turnover_limit(hard: tuple[Limit, ...], previous: FloatArray, most: float) 
 
 def _finite(weights: FloatArray) -> FloatArray:
     """Return `weights` with 0 for what is no number; themselves if all are numbers."""
-    if isfinite(np.add.reduce(weights)):
-        return weights
-    return np.where(np.isfinite(weights), weights, 0.0)
+    numbers = np.isfinite(weights)
+    return weights if np.logical_and.reduce(numbers) else np.where(numbers, weights, 0.0)
 
 
 def _not_short(weights: FloatArray) -> FloatArray:

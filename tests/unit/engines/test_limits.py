@@ -40,6 +40,13 @@ def _limits_of(target):
     return {action.limit for action in target.actions}
 
 
+def test_weights_whose_sum_no_number_holds_are_capped_like_any_other(panel, book_of):
+    target = _target(panel, book_of(panel, [1.5e308, 1.5e308, 0.0, NAN]))
+
+    assert target.weights.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert _limits_of(target) == {"finite", "max_abs_weight_per_name"}
+
+
 @pytest.mark.parametrize(
     ("weights", "limits", "name", "expected"),
     [
