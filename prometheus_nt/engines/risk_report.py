@@ -193,7 +193,7 @@ def _tails(
     return (
         *tails_of("historical", 1, earned),
         *_normal_tails(1, mean, sigma),
-        *tails_of("bootstrap", 1, (1.0 + earned).take(rows[0]) - 1.0),
+        *tails_of("bootstrap", 1, earned.take(rows[0])),
         *tails_of("historical", LONG_HORIZON, _over_ten_sessions(left)),
         *_normal_tails(LONG_HORIZON, mean, sigma),
         *tails_of("bootstrap", LONG_HORIZON, compounded - 1.0),
