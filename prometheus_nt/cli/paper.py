@@ -22,7 +22,7 @@ from prometheus_nt.console import print_json, print_rows, say
 
 if TYPE_CHECKING:
     from prometheus_nt.config import NodeConfig
-    from prometheus_nt.jobs.paper import SessionStatus
+    from prometheus_nt.jobs.paper_request import SessionStatus
 
 
 From = Annotated[
@@ -102,7 +102,8 @@ class _Asked(NamedTuple):
 
 
 def _trade(node: "NodeConfig", asked: _Asked, as_json: bool) -> None:
-    from prometheus_nt.jobs.paper import PaperRequest, run_paper
+    from prometheus_nt.jobs.paper import run_paper
+    from prometheus_nt.jobs.paper_request import PaperRequest
     from prometheus_nt.jobs.stores import open_stores
 
     request = PaperRequest(

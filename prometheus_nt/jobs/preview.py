@@ -1,7 +1,7 @@
 """A dry run: what a paper node would send at the next open, and what a wind-down would; nothing is.
 
-1. A rehearsal (`jobs.paper`) runs the sessions of a run's tape again on a copy of its files;
-   without a run it begins one at the newest session.
+1. A rehearsal (`jobs.paper_rehearsal`) runs the sessions of a run's tape again on a copy of its
+   files; without a run it begins one at the newest session.
 2. `preview` lets it trade what the dataset has besides, and reads the orders that wait.
 3. `flatten_preview` asks the same node's gate what of its positions could be closed.
 """
@@ -20,7 +20,8 @@ from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import IntArray
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.domain.safety import SwitchState, TradingState
-from prometheus_nt.jobs.paper import PaperTrader, rehearsal, rehearse_stored
+from prometheus_nt.jobs.paper_rehearsal import rehearsal, rehearse_stored
+from prometheus_nt.jobs.paper_trader import PaperTrader
 from prometheus_nt.jobs.safety import switch_state
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.venue.fees import commission, in_cents

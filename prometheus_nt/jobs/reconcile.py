@@ -14,7 +14,8 @@ from threading import Event
 from persistence.rebuild import Books, rebuild_books
 from prometheus_nt.domain.ledger import MICROS, CashFlowKind
 from prometheus_nt.domain.safety import HaltCause, SwitchState
-from prometheus_nt.jobs.paper import PaperTrader, rehearsal
+from prometheus_nt.jobs.paper_rehearsal import rehearsal
+from prometheus_nt.jobs.paper_trader import PaperTrader
 from prometheus_nt.jobs.preview import newest_paper_run
 from prometheus_nt.jobs.safety import halt, switch_state
 from prometheus_nt.jobs.stores import Stores

@@ -27,7 +27,8 @@ from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import TradingHalted
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
-from prometheus_nt.jobs.paper import PaperRequest, PaperSummary, Tell, run_paper
+from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_request import PaperRequest, PaperSummary, Tell
 from prometheus_nt.jobs.simulated_market import SimulatedMarket, simulated_market
 from prometheus_nt.jobs.stores import Stores
 

@@ -30,7 +30,8 @@ from prometheus_nt.jobs.divergence import (
 )
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
-from prometheus_nt.jobs.paper import PaperRequest, run_paper
+from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.traded_runs import SIGNS
 from prometheus_nt.reporting.divergence_records import Cause, RunEvent

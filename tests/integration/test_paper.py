@@ -34,7 +34,8 @@ from prometheus_nt.domain.errors import (
 )
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
-from prometheus_nt.jobs.paper import PaperRequest, run_paper
+from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.stores import Stores
 
 pytestmark = pytest.mark.integration

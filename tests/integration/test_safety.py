@@ -29,7 +29,8 @@ from prometheus_nt.domain.errors import TradingHalted
 from prometheus_nt.domain.safety import HaltCause, TradingState
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
-from prometheus_nt.jobs.paper import PaperRequest, run_paper
+from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.paper_switch import PaperSwitch
 from prometheus_nt.jobs.preview import flatten_preview, preview
 from prometheus_nt.jobs.reconcile import reconcile

@@ -14,7 +14,8 @@ from pathlib import Path
 from prometheus_nt.config import IbConfig, Settings, load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.jobs import ib_venue
-from prometheus_nt.jobs.paper import PaperRequest, run_paper
+from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.rehearse import QUICK
 from prometheus_nt.jobs.stores import open_stores
 

@@ -1,0 +1,159 @@
+"""Watch the dataset of a paper session: which sessions are closed and complete, what was revised.
+
+1. `take` gives a trader the sessions after its tape's that have closed and are complete, up to the
+   first that is not; they go to its tape before anybody acts on them.
+2. What the dataset no longer says as the node saw it raises an alert: the tape stays as it is.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime
+
+import numpy as np
+
+from persistence.alerts import Alert, raise_alert, resolve
+from persistence.tape import SeenSession, seen_session
+from prometheus_nt.config import NodeConfig
+from prometheus_nt.domain.calendar import MarketCalendar
+from prometheus_nt.domain.errors import DataError, StoreUnavailable
+from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
+from prometheus_nt.jobs.metadata import read_metadata
+from prometheus_nt.jobs.panels import panel_of
+from prometheus_nt.jobs.paper_trader import PaperTrader
+from prometheus_nt.jobs.stores import Stores
+
+REVISED = "history_revised"
+"""The rule of the alert of a changed history."""
+
+ALIVE_WITHIN = 10
+"""Sessions within which an instrument must have had a bar to be expected on the day."""
+
+log = logging.getLogger(__name__)
+
+
+class DataWatch:
+    """What a node's dataset has for its traders until a session; None is without end."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        stores: Stores,
+        until: date | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._config, self._stores, self._until, self._now = config, stores, until, now
+        self._calendar = MarketCalendar.of(config.market)
+
+    def panel(self) -> MarketPanel:
+        """Return the dataset as it is stored now."""
+        return paper_panel(self._config, self._stores)
+
+    def take(self, trader: PaperTrader, panel: MarketPanel) -> None:
+        """Let a trader see what is new, and somebody know what was revised."""
+        own = panel.select(trader.tape.instruments)
+        self._watch_revisions(trader, own)
+        trader.see(list(self._new_sessions(trader, own)))
+
+    def _new_sessions(self, trader: PaperTrader, panel: MarketPanel) -> Iterator[SeenSession]:
+        """Yield the sessions after the tape's that are closed and complete, up to the first gap."""
+        known = read_metadata(self._stores, panel).delistings
+        paid = ~np.isnat(trader.tape.delisted()[0])
+        for row in self._rows(trader, panel):
+            session: date = panel.sessions[row].astype(object)
+            if self._now() < self._calendar.close_time(session) or not self._covered(panel, row):
+                return
+            traded = (panel.close[: row + 1] > 0).any(axis=0)
+            over = (known.on <= panel.sessions[row]) & ~(panel.close[row] > 0)
+            delisted = over & traded & ~paid
+            paid = paid | delisted
+            yield seen_session(panel, row, delisted, known.returns)
+
+    def _rows(self, trader: PaperTrader, panel: MarketPanel) -> range:
+        last, until = trader.last, self._until
+        if last is None:
+            first = int(
+                np.searchsorted(panel.sessions, np.datetime64(trader.identity.started, "D"))
+            )
+        else:
+            first = _row_after(panel, last)
+        return range(first, len(panel) if until is None else _row_after(panel, until))
+
+    def _covered(self, panel: MarketPanel, row: int) -> bool:
+        received, expected = bar_coverage(panel.until(panel.sessions[row].astype(object)))
+        return received > 0 and received >= self._config.day.min_data_coverage * expected
+
+    def require_no_gap(self, trader: PaperTrader, panel: MarketPanel) -> None:
+        """Raise `DataError` if a trader's next session is stored, and too little of it."""
+        left = self._rows(trader, panel)
+        if not left or self._now() < self._calendar.close_time(panel.sessions[left[0]].item()):
+            return
+        session = panel.sessions[left[0]].item()
+        received, expected = bar_coverage(panel.until(session))
+        raise DataError(
+            f"{session}: {received} of {expected} instruments have their bar, "
+            f"day.min_data_coverage is {self._config.day.min_data_coverage:.0%}; everything before "
+            "is traded and recorded, ingest the rest and start again"
+        )
+
+    def is_complete(self, session: date, traders: list[PaperTrader]) -> bool:
+        """Return whether enough of every trader's instruments have their bar of a session."""
+        try:
+            panel = self.panel()
+        except StoreUnavailable as outage:
+            log.warning("session=%s the dataset cannot be read: %s", session, outage)
+            return False
+        row = int(np.searchsorted(panel.sessions, np.datetime64(session, "D")))
+        owns = {trader.tape.instruments for trader in traders}
+        return row < len(panel) and all(self._covered(panel.select(own), row) for own in owns)
+
+    def _watch_revisions(self, trader: PaperTrader, panel: MarketPanel) -> None:
+        """Raise an alert if the dataset no longer says what the node saw; its tape stays as it is.
+
+        A split that was recorded late is the case to look at: the books do not have it.
+        """
+        if trader.switch.read_only:
+            return
+        differing = _revisions(trader.tape.panel(), panel)
+        run_id, database = trader.identity.run_id, self._stores.runtime.database
+        with suppress(StoreUnavailable), database.writer() as connection:
+            if not differing:
+                resolve(connection, REVISED, run_id)
+                return
+            text = f"the dataset has changed {sum(differing.values())} values that were traded on"
+            log.warning("run=%s %s", run_id, text)
+            alert = Alert(REVISED, "WARNING", run_id, text, differing, datetime.now(UTC))
+            raise_alert(connection, alert)
+
+
+def paper_panel(config: NodeConfig, stores: Stores) -> MarketPanel:
+    """Return the panel that a node trades session by session, with its own instruments."""
+    panel = panel_of(stores, config.data.dataset)
+    return panel if config.instruments == "all" else panel.select(config.instruments)
+
+
+def _row_after(panel: MarketPanel, session: date) -> int:
+    return int(np.searchsorted(panel.sessions, np.datetime64(session, "D"), side="right"))
+
+
+def _revisions(seen: MarketPanel, stored: MarketPanel) -> dict[str, int]:
+    """Return how many values of each field differ on the sessions that both have."""
+    rows = np.searchsorted(stored.sessions, seen.sessions)
+    both = rows < len(stored)
+    both[both] = stored.sessions[rows[both]] == seen.sessions[both]
+    found = {}
+    for name in PANEL_FIELDS:
+        before, after = getattr(seen, name)[both], getattr(stored, name)[rows[both]]
+        count = int(((before != after) & ~(np.isnan(before) & np.isnan(after))).sum())
+        if count:
+            found[name] = count
+    return found
+
+
+def bar_coverage(panel: MarketPanel) -> tuple[int, int]:
+    """Return how many instruments have a bar of the panel's last session, and how many should.
+
+    Those with a bar within the newest `ALIVE_WITHIN` sessions should.
+    """
+    closes = panel.last(ALIVE_WITHIN).close
+    return int((closes[-1] > 0).sum()), int((closes > 0).any(axis=0).sum())
