@@ -27,7 +27,7 @@ from workload import market, node
 from persistence.engine_outputs import OutputStore
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.backtest import calm_collector
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.executor import new_executor
 from prometheus_nt.jobs.screen import ScreenMarket, run_screen

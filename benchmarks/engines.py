@@ -24,7 +24,7 @@ from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import Mode, RunIdentity
-from prometheus_nt.jobs.backtest import calm_collector
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.wiring import wire_backtest
 
 MAX_MS_PER_SESSION = 0.3

@@ -24,7 +24,7 @@ from persistence.live_mirror import Phase
 from persistence.recorder import RunRecorder
 from persistence.spool import Spool
 from prometheus_nt.domain.runs import Mode, TradingIdentity
-from prometheus_nt.jobs.backtest import calm_collector
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.wiring import PaperRecord, Recorded, wire_paper
 from prometheus_nt.venue.carry import Delistings
 

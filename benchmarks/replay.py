@@ -35,7 +35,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.engines.risk import RiskParams, apply_limits
-from prometheus_nt.jobs.backtest import calm_collector
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
 
 Fill = tuple[int, int, int, float, float]

@@ -32,7 +32,8 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.phases import CHAIN, TERMINAL, RunPhase, next_phase
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
-from prometheus_nt.jobs.backtest import calm_collector, require_fitting, visible_scenarios
+from prometheus_nt.jobs.backtest_market import require_fitting, visible_scenarios
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.heartbeat import Heartbeat, renewed, worker_name
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata

@@ -16,7 +16,7 @@ from prometheus_nt.actors.session_clock import Stop, wall_clock
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.jobs.backtest import require_fitting
+from prometheus_nt.jobs.backtest_market import require_fitting
 from prometheus_nt.jobs.paper_data import paper_panel
 from prometheus_nt.jobs.paper_desk import Desk
 from prometheus_nt.jobs.paper_request import PaperRequest, PaperSummary, Tell

@@ -23,7 +23,7 @@ from prometheus_nt.domain.errors import StoreError, TradingHalted
 from prometheus_nt.domain.ledger import Ledger
 from prometheus_nt.domain.runs import TradingIdentity
 from prometheus_nt.domain.safety import HaltCause, TradingState
-from prometheus_nt.jobs.backtest import calm_collector
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.loss_watch import LossWatch
 from prometheus_nt.jobs.paper_request import PaperSummary, SessionStatus, Tell
 from prometheus_nt.jobs.paper_switch import PaperSwitch

@@ -15,9 +15,9 @@ import numpy as np
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.runs import Mode, RunIdentity
-from prometheus_nt.jobs.backtest import calm_collector
 from prometheus_nt.jobs.check.futures import WALK, Cut
 from prometheus_nt.jobs.check.report import Leak, LookaheadReport
+from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.wiring import BacktestNode, wire_backtest
 from strategies.catalog import SleeveParams, family
 
