@@ -41,7 +41,7 @@ def append(
     connection: Connection, stream: str, entries: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> str:
     """Add `(kind, payload)` entries in the caller's transaction; return the stream's new hash."""
-    _lock(connection, stream)
+    lock(connection, stream)
     return extend(connection, stream, _last(connection, stream), entries)
 
 
@@ -150,7 +150,8 @@ def streams(connection: Connection) -> list[str]:
     )
 
 
-def _lock(connection: Connection, stream: str) -> None:
+def lock(connection: Connection, stream: str) -> None:
+    """Keep every other transaction that locks this name waiting until the caller's ends."""
     # SQLite's writer holds the whole database already.
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(stream))))

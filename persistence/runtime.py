@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from persistence import events
 from persistence.database import Database, upsert
 from persistence.listings import LISTINGS, Filters, is_known, listing
 from persistence.rows import Row
@@ -40,20 +41,7 @@ class RuntimeStore:
 
         The hash of its orders stays, if it had one: whoever makes the run again must find the same.
         """
-        row = {
-            "run_id": identity.run_id,
-            "mode": identity.mode.value,
-            "strategy_id": identity.strategy_id,
-            "sleeve_id": identity.sleeve_id,
-            "data_fingerprint": identity.data_fingerprint,
-            "config_hash": identity.config_hash,
-            "code_hash": identity.code_hash,
-            "status": "RUNNING",
-            "created_at": datetime.now(UTC),
-            "completed_at": None,
-            "metrics_json": None,
-            **facts,
-        }
+        row = _begun(identity, facts)
         with self.database.writer() as connection:
             upsert(connection, tables.backtest_runs, tuple(row), [tuple(row.values())])
 
@@ -73,6 +61,39 @@ class RuntimeStore:
         changed = sa.update(runs).where(runs.c.run_id == run_id).values(ended)
         with self.database.writer() as connection:
             connection.execute(changed)
+
+    def begin_trading(self, identity: RunIdentity, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """Record that a run trades from now on; return the open runs of its sleeve beside it.
+
+        Of two processes that begin at once only one finds none beside itself. If there is one,
+        nothing is recorded.
+        """
+        runs = tables.backtest_runs
+        with self.database.writer() as connection:
+            mode = identity.mode.value
+            events.lock(connection, f"trading {mode} {identity.sleeve_id}")
+            query = _open_runs(identity.sleeve_id, mode).where(runs.c.run_id != identity.run_id)
+            beside = [dict(row) for row in connection.execute(query).mappings()]
+            if beside:
+                return beside
+            known = sa.update(runs).where(runs.c.run_id == identity.run_id)
+            if connection.execute(known.values(status="RUNNING")).rowcount == 0:
+                row = _begun(identity, facts)
+                upsert(connection, runs, tuple(row), [tuple(row.values())])
+        return []
+
+    def open_runs(self, sleeve_id: str, mode: str) -> list[dict[str, Any]]:
+        """Return the runs of a sleeve that trade or may trade on, the newest first."""
+        with self.database.reader() as connection:
+            found = connection.execute(_open_runs(sleeve_id, mode)).mappings()
+            return [dict(row) for row in found]
+
+    def finish_trading(self, run_id: str) -> None:
+        """Record that a run that trades has ended for good."""
+        ended = {"status": "FINISHED", "completed_at": datetime.now(UTC)}
+        this = tables.backtest_runs.c.run_id == run_id
+        with self.database.writer() as connection:
+            connection.execute(sa.update(tables.backtest_runs).where(this).values(ended))
 
     def set_status(self, run_id: str, status: str) -> None:
         """Record whether a run that trades is RUNNING, STOPPED or HALTED."""
@@ -230,3 +251,29 @@ class RuntimeStore:
         query = sa.select(tables.artifacts).where(tables.artifacts.c.run_id == run_id)
         with self.database.reader() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _begun(identity: RunIdentity, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "run_id": identity.run_id,
+        "mode": identity.mode.value,
+        "strategy_id": identity.strategy_id,
+        "sleeve_id": identity.sleeve_id,
+        "data_fingerprint": identity.data_fingerprint,
+        "config_hash": identity.config_hash,
+        "code_hash": identity.code_hash,
+        "status": "RUNNING",
+        "created_at": datetime.now(UTC),
+        "completed_at": None,
+        "metrics_json": None,
+        **facts,
+    }
+
+
+def _open_runs(sleeve_id: str, mode: str) -> sa.Select[Any]:
+    runs = tables.backtest_runs.c
+    return (
+        sa.select(tables.backtest_runs)
+        .where(runs.sleeve_id == sleeve_id, runs.mode == mode, runs.status != "FINISHED")
+        .order_by(runs.created_at.desc())
+    )

@@ -44,10 +44,14 @@ def unfinished_runs(database: Database, before: datetime) -> list[Record]:
 
 
 def traded_books(database: Database) -> list[Record]:
-    """Return the newest account of each run on paper or live, with the settings of its run."""
+    """Return the newest account of each open run on paper or live, with its run's settings."""
     runs, states = tables.backtest_runs.c, trading.account_states
     query = sa.select(runs.run_id, runs.sleeve_id, runs.mode, runs.status, runs.config_json)
-    query = query.where(runs.mode.in_(TRADED)).order_by(runs.created_at.desc()).limit(MOST)
+    query = (
+        query.where(runs.mode.in_(TRADED), runs.status != "FINISHED")
+        .order_by(runs.created_at.desc())
+        .limit(MOST)
+    )
     found = []
     with database.reader() as connection:
         for run in connection.execute(query).mappings().all():

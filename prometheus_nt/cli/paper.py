@@ -1,5 +1,6 @@
-"""`prometheus paper` and `prometheus live`: trade a node, session by session."""
+"""`prometheus paper | live | finish`: trade a node, session by session."""
 
+import getpass
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,28 @@ def _trade(node: "NodeConfig", asked: _Asked, as_json: bool) -> None:
         return
     columns = tuple(runs[0])
     print_rows(columns, [tuple(run.values()) for run in runs], as_json=False)
+
+
+def finish(
+    run: Annotated[str, typer.Argument(help="A paper or live run's id, or its beginning.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """End a paper or live run for good; its sleeve may begin another one then.
+
+    A sleeve has one open run of a mode: its settings cannot change while it trades. What is held
+    at a broker has to be closed first; what the simulated venue holds ends with the run.
+
+    Example: [cyan]prometheus finish US_CORE_LONG_EQ_H21-PAPER[/]
+    """
+    from prometheus_nt.jobs.paper_finish import finish_run
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(read_settings(), upgrade=True) as stores:
+        done = asdict(finish_run(stores, run, getpass.getuser()))
+    if as_json:
+        print_json(done)
+        return
+    print_rows(tuple(done), [tuple(done.values())], as_json=False)
 
 
 def tell_session(status: "SessionStatus") -> None:

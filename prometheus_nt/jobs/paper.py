@@ -1,6 +1,6 @@
 """Trade a node session by session, on the simulated venue or at a broker, recorded exactly once.
 
-1. `run_paper` opens the run of each sleeve (`paper_run.trading`): its `PaperTrader` becomes the
+1. `run_paper` opens the one run of each sleeve (`paper_run.trading`): its `PaperTrader` becomes the
    only one who trades it, and runs the sessions of its tape again.
 2. The `Desk` takes from the dataset the sessions that have closed and are complete (`DataWatch`).
 3. `PaperTrader.trade` runs them: the open, its record, the close, its record. Then the venue gets
@@ -19,6 +19,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.backtest_market import require_fitting
 from prometheus_nt.jobs.paper_data import paper_panel
 from prometheus_nt.jobs.paper_desk import Desk
+from prometheus_nt.jobs.paper_identity import run_to_trade
 from prometheus_nt.jobs.paper_request import PaperRequest, PaperSummary, Tell
 from prometheus_nt.jobs.paper_run import trading
 from prometheus_nt.jobs.stores import Stores
@@ -37,6 +38,8 @@ def run_paper(
 
     Raises
     ------
+    ConfigError
+        If another run of a sleeve is open; nothing was begun then.
     PrometheusError
         If trading halts: positions stay, and an alert says why.
     """
@@ -46,9 +49,15 @@ def run_paper(
     with ExitStack() as opened:
         venue = _venue(config, stores, request, panel, now)
         opened.callback(venue.close)
-        traders = [
-            opened.enter_context(trading(config, sleeve, stores, request, panel, venue))
+        usual = venue.begins(config)
+        runs = [
+            run_to_trade(config, sleeve, stores, panel, request.start, usual)
             for sleeve in config.sleeves
+        ]
+        # None is opened before all are known to be the only ones of their sleeves.
+        traders = [
+            opened.enter_context(trading(config, sleeve, stores, run, panel, venue))
+            for sleeve, run in zip(config.sleeves, runs, strict=True)
         ]
         desk = Desk(config, stores, request, traders, venue, now)
         desk.trade_stored(stop, tell)

@@ -15,17 +15,20 @@ from persistence.tape import SessionTape
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
-from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.paper_data import paper_panel
 from prometheus_nt.jobs.paper_desk import Desk
+from prometheus_nt.jobs.paper_identity import (
+    first_session,
+    open_run_start,
+    trading_identity,
+)
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.paper_run import (
     ANSWERS,
     SWITCH,
     TAPE,
     history_before,
-    run_begins,
-    trading_identity,
+    run_dir,
 )
 from prometheus_nt.jobs.paper_switch import PaperSwitch
 from prometheus_nt.jobs.paper_trader import PaperTrader, TraderFiles
@@ -76,16 +79,11 @@ def rehearsal(
             "--set venue=sandbox shows what would be sent, `prometheus rehearse` what becomes of it"
         )
     panel = paper_panel(config, stores)
-    known = stores.runtime.trading_runs(
-        sleeve.sleeve_id, Mode.PAPER.value, config.trading_hash(sleeve)
-    )
-    begin = start if start is not None or known else panel.as_of
-    venue = SandboxVenue()
-    started = run_begins(config, sleeve, stores, PaperRequest(start=begin), panel, venue)
-    identity = trading_identity(config, sleeve, panel, started)
+    asked = start or open_run_start(config, sleeve, stores) or panel.as_of
+    identity = trading_identity(config, sleeve, panel, first_session(config, panel, asked))
     with ExitStack() as files:
         folder = Path(files.enter_context(TemporaryDirectory(prefix="prometheus-rehearsal-")))
-        kept = stores.settings.home / "paper" / identity.run_id
+        kept = run_dir(stores, identity.run_id, "paper")
         names = (TAPE, SWITCH, ANSWERS)
         tape_file, moves, answers = (_copied(kept / name, folder / name) for name in names)
         for spool in (tape_file, moves, answers):
@@ -96,7 +94,7 @@ def rehearsal(
         calendar = MarketCalendar.of(config.market)
         switch = PaperSwitch(stores, sleeve.sleeve_id, calendar, moves, read_only=True)
         copies = TraderFiles(_Rehearsed(len(tape.sessions)), tape, switch, AnswerTape(answers))
-        trader = PaperTrader(config, sleeve, stores, identity, copies, venue)
+        trader = PaperTrader(config, sleeve, stores, identity, copies, SandboxVenue())
         files.callback(trader.close)
         yield trader
 

@@ -41,7 +41,7 @@ BENCHMARK = ("benchmark", "benchmark_id")
 TOO_LITTLE = "not computed: too few, too short or too similar records"
 NO_FILES = "the files of the run are gone; what the database keeps is shown"
 
-Status = Literal["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED"]
+Status = Literal["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED", "FINISHED"]
 
 
 class RunRow(Part):

@@ -10,7 +10,7 @@ import { part, parts } from "../parts.js";
 import { button, card, empty, figures, pill, progress, table } from "../widgets.js";
 
 const A_PAGE = 100;
-const STATES = ["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED"];
+const STATES = ["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED", "FINISHED"];
 const UNFINISHED = ["PENDING", "RUNNING", "RETRYING"];
 
 export default {
