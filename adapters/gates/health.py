@@ -1,7 +1,8 @@
 """How healthy a stored history is, instrument by instrument and against another source.
 
 1. `judge` compares the sessions that are stored of an instrument with those of its calendar.
-2. `coverage` counts, of the instruments expected at a session, those whose bar is there.
+2. `bar_coverage` counts, of the instruments expected at a session, those whose bar is there: the
+   one rule by which a day, a paper node and an audit call a session complete.
 3. `disagreements` compares the total returns of two panels over the sessions both have.
 """
 
@@ -15,8 +16,11 @@ from pydantic import Field
 
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray, Params, SessionArray
+from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params, SessionArray
 from prometheus_nt.engines.numerics.returns import has_bar, total_return_index
+
+ALIVE_WITHIN = 10
+"""Sessions within which an instrument must have had a bar to be expected on the day."""
 
 
 class Health(StrEnum):
@@ -133,10 +137,37 @@ def judge(holding: Holding, calendar: MarketCalendar, as_of: date, params: Healt
     )
 
 
-def coverage(holdings: Sequence[Holding], as_of: date) -> tuple[int, int]:
+def coverage(holdings: Sequence[Holding], as_of: date, calendar: MarketCalendar) -> tuple[int, int]:
     """Return how many instruments have the bar of `as_of`, and how many should."""
-    alive = [each for each in holdings if not each.delisted or each.last == as_of]
-    return sum(each.last == as_of for each in alive), len(alive)
+    newest = np.array([each.last for each in holdings], dtype="datetime64[D]")
+    gone = np.array([each.delisted for each in holdings], dtype=bool)
+    return bar_coverage(newest, gone, as_of, calendar)
+
+
+def bar_coverage(
+    newest: SessionArray, gone: BoolArray, as_of: date, calendar: MarketCalendar
+) -> tuple[int, int]:
+    """Return how many instruments have the bar of `as_of`, and how many should.
+
+    Expected are those that have it, and those whose listing has not ended and whose newest bar is
+    one of the newest `ALIVE_WITHIN` sessions that anybody has. Who has been silent for longer will
+    not come today either: an audit calls it stale.
+
+    Parameters
+    ----------
+    newest : (N,) array
+        The newest bar until `as_of` of every instrument that is listed by then; NaT is expected
+        as well, for its first bar did not come.
+    gone : (N,) array
+        Whose listing is recorded to have ended.
+    """
+    here = newest == np.datetime64(as_of, "D")
+    never = np.isnat(newest)
+    alive = never.copy()
+    if not never.all():
+        last = int(np.searchsorted(calendar.sessions, newest[~never].max()))
+        alive |= newest >= calendar.sessions[max(0, last - ALIVE_WITHIN + 1)]
+    return int(here.sum()), int((here | (alive & ~gone)).sum())
 
 
 @dataclass(frozen=True)

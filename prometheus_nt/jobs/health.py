@@ -143,7 +143,7 @@ def audit(
         return Audit(dataset_id, None, verdicts, 0, len(holdings), refused, warnings)
     holdings = held(health, dataset_id, calendar, session, errors)
     verdicts = tuple(judge(each, calendar, session, params) for each in holdings)
-    received, expected = coverage(holdings, session)
+    received, expected = coverage(holdings, session, calendar)
     return Audit(dataset_id, session, verdicts, received, expected, refused, warnings)
 
 

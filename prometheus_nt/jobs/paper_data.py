@@ -12,22 +12,22 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 
+from adapters.gates.health import bar_coverage
 from persistence.alerts import Alert, raise_alert, resolve
 from persistence.tape import SeenSession, seen_session
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError, StoreUnavailable
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
+from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.jobs.metadata import read_metadata
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper_trader import PaperTrader
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.venue.carry import Delistings
 
 REVISED = "history_revised"
 """The rule of the alert of a changed history."""
-
-ALIVE_WITHIN = 10
-"""Sessions within which an instrument must have had a bar to be expected on the day."""
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +57,13 @@ class DataWatch:
 
     def _new_sessions(self, trader: PaperTrader, panel: MarketPanel) -> Iterator[SeenSession]:
         """Yield the sessions after the tape's that are closed and complete, up to the first gap."""
-        known = read_metadata(self._stores, panel).delistings
+        known = self._delistings(panel)
         paid = ~np.isnat(trader.tape.delisted()[0])
         for row in self._rows(trader, panel):
             session: date = panel.sessions[row].astype(object)
-            if self._now() < self._calendar.close_time(session) or not self._covered(panel, row):
+            if self._now() < self._calendar.close_time(session):
+                return
+            if not self._covered(panel, row, known):
                 return
             traded = (panel.close[: row + 1] > 0).any(axis=0)
             over = (known.on <= panel.sessions[row]) & ~(panel.close[row] > 0)
@@ -79,9 +81,23 @@ class DataWatch:
             first = _row_after(panel, last)
         return range(first, len(panel) if until is None else _row_after(panel, until))
 
-    def _covered(self, panel: MarketPanel, row: int) -> bool:
-        received, expected = bar_coverage(panel.until(panel.sessions[row].astype(object)))
+    def _delistings(self, panel: MarketPanel) -> Delistings:
+        return read_metadata(self._stores, panel).delistings
+
+    def _covered(self, panel: MarketPanel, row: int, known: Delistings) -> bool:
+        received, expected = self._coverage(panel, row, known)
         return received > 0 and received >= self._config.day.min_data_coverage * expected
+
+    def _coverage(self, panel: MarketPanel, row: int, known: Delistings) -> tuple[int, int]:
+        rows = panel.derived(_newest_rows)
+        begun = rows[row] >= 0
+        # Whose first bar is a later one is not listed yet.
+        listed = begun | (rows[-1] < 0)
+        newest = panel.sessions[rows[row].astype(np.int64)]
+        newest = np.where(begun, newest, np.datetime64("NaT", "D"))
+        gone = known.on <= panel.sessions[row]
+        session = panel.sessions[row].item()
+        return bar_coverage(newest[listed], gone[listed], session, self._calendar)
 
     def require_no_gap(self, trader: PaperTrader, panel: MarketPanel) -> None:
         """Raise `DataError` if a trader's next session is stored, and too little of it."""
@@ -89,7 +105,7 @@ class DataWatch:
         if not left or self._now() < self._calendar.close_time(panel.sessions[left[0]].item()):
             return
         session = panel.sessions[left[0]].item()
-        received, expected = bar_coverage(panel.until(session))
+        received, expected = self._coverage(panel, left[0], self._delistings(panel))
         raise DataError(
             f"{session}: {received} of {expected} instruments have their bar, "
             f"day.min_data_coverage is {self._config.day.min_data_coverage:.0%}; everything before "
@@ -104,8 +120,10 @@ class DataWatch:
             log.warning("session=%s the dataset cannot be read: %s", session, outage)
             return False
         row = int(np.searchsorted(panel.sessions, np.datetime64(session, "D")))
-        owns = {trader.tape.instruments for trader in traders}
-        return row < len(panel) and all(self._covered(panel.select(own), row) for own in owns)
+        if row == len(panel):
+            return False
+        owns = [panel.select(own) for own in {trader.tape.instruments for trader in traders}]
+        return all(self._covered(own, row, self._delistings(own)) for own in owns)
 
     def _watch_revisions(self, trader: PaperTrader, panel: MarketPanel) -> None:
         """Raise an alert if the dataset no longer says what the node saw; its tape stays as it is.
@@ -136,6 +154,13 @@ def _row_after(panel: MarketPanel, session: date) -> int:
     return int(np.searchsorted(panel.sessions, np.datetime64(session, "D"), side="right"))
 
 
+def _newest_rows(panel: MarketPanel) -> FloatArray:
+    """Return the row of the newest bar until each session, (T, N); -1 before the first."""
+    rows = np.arange(float(len(panel)))[:, None]
+    newest: FloatArray = np.maximum.accumulate(np.where(panel.close > 0, rows, -1.0), axis=0)
+    return newest
+
+
 def _revisions(seen: MarketPanel, stored: MarketPanel) -> dict[str, int]:
     """Return how many values of each field differ on the sessions that both have."""
     rows = np.searchsorted(stored.sessions, seen.sessions)
@@ -148,12 +173,3 @@ def _revisions(seen: MarketPanel, stored: MarketPanel) -> dict[str, int]:
         if count:
             found[name] = count
     return found
-
-
-def bar_coverage(panel: MarketPanel) -> tuple[int, int]:
-    """Return how many instruments have a bar of the panel's last session, and how many should.
-
-    Those with a bar within the newest `ALIVE_WITHIN` sessions should.
-    """
-    closes = panel.last(ALIVE_WITHIN).close
-    return int((closes[-1] > 0).sum()), int((closes > 0).any(axis=0).sum())

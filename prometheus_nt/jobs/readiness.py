@@ -1,9 +1,10 @@
 """Is a session's data there? Follow its ingest, and count what the store really holds.
 
 1. `recorded_ingestion` marks a session IN_PROGRESS, and settles it when the ingest ends.
-2. `ingestion_status` counts the instruments whose bar of the session is stored. Enough of them are
-   COMPLETE whatever was recorded; too few are FAILED once an ingest has ended, IN_PROGRESS while
-   one runs or some bars are there, PENDING otherwise.
+2. `ingestion_status` counts the instruments whose bar of the session is stored, by the rule of
+   `gates.health.bar_coverage`. Enough of them are COMPLETE whatever was recorded; too few are
+   FAILED once an ingest has ended, IN_PROGRESS while one runs or some bars are there, PENDING
+   otherwise.
 3. `is_data_ready` is the answer that a trading day waits for.
 """
 
@@ -44,7 +45,7 @@ class IngestionStatus:
     Attributes
     ----------
     instruments_received, instruments_expected : int
-        With the bar of the session, and those listed by then and not delisted.
+        With the bar of the session, and those that should have it.
     last_price_timestamp : datetime or None
         When the session closed, if any bar of it is stored.
     error_message, error_details
@@ -87,7 +88,7 @@ def ingestion_status(
     calendar.require_session(as_of)
     health = HealthStore(store.database)
     holdings = held(health, dataset_id, calendar, as_of)
-    received, expected = coverage(holdings, as_of)
+    received, expected = coverage(holdings, as_of, calendar)
     recorded = health.ingestion_status(dataset_id, as_of) or {}
     state = _state(received, expected, minimum, recorded)
     short = state is not IngestionState.COMPLETE

@@ -8,6 +8,7 @@ from adapters.gates.health import (
     Health,
     HealthParams,
     Holding,
+    bar_coverage,
     coverage,
     disagreements,
     judge,
@@ -84,12 +85,38 @@ def test_the_delisted_do_not_grow_stale():
 def test_coverage_counts_the_living():
     held = [
         holding(),
+        holding(upto=len(DAYS) - 5),
         holding(upto=5),
-        holding(upto=5, delisted=True),
+        holding(upto=len(DAYS) - 5, delisted=True),
         Holding("B.US", None, None, 0),
     ]
 
-    assert coverage(held, LAST) == (1, 3)
+    assert coverage(held, LAST, CALENDAR) == (1, 3)
+
+
+def newest(*ages):
+    """Return the newest bars of instruments, by their ages in sessions; None has none."""
+    row = int(np.searchsorted(CALENDAR.sessions, np.datetime64(date(2024, 6, 28))))
+    found = [None if age is None else CALENDAR.sessions[row - age] for age in ages]
+    return np.array(found, dtype="datetime64[D]")
+
+
+@pytest.mark.parametrize(
+    ("ages", "gone", "counted"),
+    [
+        ((0, 0, 1), (), (2, 3)),
+        ((0, 9, 10), (), (1, 2)),  # the tenth session before is one too many
+        ((0, 1, None), (1,), (1, 2)),  # a recorded end is not waited for, a first bar is
+        ((0, 0), (1,), (2, 2)),  # its last day is the day
+        ((30, 31, 45), (), (0, 2)),  # nobody's bar came: those alive then are waited for
+        ((None, None), (), (0, 2)),
+        ((), (), (0, 0)),
+    ],
+)
+def test_one_rule_says_whose_bar_is_waited_for(ages, gone, counted):
+    over = np.isin(np.arange(len(ages)), gone)
+
+    assert bar_coverage(newest(*ages), over, date(2024, 6, 28), CALENDAR) == counted
 
 
 def panel(close, days=DAYS, **fields):
