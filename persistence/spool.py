@@ -9,9 +9,12 @@ Rules of a spool:
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 from prometheus_nt.domain.errors import RecordUnwritable, StoreError
@@ -19,6 +22,22 @@ from prometheus_nt.domain.errors import RecordUnwritable, StoreError
 _MARK = b"PNTR"
 _HEAD = Struct("<4sQI")
 """Mark, length of a record in bytes, and the checksum of its content."""
+
+
+def records_of(path: Path) -> list[bytes]:
+    """Return the records of a spool that another process may hold; nothing if there is no file.
+
+    Raises
+    ------
+    StoreError
+        If a record in it is damaged.
+    """
+    if not path.exists():
+        return []
+    with TemporaryDirectory(prefix="prometheus-spool-") as folder:
+        copy = Path(shutil.copyfile(path, Path(folder) / path.name))
+        with closing(Spool(copy)) as spool:
+            return list(spool.records())
 
 
 class Spool:

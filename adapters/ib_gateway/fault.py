@@ -37,6 +37,8 @@ class Fault:
         Whether it meets every occurrence unless `times` says otherwise.
     at_once : bool
         Whether a script's moment is all it needs: it does not wait for an event.
+    by_hand : bool
+        Whether it is somebody at a terminal, and nothing is broken.
     """
 
     about: str
@@ -45,6 +47,7 @@ class Fault:
     args: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = False
     at_once: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)

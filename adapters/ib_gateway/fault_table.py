@@ -443,7 +443,11 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "three_partials": Fault("An order fills in three parts.", ("parts",), _three),
     "user_cancels": Fault(
-        "Somebody cancels the order at the terminal.", ("ack",), _user_cancels, at_once=True
+        "Somebody cancels the order at the terminal.",
+        ("ack",),
+        _user_cancels,
+        at_once=True,
+        by_hand=True,
     ),
     "user_edits": Fault(
         "Somebody changes the order's size at the terminal.",
@@ -451,6 +455,7 @@ FAULTS: Mapping[str, Fault] = {
         _user_edits,
         {"factor": 0.5},
         at_once=True,
+        by_hand=True,
     ),
     "ids_restart": Fault(
         "Order ids begin anew, as after a reset in the gateway's settings.",
@@ -464,6 +469,7 @@ FAULTS: Mapping[str, Fault] = {
         _foreign,
         {"owner": 77, "order_id": 1, "column": 0, "shares": 10},
         at_once=True,
+        by_hand=True,
     ),
     # fills
     "duplicate_execution": Fault("An execution comes twice.", ("fill",), _twice("execution")),

@@ -37,16 +37,19 @@ def divergence(
     request = DivergenceRequest(run, backtest, tolerance_bps, write_page=html)
     with open_stores(read_settings()) as stores, progress_bars() as progress:
         report = measure_divergence(stores, request, progress)
-    found = summary(report)
     if as_json:
-        print_json(found)
+        print_json(summary(report))
     else:
-        _print(report, found)
+        print_report(report)
     if not report.within:
         raise typer.Exit(1)
 
 
-def _print(report: "DivergenceReport", found: dict[str, Any]) -> None:
+def print_report(report: "DivergenceReport") -> None:
+    """Print a divergence: causes, where it is largest, events and evidence."""
+    from prometheus_nt.jobs.divergence import summary
+
+    found = summary(report)
     for note in report.notes:
         say(note)
     _table(found["causes"], ("cause", "usd", "bps", "largest_usd", "evidence", "meaning"))

@@ -1,9 +1,9 @@
 """`prometheus rehearse`: a node at the simulated broker, beside its backtest."""
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,9 @@ from prometheus_nt.cli.arguments import (
     node_of,
     read_settings,
 )
+from prometheus_nt.cli.divergence import print_report
 from prometheus_nt.cli.paper import tell_session
-from prometheus_nt.console import print_json, print_rows, say
+from prometheus_nt.console import print_json, say
 
 if TYPE_CHECKING:
     from prometheus_nt.jobs.rehearse import Rehearsal
@@ -37,7 +38,7 @@ def rehearse(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of a random choice of faults.")] = None,
     tolerance_bps: Annotated[
-        float, typer.Option(min=0, help="Largest gap of equity that still counts as the same.")
+        float, typer.Option(min=0, help="Largest gap of a session that is tolerated.")
     ] = 0.0,
     assign: Assignments = None,
     no_applied: NoApplied = False,
@@ -46,7 +47,9 @@ def rehearse(
     """Run the paper node at a simulated gateway over past sessions, and compare with the backtest.
 
     The simulator's market moves on whenever the node waits. Databases, tapes and the journal are
-    in a folder of their own below `rehearsals`. The exit code is 1 if the gap is not tolerated.
+    in a folder of their own below `rehearsals`. What differs is split by cause, as `prometheus
+    divergence` does it, and each fault that changed something is named. The exit code is 1 if the
+    gap is not tolerated, or trading halted.
 
     Example: [cyan]prometheus rehearse configs/us_core_long_eq_ohlcv.yaml --start 2006-01-03 --end
     2006-03-29[/]
@@ -62,37 +65,43 @@ def rehearse(
     with open_stores(read_settings(), upgrade=True) as stores:
         found = run(node, stores, request, None if as_json else tell_session)
     if as_json:
-        print_json(asdict(found) | {"folder": str(found.folder)})
+        print_json(_plain(found))
     else:
         _print(found)
     if not found.is_within(tolerance_bps):
         raise typer.Exit(1)
 
 
+def _plain(found: "Rehearsal") -> dict[str, Any]:
+    from prometheus_nt.jobs.divergence import summary
+
+    return {
+        "folder": str(found.folder),
+        "halted": found.halted,
+        "struck": [asdict(hit) for hit in found.struck],
+        "effects": sorted(found.effects),
+        "reports": [summary(report) for report in found.reports],
+    }
+
+
 def _print(found: "Rehearsal") -> None:
-    for hit in found.struck:
-        say(f"{hit.session} fault: {hit.fault} {hit.symbol}".rstrip())
+    for (session, fault), symbols in _grouped(found).items():
+        say(f"{session} fault: {fault} {' '.join(symbols)}".rstrip())
+    for report in found.reports:
+        print_report(report)
+    without = sorted({hit.fault for hit in found.struck} - found.effects)
+    if without:
+        say(f"changed nothing that was traded: {', '.join(without)}")
     if found.halted is not None:
         say(f"trading halted: {found.halted}")
-        say(f"kept in {found.folder}")
-        return
-    columns = ("sleeve", "sessions", "orders", "fills", "differences", "gap bps")
-    rows = [
-        (
-            each.sleeve_id,
-            each.sessions,
-            each.orders,
-            each.fills,
-            len(each.differences),
-            each.gap_bps,
-        )
-        for each in found.comparisons
-    ]
-    print_rows(columns, rows, as_json=False)
-    differing = [
-        tuple(asdict(one).values()) for each in found.comparisons for one in each.differences
-    ]
-    if differing:
-        names = ("session", "instrument", "what", "rehearsal", "backtest", "cause")
-        print_rows(names, differing, as_json=False)
     say(f"kept in {found.folder}")
+
+
+def _grouped(found: "Rehearsal") -> dict[tuple[date, str], list[str]]:
+    """Return the stocks that each fault struck in each session."""
+    grouped: dict[tuple[date, str], list[str]] = {}
+    for hit in found.struck:
+        symbols = grouped.setdefault((hit.session, hit.fault), [])
+        if hit.symbol and hit.symbol not in symbols:
+            symbols.append(hit.symbol)
+    return grouped

@@ -3,26 +3,25 @@
 1. `measure_divergence` finds the run and the backtest that corresponds: the same settings but for
    the mode, the same sessions, today's code and data; one that was not made yet is made.
 2. `traded_runs` reads both into one unit of shares.
-3. `reporting.divergence.attribute` splits the gap; events of the caller and the run's alerts say
-   which faults were recorded.
+3. `reporting.divergence.attribute` splits the gap; events of the caller and those recorded beside
+   the run (`run_events`) say which faults, halts and wind-downs there were.
 4. The page and the same as JSON go to the run's folder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from persistence.artifacts import RunFolder
-from persistence.traded_rows import alert_rows
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.backtest import Progress, run_backtest
 from prometheus_nt.jobs.panels import node_panel
+from prometheus_nt.jobs.run_events import recorded_events
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.traded_runs import (
     CommonUnits,
@@ -56,7 +55,7 @@ class DivergenceRequest:
 
     run : id of the run, its beginning, or `latest`.
     backtest : id of the other run; None finds the backtest that corresponds, or makes it.
-    events : faults and actions of people that the caller knows of, beside the run's alerts.
+    events : faults and actions of people that the caller knows of, beside what is recorded.
     write_page : leave page and figures in the run's folder.
     """
 
@@ -215,22 +214,8 @@ def _attributed(
     units = CommonUnits(panel, sessions, instruments)
     run_a, run_b = traded_run(rows_a, units), traded_run(rows_b, units)
     marks = reference_marks(run_b.marks, run_a.marks, units.closes)
-    found = (*events, *_alerts(stores, rows_a.run["run_id"]))
+    found = (*events, *recorded_events(stores, rows_a.run, sessions))
     return attribute(run_a, replace(run_b, marks=marks), sessions, instruments, found)
-
-
-def _alerts(stores: Stores, run_id: str) -> Iterator[RunEvent]:
-    """Yield the alerts about a run whose details say which session they are about."""
-    for alert in alert_rows(stores.runtime.database, run_id):
-        details = alert["details"] or {}
-        if "session" in details:
-            yield RunEvent(
-                session=date.fromisoformat(details["session"]),
-                name=alert["rule"],
-                instrument_id=details.get("instrument_id"),
-                order_id=details.get("order_id"),
-                detail=alert["message"],
-            )
 
 
 def _notes(rows_a: StoredRows, rows_b: StoredRows, made: bool) -> Iterator[str]:

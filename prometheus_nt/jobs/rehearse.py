@@ -3,34 +3,38 @@
 1. A folder of its own: neither the stored runs nor the real account's journal are touched.
 2. The paper node as it is, with `venue: ib`, trades at the simulator, whose market moves on
    whenever the node waits; the simulator replays the node's dataset at the backtest's costs.
-3. The backtest of the same sessions.
-4. `differences` compares them, order for order and fill for fill.
+3. The divergence report compares what was traded with the backtest of the same sessions, and
+   attributes the gap; the faults that struck (`events_of`) are events that it knows of.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from adapters.ib.config import DeskParams
 from adapters.ib_gateway.fault import Struck
+from adapters.ib_gateway.fault_table import FAULTS
 from persistence import schema
 from persistence.database import Database
+from persistence.instruments import InstrumentStore
 from persistence.runtime import RuntimeStore
-from persistence.trades import StoredFill, StoredOrder, last_equity, stored_fills, stored_orders
+from persistence.traded_rows import equity_rows_of
 from prometheus_nt.config import IbConfig, NodeConfig
-from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import TradingHalted
-from prometheus_nt.jobs.backtest import run_backtest
+from prometheus_nt.domain.instruments import IB
+from prometheus_nt.domain.runs import Mode
+from prometheus_nt.jobs.divergence import DivergenceReport, DivergenceRequest, measure_divergence
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
 from prometheus_nt.jobs.paper import run_paper
-from prometheus_nt.jobs.paper_request import PaperRequest, PaperSummary, Tell
+from prometheus_nt.jobs.paper_request import PaperRequest, Tell
 from prometheus_nt.jobs.simulated_market import SimulatedMarket, simulated_market
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.reporting.divergence_records import Cause, RunEvent
 
 ACCOUNT = "DU1234567"
 QUICK = DeskParams(
@@ -41,6 +45,9 @@ QUICK = DeskParams(
     retry_seconds=0.1,
 )
 """A fast clock's patience: the simulator is on the same machine."""
+
+AND = " and "
+"""Between the names of faults that struck the same thing together."""
 
 
 @dataclass(frozen=True)
@@ -64,65 +71,39 @@ class RehearsalRequest:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One thing that the rehearsal and the backtest did otherwise; None where one did nothing.
-
-    Attributes
-    ----------
-    what : "order" or "fill"
-    cause : the faults that struck then, or that it follows from what differed before
-    """
-
-    session: date
-    instrument_id: str
-    what: str
-    rehearsed: str | None
-    backtested: str | None
-    cause: str = "unexplained"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A sleeve's rehearsal beside its backtest.
-
-    Attributes
-    ----------
-    orders, fills : how many the backtest has
-    gap_bps : of the last equity, over that of the backtest
-    """
-
-    sleeve_id: str
-    rehearsal: str
-    backtest: str
-    sessions: int
-    orders: int
-    fills: int
-    gap_bps: float | None
-    differences: tuple[Difference, ...]
-
-
-@dataclass(frozen=True)
 class Rehearsal:
     """What a rehearsal came to; `folder` keeps its databases, tapes and journal.
 
     Attributes
     ----------
+    reports : of each sleeve, how far what it traded is from its backtest, and why; none of a
+        sleeve that closed no session
     struck : faults, oldest first
-    halted : why trading halted, so that there is nothing to compare; None if it did not
+    halted : why trading halted, before the last session; None if it did not
     """
 
     folder: Path
-    comparisons: tuple[Comparison, ...]
+    reports: tuple[DivergenceReport, ...]
     struck: tuple[Struck, ...]
     halted: str | None = None
 
+    @property
+    def effects(self) -> frozenset[str]:
+        """The faults that changed something."""
+        named = {item.event for report in self.reports for item in report.found.evidence}
+        return frozenset(fault for names in named for fault in names.split(AND) if fault)
+
     def is_within(self, tolerance_bps: float) -> bool:
-        """Return whether nothing differs, or every gap of equity is at most so large."""
+        """Return whether nothing differs, or no gap of a session is larger than this."""
         return self.halted is None and all(
-            not each.differences
-            or (each.gap_bps is not None and abs(each.gap_bps) <= tolerance_bps)
-            for each in self.comparisons
+            _nothing_differs(report)
+            or max(report.found.worst_bps, report.found.residual_bps) <= tolerance_bps
+            for report in self.reports
         )
+
+
+def _nothing_differs(report: DivergenceReport) -> bool:
+    return report.identical and not report.found.named
 
 
 def rehearse(
@@ -130,30 +111,56 @@ def rehearse(
 ) -> Rehearsal:
     """Run a node at the simulator, and compare it with its backtest.
 
-    A node that halts, as it must on what it cannot explain, ends the rehearsal.
+    A node that halts, as it must on what it cannot explain, ends the rehearsal; the sessions
+    before are compared.
     """
     calendar = MarketCalendar.of(config.market)
     start = calendar.require_session(request.start)
     end = calendar.require_session(request.end)
     plain = config.model_dump(mode="json") | {"sessions": {"start": start, "end": end}}
     with _own_stores(stores) as own:
+        halted = None
         with simulated_market(build_gateway(own, _gateway_of(config, request))) as market:
             node = _node(plain, market)
             asked = PaperRequest(start=start, until=end)
             try:
-                runs = run_paper(node, own, asked, market, tell, market.now)
-            except TradingHalted as halted:
-                return Rehearsal(own.settings.home, (), market.struck, str(halted))
-        backtest = NodeConfig.model_validate(plain | {"mode": "backtest", "venue": "sandbox"})
-        tests = run_backtest(backtest, own)
-        zone = ZoneInfo(TIMEZONES[config.market])
-        pairs = zip(runs, tests, strict=True)
-        compared = [_compared(own, run, test, zone) for run, test in pairs]
-        found = tuple(
-            replace(each, differences=explained(each.differences, market.struck, calendar))
-            for each in compared
+                run_paper(node, own, asked, market, tell, market.now)
+            except TradingHalted as failure:
+                halted = str(failure)
+        known = InstrumentStore(own.historical.database).read()
+        events = tuple(events_of(market.struck, partial(known.resolve, as_of=end, scheme=IB)))
+        reports = tuple(
+            measure_divergence(own, DivergenceRequest(run_id, events=events))
+            for run_id in _traded_runs(own, node)
         )
-        return Rehearsal(own.settings.home, found, market.struck)
+        return Rehearsal(own.settings.home, reports, market.struck, halted)
+
+
+def events_of(struck: Sequence[Struck], id_of: Callable[[str], str]) -> Iterator[RunEvent]:
+    """Yield what struck as the events of a divergence, one a session, stock and cause.
+
+    Faults that struck the same thing together are one event with all their names. `id_of` returns
+    the store's id of a broker's symbol.
+    """
+    together: dict[tuple[date, str, Cause], set[str]] = {}
+    for hit in struck:
+        cause = Cause.MANUAL if FAULTS[hit.fault].by_hand else Cause.FAULT
+        together.setdefault((hit.session, hit.symbol, cause), set()).add(hit.fault)
+    for (session, symbol, cause), faults in together.items():
+        yield RunEvent(
+            session=session,
+            name=AND.join(sorted(faults)),
+            cause=cause,
+            instrument_id=id_of(symbol) if symbol else None,
+        )
+
+
+def _traded_runs(stores: Stores, node: NodeConfig) -> Iterator[str]:
+    """Yield the run of each sleeve that has closed a session."""
+    for sleeve in node.sleeves:
+        for run in stores.runtime.trading_runs(sleeve.sleeve_id, Mode.PAPER.value):
+            if equity_rows_of(stores.runtime.database, run["run_id"]):
+                yield run["run_id"]
 
 
 @contextmanager
@@ -201,88 +208,3 @@ def _node(plain: dict[str, Any], market: SimulatedMarket) -> NodeConfig:
     )
     changed = {"mode": "paper", "venue": "ib", "ib": broker.model_dump()}
     return NodeConfig.model_validate(plain | changed)
-
-
-def _compared(stores: Stores, run: PaperSummary, test: Any, zone: ZoneInfo) -> Comparison:
-    database = stores.runtime.database
-    orders = [stored_orders(database, each, zone) for each in (run.run_id, test.run_id)]
-    fills = [stored_fills(database, each, zone) for each in (run.run_id, test.run_id)]
-    found = [*differences("order", *orders), *differences("fill", *fills)]
-    return Comparison(
-        sleeve_id=run.sleeve_id,
-        rehearsal=run.run_id,
-        backtest=test.run_id,
-        sessions=run.sessions,
-        orders=len(orders[1]),
-        fills=len(fills[1]),
-        gap_bps=_gap(run.equity, last_equity(database, test.run_id)),
-        differences=tuple(sorted(found, key=lambda each: (each.session, each.instrument_id))),
-    )
-
-
-def _gap(found: float, expected: float | None) -> float | None:
-    """Return how much more a rehearsal came to than its backtest, basis points."""
-    return None if not expected else (found / expected - 1.0) * 1e4
-
-
-def differences(
-    what: str,
-    rehearsed: Sequence[StoredOrder | StoredFill],
-    backtested: Sequence[StoredOrder | StoredFill],
-) -> Iterator[Difference]:
-    """Yield what is not the same in both, however often it is there."""
-    left, right = Counter(rehearsed), Counter(backtested)
-    extra = sorted((left - right).elements(), key=_key)
-    missing: dict[tuple[date, str, str], list[StoredOrder | StoredFill]] = {}
-    for row in (right - left).elements():
-        missing.setdefault(_key(row), []).append(row)
-    for row in extra:
-        alike = missing.get(_key(row))
-        other = _words(alike.pop()) if alike else None
-        yield Difference(row.session, row.instrument_id, what, _words(row), other)
-    for row in (row for alike in missing.values() for row in alike):
-        yield Difference(row.session, row.instrument_id, what, None, _words(row))
-
-
-def explained(
-    found: Sequence[Difference], struck: Sequence[Struck], calendar: MarketCalendar
-) -> tuple[Difference, ...]:
-    """Return differences, oldest first, with the faults that struck meanwhile as causes.
-
-    A book that differs decides otherwise from then on: what has no fault of its own follows from
-    the first difference that has one.
-    """
-    told: list[Difference] = []
-    first: str | None = None
-    for each in found:
-        faults = _faults_of(each, struck, calendar)
-        if faults:
-            cause = ", ".join(faults)
-            first = first or f"follows from {cause} of {each.session}"
-        else:
-            cause = first or each.cause
-        told.append(replace(each, cause=cause))
-    return tuple(told)
-
-
-def _faults_of(each: Difference, struck: Sequence[Struck], calendar: MarketCalendar) -> list[str]:
-    """Return the faults from an order's decision to its open: its own, or else any."""
-    since, until = each.session, each.session
-    if each.what == "order":
-        until = calendar.next_session(until)
-    else:
-        since = calendar.previous_session(since)
-    hits = [hit for hit in struck if since <= hit.session <= until]
-    symbol = each.instrument_id.rpartition(".")[0]
-    own = [hit for hit in hits if hit.symbol == symbol]
-    return sorted({hit.fault for hit in own or hits})
-
-
-def _key(row: StoredOrder | StoredFill) -> tuple[date, str, str]:
-    return row.session, row.instrument_id, row.side
-
-
-def _words(row: StoredOrder | StoredFill) -> str:
-    if isinstance(row, StoredOrder):
-        return f"{row.side} {row.quantity}, {row.filled} filled, {row.status}"
-    return f"{row.side} {row.quantity} at {row.price:.6f}, fee {row.commission:.2f}"

@@ -38,7 +38,7 @@ class Scope:
 class CauseBooks:
     """The books of all causes over N instruments; the last column of cash is of no instrument.
 
-    Book `k < 9` is that of `CAUSES[k]`; those after it are of the events, one each.
+    Book `k < 10` is that of `CAUSES[k]`; those after it are of the events, one each.
     """
 
     def __init__(self, instruments: int, events: Sequence[RunEvent]) -> None:
@@ -84,7 +84,7 @@ class CauseBooks:
         return [int(book) for book in against]
 
     def by_cause(self, of_books: FloatArray) -> FloatArray:
-        """Return values of books, (books, ...), added up by cause, (9, ...)."""
+        """Return values of books, (books, ...), added up by cause, (10, ...)."""
         summed = np.zeros((len(CAUSES), *of_books.shape[1:]))
         np.add.at(summed, self._causes, of_books)
         return summed

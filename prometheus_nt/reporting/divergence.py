@@ -22,7 +22,7 @@ import numpy as np
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.ledger import CashFlowKind
 from prometheus_nt.domain.record import FloatArray, SessionArray
-from prometheus_nt.reporting.cause_books import DUST_SHARES, DUST_USD, CauseBooks, Scope
+from prometheus_nt.reporting.cause_books import DUST_SHARES, DUST_USD, NAMED_ONLY, CauseBooks, Scope
 from prometheus_nt.reporting.divergence_records import (
     CAUSES,
     CENT,
@@ -191,7 +191,7 @@ class _Walk:
                 column = self._axis.column(one.instrument_id)
                 self._books.put(CAUSES.index(Cause.FILL_PRICE), column, one.shares, one.cash)
             elif one.cause is not None:
-                book = self._books.book(one.cause, Scope.of(one))
+                book = self._execution_book(row, one, one.cause)
                 why = _Why(one.cause, SAID[one.cause], one.order_a, one.order_b)
                 column = self._axis.column(one.instrument_id)
                 self._book(row, book, column, (one.shares, one.cash), why)
@@ -218,7 +218,7 @@ class _Walk:
             self._book(row, book, -1, (0.0, cash), _Why(Cause.MANUAL, "cash that no row explains"))
 
     def mark(self, row: int) -> FloatArray:
-        """Return the part of every cause after a close, (9,)."""
+        """Return the part of every cause after a close, (10,)."""
         levels = self._books.cash.sum(axis=1) + self._valued(row).sum(axis=1)
         levels[CAUSES.index(Cause.DATA)] += self._other_marks(row).sum()
         gap = float(self._run_a.equity[row] - self._run_b.equity[row])
@@ -227,7 +227,7 @@ class _Walk:
         return self._books.by_cause(levels)
 
     def by_instrument(self) -> FloatArray:
-        """Return the parts after the last close by instrument, (9, N + 1)."""
+        """Return the parts after the last close by instrument, (10, N + 1)."""
         last = len(self._axis.sessions) - 1
         found = self._books.cash.copy()
         found[:, :-1] += self._valued(last)
@@ -287,31 +287,43 @@ class _Walk:
         else:
             self._books.put(CAUSES.index(Cause.SIGNAL), column, left, left * price)
 
+    def _execution_book(self, row: int, one: Movement, cause: Cause) -> int:
+        """Return the book of a difference of execution.
+
+        Another size moves price and fee by itself: if an event made it, they are the event's.
+        """
+        book = self._books.book(cause, Scope.of(one))
+        if one.resized and cause in NAMED_ONLY and book < len(CAUSES):
+            planned, _, _ = self._plan_cause(row, one)
+            return planned if planned >= len(CAUSES) else book
+        return book
+
     def _plan_cause(self, row: int, one: Movement) -> tuple[int, Cause, str]:
         """Return the book, the mechanism and the reason of a difference between two plans.
 
         Tied to an event; else other market data or another signal; else, if the target is the
         same or was made of books that differed, the cause that had moved the books apart most.
         """
-        mechanism, follows, said = _compare_decisions(
+        mechanism, first, said = _compare_decisions(
             self._run_a.decisions.get(one.decided), self._run_b.decisions.get(one.decided)
         )
         event = self._books.event_book(Scope.of(one))
         if event is not None:
             return event, mechanism, said
-        largest = self._largest(row, one.decided) if follows else None
+        largest = None if first is None else self._largest(row, one.decided, first)
         if largest is None:
             return CAUSES.index(mechanism), mechanism, said
         cause = self._books.cause(largest)
         return largest, cause, f"{said}; the books differed by {cause}"
 
-    def _largest(self, row: int, decided: date) -> int | None:
-        """Return the book with the largest part of the gap when an order was decided on."""
+    def _largest(self, row: int, decided: date, first: int) -> int | None:
+        """Return the book, from `first` on, with the largest part of the gap at a decision."""
         before = min(self._axis.row(decided), row - 1)
         if before < 0:
             return None
         sizes = np.abs(self._levels[before])
         sizes[CAUSES.index(Cause.RESIDUAL)] = 0.0
+        sizes[:first] = 0.0
         largest = int(np.argmax(sizes))
         return largest if sizes[largest] > CENT else None
 
@@ -387,26 +399,33 @@ class _Walk:
         return Scope(session, session, None if column < 0 else self._axis.instruments[column])
 
 
+ANY_BOOK, EVENTS_BOOKS = 0, len(CAUSES)
+
+
 def _compare_decisions(
     of_a: DecisionRecord | None, of_b: DecisionRecord | None
-) -> tuple[Cause, bool, str]:
-    """Return the cause of other orders, whether books that differ come before it, and why."""
+) -> tuple[Cause, int | None, str]:
+    """Return the cause of other orders, and why.
+
+    Between them, from which book on a difference of the books may have led to it; None if none.
+    """
     if of_a is None and of_b is None:
-        return Cause.SIGNAL, True, "another quantity; neither run recorded its target"
+        return Cause.SIGNAL, ANY_BOOK, "another quantity; neither run recorded its target"
     if of_a is None or of_b is None:
+        # After a halt a sleeve decides on another day than it would have.
         who = "the run" if of_a is None else "the backtest"
-        return Cause.SIGNAL, False, f"{who} decided nothing"
+        return Cause.SIGNAL, EVENTS_BOOKS, f"{who} decided nothing"
     names = of_a.weights.keys() | of_b.weights.keys()
     largest = max(
         (abs(of_a.weights.get(name, 0.0) - of_b.weights.get(name, 0.0)) for name in names),
         default=0.0,
     )
     if largest <= SAME_WEIGHT:
-        return Cause.SIGNAL, True, "the same target, another quantity"
+        return Cause.SIGNAL, ANY_BOOK, "the same target, another quantity"
     if of_a.market_hash != of_b.market_hash:
-        return Cause.DATA, False, "the engines saw other data"
+        return Cause.DATA, None, "the engines saw other data"
     said = f"another target, by up to {largest:.4f} of equity"
-    return Cause.SIGNAL, of_a.inputs_hash != of_b.inputs_hash, said
+    return Cause.SIGNAL, ANY_BOOK if of_a.inputs_hash != of_b.inputs_hash else None, said
 
 
 def _words(kind: CashFlowKind) -> str:

@@ -22,7 +22,7 @@ from prometheus_nt.reporting.formats import ratio, usd, whole
 from prometheus_nt.reporting.sections import Section, render_sections
 from prometheus_nt.reporting.tables import Table, html_table
 
-HUES = (3, 1, 9, 5, 4, 8, 10, 7, 6)
+HUES = (3, 1, 9, 5, 4, 8, 10, 0, 7, 6)
 """Colours of the causes, apart from each other on light and dark."""
 
 MOST_EVIDENCE = 200

@@ -22,6 +22,7 @@ class Cause(StrEnum):
     COST = "COST"
     MISSED_FILL = "MISSED_FILL"
     MANUAL = "MANUAL"
+    HALT = "HALT"
     FAULT = "FAULT"
     RESIDUAL = "RESIDUAL"
 
@@ -40,7 +41,8 @@ MEANING = {
     Cause.FILL_PRICE: "the same shares filled at another price",
     Cause.COST: "other commissions, fees or financing",
     Cause.MISSED_FILL: "ordered by both, filled by one",
-    Cause.MANUAL: "orders, positions or cash that no plan asked for",
+    Cause.MANUAL: "a person: orders, positions or cash that no plan asked for, a wind-down",
+    Cause.HALT: "what a halt kept from being traded",
     Cause.FAULT: "what is tied to a recorded fault or event of the link",
     Cause.RESIDUAL: "stored rows that contradict each other",
 }
@@ -48,11 +50,11 @@ MEANING = {
 
 @dataclass(frozen=True)
 class RunEvent:
-    """Something that was recorded beside the plan: a fault, or the hand of a person.
+    """Something that was recorded beside the plan: a fault, a halt, or the hand of a person.
 
     session, until : first and last session that it may have touched; until None is `session`.
     instrument_id, order_id : what alone it is about; None is anything of those sessions.
-    cause : FAULT or MANUAL.
+    cause : FAULT, MANUAL or HALT.
     """
 
     session: date
@@ -186,9 +188,9 @@ class Divergence:
 
     Attributes
     ----------
-    parts : (T, 9) array
+    parts : (T, 10) array
         The gap after each close by cause, in the order of `CAUSES`; rows add up to the gap.
-    by_instrument : (9, N + 1) array
+    by_instrument : (10, N + 1) array
         The last row of `parts` by instrument; the last column is of no instrument.
     event_parts : amount of each event after the last close, in their order
     """
@@ -251,6 +253,7 @@ class Movement:
     cause : None where the plans differ; why is seen when the session comes.
     decided, last : session whose decision the order follows, and the last one that filled it.
     rounding : the prices are the same in other share units; no evidence of anything.
+    resized : the orders ask for other quantities, which moves prices and fees by itself.
     """
 
     session: date
@@ -263,6 +266,7 @@ class Movement:
     order_a: str | None = None
     order_b: str | None = None
     rounding: bool = False
+    resized: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,6 +231,7 @@ def _movement(
         last=pair.last,
         order_a=None if order_a is None else order_a.order_id,
         order_b=None if order_b is None else order_b.order_id,
+        resized=not _same_orders(pair),
     )
 
 

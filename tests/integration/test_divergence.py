@@ -20,6 +20,7 @@ from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from prometheus_nt.config import Settings, load_config
+from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.divergence import (
@@ -32,6 +33,8 @@ from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
+from prometheus_nt.jobs.run_events import recorded_events
+from prometheus_nt.jobs.safety import arm, flatten, halt
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.traded_runs import SIGNS
 from prometheus_nt.reporting.divergence_records import Cause, RunEvent
@@ -40,6 +43,7 @@ pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 NOON = datetime(2006, 2, 1, 12, tzinfo=UTC)
+SLEEVE = "US_CORE_LONG_EQ_H5"
 START, UNTIL = date(2006, 1, 3), date(2006, 3, 29)
 
 
@@ -392,6 +396,81 @@ def test_a_position_that_nothing_explains_is_named(stores, run_id):
     report = explained(stores, run_id, Cause.MANUAL)
 
     assert [item.shares for item in report.found.evidence] == [10.0, 0.0]
+
+
+def interrupted(stores, **acts):
+    """Trade sixty sessions of paper, and act after some of them; return the divergence."""
+
+    def tell(status):
+        if str(status.session) in acts["at"]:
+            acts["at"][str(status.session)]()
+
+    asked = PaperRequest(fast=True)
+    (paper,) = run_paper(node(START, UNTIL), stores, asked, Event(), tell)
+    return measured(stores, paper.run_id).found
+
+
+def test_what_a_halt_kept_from_being_traded_is_its_own_cause(historical, sqlite_database, tmp_path):
+    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+
+    found = interrupted(
+        stores,
+        at={
+            "2006-01-19": lambda: halt(stores, SLEEVE, "looks wrong", "anna"),
+            "2006-02-08": lambda: arm(stores, SLEEVE, "looks right", "anna", SLEEVE),
+        },
+    )
+
+    (event,) = found.events
+    assert (event.name, event.cause) == ("halt", Cause.HALT)
+    assert date(2006, 1, 19) < event.session < event.until <= date(2006, 2, 8)
+    assert "looks wrong" in event.detail
+    assert found.named == (Cause.HALT,)
+    assert found.event_parts == (pytest.approx(found.total, abs=1e-6),)
+    assert abs(found.total) > 1.0
+
+
+def test_a_wind_down_is_of_a_person_and_what_its_halt_keeps_back_is_of_the_halt(
+    historical, sqlite_database, tmp_path
+):
+    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+
+    found = interrupted(
+        stores, at={"2006-01-19": lambda: flatten(stores, SLEEVE, "get out", "anna")}
+    )
+
+    assert [(event.name, event.cause) for event in found.events] == [
+        ("flatten", Cause.MANUAL),
+        ("halt", Cause.HALT),
+    ]
+    assert found.named == (Cause.MANUAL, Cause.HALT)
+    assert sum(found.event_parts) == pytest.approx(found.total, abs=1e-6)
+
+
+def test_a_halt_that_held_orders_back_at_night_is_found_by_its_time(stores, run_id):
+    """A broker's node asks the switch when it sends, which no phase of a session remembers."""
+    halt(stores, SLEEVE, "the broker holds other shares", "broker adapter")
+    run = stores.runtime.run(run_id)
+    sessions = MarketCalendar.of("US_EQ").between(START, UNTIL)
+
+    live = {**run, "run_id": "of-today"}
+    today = MarketCalendar.of("US_EQ").between(date(2006, 1, 3), datetime.now(UTC).date())[-5:]
+
+    assert list(recorded_events(stores, live, sessions)) == []
+    (event,) = recorded_events(stores, live, today)
+    assert (event.name, event.cause, event.until) == ("halt", Cause.HALT, today[-1].item())
+    assert "the broker holds other shares" in event.detail
+
+
+def test_a_node_that_halted_itself_is_a_halt_of_its_session(stores, run_id):
+    at = datetime(2006, 2, 1, 22, tzinfo=UTC)
+    with stores.runtime.database.writer() as connection:
+        raise_alert(connection, Alert("trading_halted", "CRITICAL", run_id, "no link", {}, at))
+
+    (event,) = measured(stores, run_id).found.events
+
+    assert (event.name, event.cause) == ("halt", Cause.HALT)
+    assert (event.session, event.until) == (date(2006, 2, 1), date(2006, 2, 1))
 
 
 def buy_more(stores, run_id):

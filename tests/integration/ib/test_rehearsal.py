@@ -3,6 +3,7 @@
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adapters.sample import sample_ohlcv
@@ -14,6 +15,7 @@ from prometheus_nt.config import Settings, load_config
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.rehearse import RehearsalRequest, rehearse
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.reporting.divergence_records import Cause
 
 pytestmark = pytest.mark.integration
 
@@ -45,12 +47,13 @@ def node(*assignments):
 def test_sixty_sessions_at_the_simulated_broker_trade_what_the_backtest_trades(stores):
     found = rehearse(node(), stores, RehearsalRequest(date(2006, 1, 3), date(2006, 3, 29)))
 
-    (comparison,) = found.comparisons
-    assert comparison.differences == ()
-    assert comparison.sessions == 60
-    assert comparison.orders > 20
-    assert comparison.fills > 20
-    assert abs(comparison.gap_bps) < 1e-6
+    (report,) = found.reports
+    assert report.identical
+    assert report.found.named == ()
+    assert len(report.found.sessions) == 60
+    assert report.found.counts.orders_b > 20
+    assert report.found.counts.fills_b > 20
+    assert report.found.worst_bps < 1e-6
     assert found.struck == ()
 
 
@@ -62,28 +65,48 @@ def test_a_fault_that_can_be_overcome_leaves_no_difference(stores, fault):
     found = rehearse(node(), stores, RehearsalRequest(*WEEK, faults=(fault,)))
 
     assert {hit.fault for hit in found.struck} == {fault.partition(":")[0]}
-    assert found.comparisons[0].fills > 0
+    assert found.reports[0].found.counts.fills_a > 0
     assert found.is_within(0.0)
+    assert found.effects == set()
 
 
-def test_a_rejected_order_is_a_difference_with_its_cause(stores):
-    found = rehearse(node(), stores, RehearsalRequest(*WEEK, faults=("reject:code=201,nth=2",)))
+def test_a_rejected_order_is_a_difference_with_its_cause_and_so_is_what_follows(stores):
+    asked = RehearsalRequest(date(2006, 1, 3), date(2006, 1, 20), faults=("reject:code=201,nth=2",))
 
-    (comparison,) = found.comparisons
-    assert [each.what for each in comparison.differences] == ["order", "fill"]
-    assert {each.cause for each in comparison.differences} == {"reject"}
-    assert comparison.differences[0].rehearsed.endswith("0 filled, REJECTED")
+    found = rehearse(node(), stores, asked)
+
+    (report,) = found.reports
+    divergence = report.found
+    (hit,) = found.struck
+    (event,) = divergence.events
+    assert (event.name, event.session) == ("reject", hit.session)
+    assert event.instrument_id == f"{hit.symbol}.US"
+    assert divergence.named == (Cause.FAULT,)
+    assert divergence.event_parts == (pytest.approx(divergence.total, abs=1e-6),)
+    np.testing.assert_allclose(divergence.parts.sum(axis=1), divergence.gap, atol=1e-6)
+    first = divergence.evidence[0]
+    assert (first.event, first.mechanism) == ("reject", Cause.MISSED_FILL)
     assert not found.is_within(0.0)
-    assert found.is_within(abs(comparison.gap_bps) + 1.0)
+    assert found.is_within(divergence.worst_bps)
 
 
-def test_an_order_that_was_made_smaller_at_a_terminal_ends_with_what_it_filled(stores):
+def test_two_faults_of_two_stocks_are_named_apart(stores):
+    faults = ("reject:nth=1", "user_cancels:nth=3")
+
+    found = rehearse(node(), stores, RehearsalRequest(*WEEK, faults=faults))
+
+    divergence = found.reports[0].found
+    assert found.effects == {"reject", "user_cancels"}
+    assert divergence.named == (Cause.MANUAL, Cause.FAULT)
+    assert sum(divergence.event_parts) == pytest.approx(divergence.total, abs=1e-6)
+    assert all(abs(part) > 1.0 for part in divergence.event_parts)
+
+
+def test_an_order_that_was_made_smaller_at_a_terminal_is_a_persons(stores):
     found = rehearse(node(), stores, RehearsalRequest(*WEEK, faults=("user_edits",)))
 
-    (comparison,) = found.comparisons
-    (changed, *_) = [each for each in comparison.differences if each.what == "order"]
-    assert changed.rehearsed.endswith("filled, CANCELLED")
-    assert {each.cause for each in comparison.differences if each.backtested} == {"user_edits"}
+    assert found.effects == {"user_edits"}
+    assert found.reports[0].found.named == (Cause.MANUAL,)
 
 
 def test_an_execution_that_is_taken_back_halts_the_rehearsal(stores):

@@ -1,63 +1,79 @@
-"""What a rehearsal and its backtest did otherwise, and what is named as its cause."""
+"""How the faults that struck become events of a divergence, and what a rehearsal tolerates."""
 
-from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
 
 from adapters.ib_gateway.fault import Struck
-from persistence.trades import StoredFill, StoredOrder
-from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.jobs.rehearse import differences, explained
+from prometheus_nt.jobs.rehearse import Rehearsal, events_of
+from prometheus_nt.reporting.divergence_records import Cause
 
-FIRST, SECOND, THIRD = date(2006, 1, 4), date(2006, 1, 5), date(2006, 1, 6)
-ORDER = StoredOrder(FIRST, "AAPL.US", "BUY", 100, 100, "FILLED")
-FILL = StoredFill(SECOND, "AAPL.US", "BUY", 100, 75.5, 1.0)
-CALENDAR = MarketCalendar.of("US_EQ")
+FIRST, SECOND = date(2006, 1, 4), date(2006, 1, 5)
 
 
-def test_the_same_rows_in_another_order_do_not_differ():
-    other = replace(ORDER, instrument_id="IBM.US")
-
-    assert list(differences("order", [ORDER, other], [other, ORDER])) == []
-
-
-def test_a_row_twice_is_a_difference():
-    (found,) = differences("order", [ORDER, ORDER], [ORDER])
-
-    assert (found.rehearsed, found.backtested) == ("BUY 100, 100 filled, FILLED", None)
-
-
-def test_another_price_is_one_difference_and_a_missing_fill_another():
-    lost = replace(FILL, instrument_id="IBM.US")
-
-    found = list(differences("fill", [replace(FILL, price=75.6)], [FILL, lost]))
-
-    assert [(each.instrument_id, each.rehearsed, each.backtested) for each in found] == [
-        ("AAPL.US", "BUY 100 at 75.600000, fee 1.00", "BUY 100 at 75.500000, fee 1.00"),
-        ("IBM.US", None, "BUY 100 at 75.500000, fee 1.00"),
+def told(*struck):
+    return [
+        (event.session, event.name, event.cause, event.instrument_id)
+        for event in events_of(struck, lambda symbol: f"{symbol}.US")
     ]
 
 
-def test_a_difference_names_the_faults_of_its_own_stock():
-    struck = [Struck(FIRST, "reject", "AAPL"), Struck(FIRST, "close", "IBM")]
-    found = list(differences("fill", [], [FILL]))
+def test_faults_that_struck_one_thing_together_are_one_event_with_both_names():
+    found = told(
+        Struck(FIRST, "reject", "AAPL"),
+        Struck(FIRST, "close", ""),
+        Struck(FIRST, "duplicate_status", "AAPL"),
+        Struck(FIRST, "reject", "AAPL"),
+        Struck(SECOND, "reject", "AAPL"),
+    )
 
-    (told,) = explained(found, struck, CALENDAR)
-
-    assert told.cause == "reject"
-
-
-def test_what_differs_later_follows_from_the_first_fault():
-    struck = [Struck(FIRST, "reject", "AAPL")]
-    later = replace(FILL, session=date(2006, 1, 20))
-    found = [*differences("order", [ORDER], []), *differences("fill", [later], [])]
-
-    causes = [each.cause for each in explained(found, struck, CALENDAR)]
-
-    assert causes == ["reject", f"follows from reject of {FIRST}"]
+    assert found == [
+        (FIRST, "duplicate_status and reject", Cause.FAULT, "AAPL.US"),
+        (FIRST, "close", Cause.FAULT, None),
+        (SECOND, "reject", Cause.FAULT, "AAPL.US"),
+    ]
 
 
-def test_a_difference_without_any_fault_is_unexplained():
-    (told,) = explained(list(differences("fill", [FILL], [])), [], CALENDAR)
+def test_what_somebody_does_at_a_terminal_is_manual():
+    found = told(Struck(FIRST, "user_cancels", "AAPL"), Struck(FIRST, "close", "AAPL"))
 
-    assert told.cause == "unexplained"
-    assert told.session == SECOND < THIRD
+    assert [(name, cause) for _, name, cause, _ in found] == [
+        ("user_cancels", Cause.MANUAL),
+        ("close", Cause.FAULT),
+    ]
+
+
+def report(worst_bps=0.0, residual_bps=0.0, named=(), identical=True, events=()):
+    evidence = [SimpleNamespace(event=name) for name in events]
+    found = SimpleNamespace(
+        worst_bps=worst_bps, residual_bps=residual_bps, named=named, evidence=evidence
+    )
+    return SimpleNamespace(found=found, identical=identical)
+
+
+def rehearsal(*reports, halted=None):
+    return Rehearsal(Path("somewhere"), reports, (), halted)
+
+
+def test_rounding_is_tolerated_and_nothing_else_without_a_tolerance():
+    assert rehearsal(report(worst_bps=1e-9)).is_within(0.0)
+    assert not rehearsal(report(), report(identical=False, worst_bps=0.1)).is_within(0.0)
+    assert not rehearsal(report(worst_bps=0.1, named=(Cause.COST,))).is_within(0.0)
+
+
+def test_a_gap_is_tolerated_up_to_the_tolerance_and_a_contradiction_too():
+    differs = report(worst_bps=3.0, identical=False)
+    contradicts = report(residual_bps=3.0, identical=False)
+
+    assert [rehearsal(differs).is_within(bps) for bps in (2.9, 3.0)] == [False, True]
+    assert [rehearsal(contradicts).is_within(bps) for bps in (2.9, 3.0)] == [False, True]
+
+
+def test_a_halt_is_never_tolerated():
+    assert not rehearsal(report(), halted="REVISED_FILL").is_within(1e9)
+
+
+def test_the_faults_that_changed_something_are_told_one_by_one():
+    found = rehearsal(report(events=("", "reject and close", "user_edits")))
+
+    assert found.effects == {"reject", "close", "user_edits"}

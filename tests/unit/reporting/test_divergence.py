@@ -381,3 +381,33 @@ def test_shares_that_nobody_ever_marked_are_an_error():
 def test_runs_of_other_sessions_are_refused():
     with pytest.raises(DataError, match="are to be of 3 sessions"):
         attribute(BOUGHT, BOUGHT, SESSIONS[:3], NAMES)
+
+
+LARGER, SMALLER = order(1, quantity=150.0), order(1, quantity=50.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        # For the same 150 shares the backtest paid 1001 + 506, the run 1531.5.
+        ((RunEvent(DAYS[0], "reject", instrument_id="A.US"),), {Cause.FAULT: 1507.0 - 1531.5}),
+        ((), {Cause.MISSED_FILL: 1001.0 - 1021.0, Cause.FILL_PRICE: -5.0, Cause.COST: 0.5}),
+    ],
+)
+def test_the_price_of_an_order_that_an_event_resized_is_the_events(events, expected):
+    makes_up = run([BUY, LARGER], [fill(LARGER, 2, price=10.2, commission=1.5)])
+    plain = run([BUY, SMALLER], [fill(BUY, 1), fill(SMALLER, 2, price=10.1)])
+
+    found = compared(makes_up, plain, *events)
+
+    assert amounts(found) == expected
+
+
+def test_what_a_halt_kept_back_is_its_own_cause_and_so_is_what_follows():
+    halted = RunEvent(DAYS[0], "halt", Cause.HALT, until=DAYS[1])
+    late = order(2)
+
+    found = compared(run([late], [fill(late, 3, price=14.0)]), BOUGHT, halted)
+
+    assert amounts(found) == {Cause.HALT: -400.0}
+    assert {item.mechanism for item in found.evidence} == {Cause.SIGNAL, Cause.HALT}
