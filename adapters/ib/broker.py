@@ -7,7 +7,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -20,7 +20,7 @@ from adapters.ib.desk import NEVER_REACHED, NEVER_WRITTEN, OrderDesk
 from adapters.ib.errors import LinkDown, NoAnswer
 from adapters.ib.halt import Halt, HaltReason
 from adapters.ib.journal import Journal
-from adapters.ib.link import Link
+from adapters.ib.link import Link, Position
 from adapters.ib.orders import Alert, Event, OwnOrder, Standing
 from adapters.ib.provider import IbInstrumentProvider, MakeEquity
 from prometheus_nt.domain.answers import ToldFill
@@ -133,7 +133,8 @@ class Broker:
             raise TradingHalted(
                 f"{masked(self.account)}: {halts[0]}"
                 + (f" (and {len(halts) - 1} more)" if len(halts) > 1 else "")
-                + "; look at the broker's own screen, then start again with --acknowledge NAME"
+                + "; look at the broker's own screen, arm what was halted, then start again with "
+                "--acknowledge NAME"
             )
 
     def acknowledge(self, by: str) -> None:
@@ -167,9 +168,19 @@ class Broker:
         """
         self._run(self._place(orders))
 
+    def withdraw(self, ref: str) -> None:
+        """Ask for the end of an order; what comes of it, `outcome` says.
+
+        Raises
+        ------
+        GateRefusal
+            If that cannot be asked now.
+        """
+        self._call(lambda: self._desk.cancel(ref))
+
     def outcome(self, ref: str) -> Outcome | None:
         """Return what is known of an order, or None if it was never written."""
-        return self._call(lambda: self._outcome(ref))
+        return self._call(lambda: outcome_of(self._desk.orders.by_ref.get(ref)))
 
     def look(self, held: Sequence[str] = ()) -> Look:
         """Read the broker's lists and the account.
@@ -207,56 +218,14 @@ class Broker:
         ]
         self._desk.submit(*intents)
 
-    def _outcome(self, ref: str) -> Outcome | None:
-        order = self._desk.orders.by_ref.get(ref)
-        if order is None:
-            return None
-        fills = tuple(
-            ToldFill(trade, each.shares, each.price, fee, each.at_ns)
-            for each, trade, fee in order.told_fills.values()
-            if fee is not None
-        )
-        complete = len(fills) == len(order.told_fills)
-        settled = order.told is order.standing or order.told is Standing.REJECTED
-        reasons = [text for _, text in sorted(order.refusals.items())]
-        return Outcome(
-            standing=order.told,
-            final=order.told.is_final and settled and complete,
-            never_arrived=_never_arrived(order),
-            fills=fills,
-            reason=reasons[0] if reasons else None,
-        )
-
     async def _look(self, held: Sequence[str]) -> Look:
         await self._provider.resolve(held)
         try:
             picture = await self._desk.refreshed(SECONDS)
-            cash = await self._cash()
+            cash = await cash_of(self._link)
         except TimeoutError:
             raise NoAnswer("the broker's lists", SECONDS) from None
-        shares = {}
-        for row in picture.positions:
-            known = self._provider.by_con_id(row.contract.conId)
-            name = f"{row.contract.symbol} ({row.contract.conId})"
-            if row.shares:
-                shares[name if known is None else known.instrument_id] = int(row.shares)
-        return Look(shares, cash, picture.open_refs)
-
-    async def _cash(self) -> float:
-        numbers: list[int] = []
-
-        def call(client: Client, number: int) -> None:
-            numbers.append(number)
-            client.reqAccountSummary(number, "All", f"{CASH},{DIVIDENDS}")
-
-        rows = await self._link.ask("account", call, "accountSummary", "accountSummaryEnd")
-        if self._link.ready:
-            # The request is a subscription, of which we want the first answer.
-            self._link.send("end of account", lambda c: c.cancelAccountSummary(numbers[0]))
-        told = {tag: float(text) for _, account, tag, text, _ in rows if account == self.account}
-        if CASH not in told:
-            raise VenueError(f"ib: the account {masked(self.account)} does not say its {CASH}")
-        return told[CASH] + told.get(DIVIDENDS, 0.0)
+        return Look(shares_of(picture.positions, self._provider), cash, picture.open_refs)
 
     def _on_told(self, event: Event) -> None:
         match event:
@@ -275,6 +244,65 @@ class Broker:
 
     def _run(self, asked: Coroutine[Any, Any, Answered]) -> Answered:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+
+
+def outcome_of(order: OwnOrder | None) -> Outcome | None:
+    """Return what is known of an order, or None if there is none."""
+    if order is None:
+        return None
+    fills = tuple(
+        ToldFill(trade, each.shares, each.price, fee, each.at_ns)
+        for each, trade, fee in order.told_fills.values()
+        if fee is not None
+    )
+    complete = len(fills) == len(order.told_fills)
+    settled = order.told is order.standing or order.told is Standing.REJECTED
+    reasons = [text for _, text in sorted(order.refusals.items())]
+    return Outcome(
+        standing=order.told,
+        final=order.told.is_final and settled and complete,
+        never_arrived=_never_arrived(order),
+        fills=fills,
+        reason=reasons[0] if reasons else None,
+    )
+
+
+def shares_of(positions: Iterable[Position], provider: IbInstrumentProvider) -> dict[str, int]:
+    """Return the signed shares of positions, by store id where the provider knows the contract."""
+    shares = {}
+    for row in positions:
+        known = provider.by_con_id(row.contract.conId)
+        name = f"{row.contract.symbol} ({row.contract.conId})"
+        if row.shares:
+            shares[name if known is None else known.instrument_id] = int(row.shares)
+    return shares
+
+
+async def cash_of(link: Link) -> float:
+    """Return the account's cash and its accrued dividends, USD.
+
+    Raises
+    ------
+    VenueError
+        If the account does not say its cash.
+    NoAnswer, LinkDown
+        If the broker does not answer.
+    """
+    numbers: list[int] = []
+
+    def call(client: Client, number: int) -> None:
+        numbers.append(number)
+        client.reqAccountSummary(number, "All", f"{CASH},{DIVIDENDS}")
+
+    account = link.params.account
+    rows = await link.ask("account", call, "accountSummary", "accountSummaryEnd")
+    if link.ready:
+        # The request is a subscription, of which we want the first answer.
+        link.send("end of account", lambda c: c.cancelAccountSummary(numbers[0]))
+    told = {tag: float(text) for _, whose, tag, text, _ in rows if whose == account}
+    if CASH not in told:
+        raise VenueError(f"ib: the account {masked(account)} does not say its {CASH}")
+    return told[CASH] + told.get(DIVIDENDS, 0.0)
 
 
 def _never_arrived(order: OwnOrder) -> bool:

@@ -14,7 +14,7 @@ Nothing is sent while the link is down, before the first resync after it came ba
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -306,30 +306,16 @@ class OrderDesk:
     def _recall(self) -> None:
         """Rebuild our orders from the journal; what was told before is not told again."""
         now = time.monotonic()
-        for intent in self.journal.intents.values():
-            self.orders.expect(_own(intent))
-            self._waits[intent.ref] = _Wait(sent=now - self.params.answer_seconds)
+        recall(self.orders, list(self.journal.records()), self._client_id)
+        for ref in self.journal.intents:
+            self._waits[ref] = _Wait(sent=now - self.params.answer_seconds)
         for record in self.journal.records():
-            self._recall_one(record)
-        for message in replayed(self.journal.records()):
-            self.orders.hear(message, now, self._client_id)
-        self.orders.tell_all(now)
-
-    def _recall_one(self, record: dict[str, Any]) -> None:
-        order = self.orders.by_ref.get(record.get("ref", ""))
-        match record["kind"]:
-            case "halt":
-                reason = HaltReason[record["reason"]]
-                self.halts.append(Halt(reason, record["about"], record["detail"]))
-            case "acknowledged":
-                self.halts.clear()
-            case "accepted" if order is not None:
-                order.perm_id, order.live = record["perm_id"], True
-                self.orders.expect(order)
-            case "rejected" if order is not None:
-                order.refusals[record["code"]] = record["text"]
-            case "cancelled" if order is not None:
-                order.ended = True
+            match record["kind"]:
+                case "halt":
+                    reason = HaltReason[record["reason"]]
+                    self.halts.append(Halt(reason, record["about"], record["detail"]))
+                case "acknowledged":
+                    self.halts.clear()
 
     def _keep(self, event: Event) -> None:
         """Write to the journal what was told."""
@@ -603,6 +589,31 @@ class OrderDesk:
             return
         seen = f"written on {intent.day}, told as {order.told.value}, today is {picture.day}"
         self._emit(order.halt(HaltReason.UNRESOLVED_ORDER, f"in none of the lists; {seen}"))
+
+
+def recall(orders: OwnOrders, records: Sequence[Mapping[str, Any]], client_id: int) -> None:
+    """Bring orders to where the records of a journal say that they stood; nothing is told."""
+    now = time.monotonic()
+    for record in records:
+        if record["kind"] == "intent":
+            orders.expect(_own(Intent(**record["order"])))
+    for record in records:
+        _recall_one(orders, record)
+    for message in replayed(records):
+        orders.hear(message, now, client_id)
+    orders.tell_all(now)
+
+
+def _recall_one(orders: OwnOrders, record: Mapping[str, Any]) -> None:
+    order = orders.by_ref.get(record.get("ref", ""))
+    match record["kind"]:
+        case "accepted" if order is not None:
+            order.perm_id, order.live = record["perm_id"], True
+            orders.expect(order)
+        case "rejected" if order is not None:
+            order.refusals[record["code"]] = record["text"]
+        case "cancelled" if order is not None:
+            order.ended = True
 
 
 def _own(intent: Intent) -> OwnOrder:

@@ -201,7 +201,8 @@ def _participation(
     """Return the share of its session's volume that each fill took; NaN where it is unknown."""
     rows, columns = _places(panel, filled_on, fills["instrument_id"].tolist())
     volume = panel.volume[rows, columns]
-    traded = fills["quantity"] / fills["split_factor"]
+    # A table without a row does not know what its columns hold.
+    traded = fills["quantity"].astype(float) / fills["split_factor"].astype(float)
     share: FloatArray = traded / np.where(volume > 0.0, volume, np.nan)
     return share
 

@@ -7,11 +7,14 @@
    gives it to the node, which books it with the session's data.
 3. An order that was never sent, because the node was down or its data late, was missed: it is told
    as cancelled, and the sleeve asks again.
+4. `look` cancels at the broker what the kill switch holds back. What the broker's account halts for
+   pulls the kill switches of the node, so that only `arm` lets it go on.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
@@ -21,38 +24,30 @@ from zoneinfo import ZoneInfo
 from adapters.ib.broker import TRANSIENT, Broker, Look, OpenOrder, Outcome
 from adapters.ib.config import link_params
 from adapters.ib.halt import HaltReason
-from adapters.ib.journal import order_reference
 from adapters.ib.orders import Standing
 from persistence.instruments import InstrumentStore
 from prometheus_nt.actors.session_clock import Stop
 from prometheus_nt.config import NodeConfig
-from prometheus_nt.domain.answers import Answer, End
+from prometheus_nt.domain.answers import Answer
 from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
-from prometheus_nt.domain.errors import ConfigError, TradingHalted
+from prometheus_nt.domain.errors import GateRefusal, StoreError, TradingHalted
 from prometheus_nt.domain.safety import CLOSING, TradingState
+from prometheus_nt.jobs.order_trail import OrderTrail, answer_of, plan_of, router_of
+from prometheus_nt.jobs.safety import halts_of_broker, switch_state
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.venues import Book
 from prometheus_nt.venue.prices import equity_instrument
-from prometheus_nt.venue.told import ToldRouter
 
 BASELINE = "baseline"
 """Kind of the journal's record of the account that runs began with."""
 
 POLL_SECONDS = 0.02
-MOST_ATTEMPTS = 20
 BATCH = 50
 """Orders that are written and sent at once: between two batches the node may be stopped."""
 
 CHORE_SECONDS = 5.0
 LAGS = 3
 """Times the patience with a missing order that a difference of positions may last."""
-
-ENDS = {
-    Standing.FILLED: End.FILLED,
-    Standing.CANCELLED: End.CANCELLED,
-    Standing.REJECTED: End.REJECTED,
-}
-MISSED = "it was not sent before the open"
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +80,12 @@ def open_ib_venue(
     }
     file = _journal_of(stores.settings.home, params.account, params.client_id)
     broker = Broker(params, file, wanted, equity_instrument, config.ib.patience)
-    venue = IbVenue(config, broker, now)
+    venue = IbVenue(config, broker, now, _switches(config, stores))
     try:
         broker.open()
         if acknowledge is not None:
             venue.acknowledge(acknowledge)
-        broker.require_calm()
+        venue.look()
     except BaseException:
         broker.close()
         raise
@@ -106,15 +101,26 @@ class IbVenue:
     broker : Broker
     now : callable
         Returns the time, aware; the broker's hours go by it.
+    pull : callable
+        Is told why the broker's account halts: it pulls the kill switches.
     """
 
-    def __init__(self, config: NodeConfig, broker: Broker, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        broker: Broker,
+        now: Callable[[], datetime],
+        pull: Callable[[str], None],
+    ) -> None:
         self._params, self._broker, self._now = config.ib, broker, now
         self._calendar = MarketCalendar.of(config.market)
         self._zone = ZoneInfo(TIMEZONES[config.market])
         self._patience = config.ib.answer_minutes * 60.0
         self._capital = sum(sleeve.capital_usd for sleeve in config.sleeves)
-        self._missed: dict[tuple[str, str], int] = {}
+        self._trail = OrderTrail(broker.outcome)
+        self._pull = pull
+        self._books: list[Book] = []
+        self._withdrawn: set[str] = set()
         self._evening: list[Book] = []
         self._rebase = False
         self.chore: Callable[[], None] = lambda: None
@@ -137,18 +143,66 @@ class IbVenue:
 
     def look(self) -> None:
         """Raise if trading must halt, and go on with what the evening could not finish."""
-        self._broker.require_calm()
+        self._require_calm()
+        self._withdraw_held_back()
         if self._evening:
             self._go_on(0.0, Event())
 
     def close(self) -> None:
         self._broker.close()
 
+    # -- halts
+
+    def _require_calm(self) -> None:
+        """Raise TradingHalted if the account has a halt, after everything else has stopped."""
+        try:
+            self._broker.require_calm()
+        except TradingHalted as halted:
+            self._stop_trading(str(halted))
+            raise
+
+    def _halt(self, reason: HaltReason, about: str, detail: str) -> None:
+        try:
+            self._broker.halt(reason, about, detail)
+        except TradingHalted as halted:
+            self._stop_trading(str(halted))
+            raise
+
+    def _stop_trading(self, reason: str) -> None:
+        """Pull the kill switches, and cancel what still works at the broker."""
+        self._pull(reason)
+        deadline = time.monotonic() + self._params.patience.answer_seconds
+        while self._withdraw_held_back() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+    def _withdraw_held_back(self) -> int:
+        """Cancel what may not leave any more, each order once; return how many work on."""
+        working = 0
+        for book in self._books:
+            state = book.may_send()
+            for order in router_of(book).waiting():
+                if not _may_leave(order, state):
+                    working += self._withdraw(*self._trail.newest(book, order), state)
+        return working
+
+    def _withdraw(self, ref: str, outcome: Outcome | None, state: TradingState) -> bool:
+        """Ask for the end of an order, once; return whether it works on."""
+        if outcome is None or outcome.standing.is_final:
+            return False
+        if ref not in self._withdrawn:
+            try:
+                self._broker.withdraw(ref)
+            except (GateRefusal, TradingHalted) as refused:
+                log.warning("order=%s works on although trading is %s: %s", ref, state, refused)
+                return True
+            self._withdrawn.add(ref)
+            log.warning("order=%s is withdrawn: trading is %s", ref, state)
+        return True
+
     # -- what became of orders
 
     def before_open(self, book: Book, session: date, stop: Stop) -> bool:
-        router = _router_of(book)
-        waiting = router.waiting()
+        waiting = router_of(book).waiting()
         if not waiting:
             return True
         answers = book.answers.of(session)
@@ -157,8 +211,7 @@ class IbVenue:
             if answers is None:
                 return False
             book.answers.write(session, answers)
-        self._count_missed(book, answers)
-        router.take(answers)
+        self._trail.take(book, answers)
         return True
 
     def _answers(self, book: Book, waiting: list[Any], stop: Stop) -> tuple[Answer, ...] | None:
@@ -179,16 +232,13 @@ class IbVenue:
         return tuple(found)
 
     def _answer(self, book: Book, order: Any, deadline: float, stop: Stop) -> Answer | None:
-        order_id = order.client_order_id.value
         while True:
-            self._broker.require_calm()
-            ref, outcome = self._newest(book, order)
-            if outcome is None:
-                return Answer(order_id, ref, End.UNSENT, reason=MISSED)
-            if outcome.final:
-                end = ENDS[outcome.standing]
-                return Answer(order_id, ref, end, outcome.fills, outcome.reason)
-            if time.monotonic() > deadline:
+            self._require_calm()
+            ref, outcome = self._trail.newest(book, order)
+            answer = answer_of(order, ref, outcome)
+            if answer is not None:
+                return answer
+            if outcome is not None and time.monotonic() > deadline:
                 raise TradingHalted(
                     f"order {ref}: the broker has not said what became of it, or what a fill "
                     f"cost; it is {outcome.standing.value}; look at the broker's own screen, then "
@@ -198,31 +248,10 @@ class IbVenue:
                 return None
             self._pause(POLL_SECONDS)
 
-    def _count_missed(self, book: Book, answers: tuple[Answer, ...]) -> None:
-        """Count the opens that an order has seen: it is sent under another reference each time."""
-        for answer in answers:
-            key = (book.identity.run_id, answer.order_id)
-            self._missed[key] = self._missed.get(key, 0) + 1
-
-    def _newest(self, book: Book, order: Any) -> tuple[str, Outcome | None]:
-        """Return the newest reference of an order, and what became of it; None if it is unsent.
-
-        Only what is proven never to have reached the broker gets another attempt.
-        """
-        run_id, order_id = book.identity.run_id, order.client_order_id.value
-        leg = self._missed.get((run_id, order_id), 0)
-        plan = _plan_of(run_id, order)
-        for attempt in range(MOST_ATTEMPTS):
-            ref = order_reference(plan, order.instrument_id.value, leg, attempt)
-            outcome = self._broker.outcome(ref)
-            if outcome is None or not outcome.never_arrived:
-                return ref, outcome
-        raise TradingHalted(f"order {ref}: {MOST_ATTEMPTS} attempts have not reached the broker")
-
     # -- sending
 
     def after_close(self, books: list[Book], stop: Stop) -> None:
-        self._evening = list(books)
+        self._books = self._evening = list(books)
         self._go_on(self._patience, stop)
 
     def _go_on(self, patience: float, stop: Stop) -> None:
@@ -244,7 +273,7 @@ class IbVenue:
         until = opens - timedelta(minutes=self._params.send_until_minutes)
         since = self._closes(last) + timedelta(minutes=self._params.send_after_minutes)
         while not stop.is_set():
-            self._broker.require_calm()
+            self._require_calm()
             unsent, unanswered = self._unsent(book)
             if not unsent and not unanswered:
                 return True
@@ -272,7 +301,7 @@ class IbVenue:
         """
         unsent, unanswered, state = [], 0, book.may_send()
         for order in book.router.waiting():
-            ref, outcome = self._newest(book, order)
+            ref, outcome = self._trail.newest(book, order)
             if outcome is not None:
                 unanswered += outcome.standing is Standing.SENT
                 continue
@@ -283,7 +312,7 @@ class IbVenue:
             unsent.append(
                 OpenOrder(
                     ref=ref,
-                    plan=_plan_of(book.identity.run_id, order),
+                    plan=plan_of(book.identity.run_id, order),
                     instrument_id=order.instrument_id.value,
                     shares=shares if order.is_buy else -shares,
                     strategy=book.sleeve.sleeve_id,
@@ -304,16 +333,18 @@ class IbVenue:
                 return True
             # The broker's list of positions lags behind its executions.
             if time.monotonic() - begun > LAGS * self._params.patience.apart_seconds:
-                self._broker.halt(HaltReason.POSITION_BREAK, *difference)
+                self._halt(HaltReason.POSITION_BREAK, *difference)
             self._pause(self._params.patience.retry_seconds)
         return False
 
     def _require_orders(self, books: list[Book], look: Look) -> None:
-        ours = {self._newest(book, order)[0] for book in books for order in book.router.waiting()}
+        ours = {
+            self._trail.newest(book, order)[0] for book in books for order in book.router.waiting()
+        }
         strange = sorted(look.open_refs - ours)
         if strange:
             detail = f"{len(strange)} orders work that no sleeve waits for: {', '.join(strange)}"
-            self._broker.halt(HaltReason.UNKNOWN_ORDER, strange[0], detail)
+            self._halt(HaltReason.UNKNOWN_ORDER, strange[0], detail)
 
     def _require_cash(self, books: list[Book], look: Look, last: date | None) -> None:
         runs = sorted(book.identity.run_id for book in books)
@@ -329,7 +360,7 @@ class IbVenue:
         difference = look.cash - ours - begun[-1]["other_cash"]
         if abs(difference) > self._params.cash_tolerance * self._capital:
             detail = f"it differs by {difference:,.2f} USD from what the books explain"
-            self._broker.halt(HaltReason.CASH_BREAK, "", detail)
+            self._halt(HaltReason.CASH_BREAK, "", detail)
 
     def _looked(self, deadline: float, stop: Stop, held: Sequence[str] = ()) -> Look | None:
         """Return the broker's lists, read now; None if stopped, or too late for another try."""
@@ -337,7 +368,7 @@ class IbVenue:
             try:
                 return self._broker.look(held)
             except TRANSIENT as failed:
-                self._broker.require_calm()
+                self._require_calm()
                 log.warning("ib lists: %s", failed)
                 if time.monotonic() > deadline:
                     return None
@@ -366,6 +397,25 @@ class IbVenue:
         return self._calendar.close_time(session)
 
 
+def _switches(config: NodeConfig, stores: Stores) -> Callable[[str], None]:
+    """Return what pulls the kill switch of every sleeve of a node that is not halted yet."""
+
+    def pull(reason: str) -> None:
+        for sleeve in config.sleeves:
+            # Without the database the brake file holds this machine until it is told.
+            with suppress(StoreError):
+                if not _is_halted(stores, sleeve.sleeve_id):
+                    halts_of_broker(stores, sleeve.sleeve_id)(reason)
+
+    return pull
+
+
+def _is_halted(stores: Stores, sleeve_id: str) -> bool:
+    with suppress(StoreError):
+        return switch_state(stores, sleeve_id).state is TradingState.HALTED
+    return False
+
+
 def _may_leave(order: Any, state: TradingState) -> bool:
     if state is TradingState.FLATTENING:
         return CLOSING in (order.tags or ())
@@ -389,18 +439,6 @@ def _difference(ours: Mapping[str, int], look: Look) -> tuple[str, str] | None:
         if mine != theirs:
             return name, f"the broker holds {theirs} shares, the books say {mine}"
     return None
-
-
-def _plan_of(run_id: str, order: Any) -> str:
-    """Return what an order is part of: the run, and the close it was decided on."""
-    days = [tag for tag in order.tags or () if tag.startswith("as_of:")]
-    return f"{run_id}-{days[0].removeprefix('as_of:') if days else order.client_order_id.value}"
-
-
-def _router_of(book: Book) -> ToldRouter:
-    if not isinstance(book.router, ToldRouter):
-        raise ConfigError("the node was not wired for a broker; set venue to ib")
-    return book.router
 
 
 def _journal_of(home: Path, account: str, client_id: int) -> Path:

@@ -96,14 +96,10 @@ class Rehearsal:
     def is_within(self, tolerance_bps: float) -> bool:
         """Return whether nothing differs, or no gap of a session is larger than this."""
         return self.halted is None and all(
-            _nothing_differs(report)
+            not report.found.named
             or max(report.found.worst_bps, report.found.residual_bps) <= tolerance_bps
             for report in self.reports
         )
-
-
-def _nothing_differs(report: DivergenceReport) -> bool:
-    return report.identical and not report.found.named
 
 
 def rehearse(

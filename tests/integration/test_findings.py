@@ -66,6 +66,12 @@ def parts(stores, summary):
     return folder, load_run_series(folder), panel_of(stores, "sample_ohlcv")
 
 
+def test_a_run_that_filled_nothing_has_findings_too(stores):
+    summary = run(stores, "sessions.start=2004-12-31")
+
+    assert "SURVIVORSHIP" in by_code(stores, summary)
+
+
 def test_an_ordinary_run_is_told_what_its_data_are_and_nothing_that_is_not_so(stores, plain):
     found = by_code(stores, plain)
 

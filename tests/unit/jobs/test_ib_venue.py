@@ -17,7 +17,7 @@ from persistence.answer_tape import AnswerTape
 from persistence.spool import Spool
 from prometheus_nt.config import IbConfig
 from prometheus_nt.domain.answers import Answer, End, ToldFill
-from prometheus_nt.domain.errors import TradingHalted
+from prometheus_nt.domain.errors import GateRefusal, TradingHalted
 from prometheus_nt.domain.ledger import Ledger
 from prometheus_nt.domain.safety import CLOSING, TradingState
 from prometheus_nt.jobs.ib_venue import IbVenue
@@ -48,6 +48,14 @@ class FakeBroker:
         self.halts: list[tuple[HaltReason, str, str]] = []
         self.facts: list[dict] = []
         self.failures = 0
+        self.withdrawn: list[str] = []
+        self.pulled: list[str] = []
+        self.refuses_to_cancel = False
+
+    def withdraw(self, ref) -> None:
+        if self.refuses_to_cancel:
+            raise GateRefusal("link", "the link is down")
+        self.withdrawn.append(ref)
 
     def place(self, orders) -> None:
         self.placed += orders
@@ -125,10 +133,10 @@ def broker():
 
 
 def venue_of(broker, at=EVENING, **changed):
-    patience = DeskParams(apart_seconds=0.01, retry_seconds=0.01)
+    patience = DeskParams(answer_seconds=0.05, apart_seconds=0.01, retry_seconds=0.01)
     params = IbConfig(patience=patience, **({"answer_minutes": 0.01} | changed))
     config = SimpleNamespace(ib=params, market="US_EQ", sleeves=[SimpleNamespace(capital_usd=1e3)])
-    return IbVenue(config, broker, lambda: at)
+    return IbVenue(config, broker, lambda: at, broker.pulled.append)
 
 
 def test_an_order_is_sent_once_in_the_evening(broker, tmp_path):
@@ -295,6 +303,7 @@ def test_positions_that_are_not_ours_halt_before_anything_is_sent(broker, tmp_pa
 
     assert broker.halts[0][0] is HaltReason.POSITION_BREAK
     assert broker.placed == []
+    assert "POSITION_BREAK" in broker.pulled[0]
 
 
 def test_the_positions_of_all_sleeves_are_compared_together(broker, tmp_path):
@@ -336,3 +345,75 @@ def test_a_run_begins_with_the_session_that_closes_next(broker):
     assert venue_of(broker, JUST_CLOSED).begins(None) == MONDAY
     assert venue_of(broker, datetime(2006, 1, 6, 20, 0, tzinfo=UTC)).begins(None) == FRIDAY
     assert venue_of(broker, datetime(2006, 1, 7, 12, 0, tzinfo=UTC)).begins(None) == MONDAY
+
+
+REF = "run-2006-01-06-AAPL.US-0-0"
+
+
+def test_a_halt_that_the_desk_found_pulls_the_kill_switch(broker):
+    broker.halts.append((HaltReason.DUPLICATE_ORDER, REF, "two permanent ids"))
+
+    with pytest.raises(TradingHalted, match="DUPLICATE_ORDER"):
+        venue_of(broker).look()
+
+    assert len(broker.pulled) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "tags", "withdrawn"),
+    [
+        (TradingState.ARMED, (), []),
+        (TradingState.HALTED, (), [REF]),
+        (TradingState.HALTED, (CLOSING,), [REF]),
+        (TradingState.FLATTENING, (), [REF]),
+        (TradingState.FLATTENING, (CLOSING,), []),
+    ],
+)
+def test_what_works_at_the_broker_is_cancelled_once_when_the_switch_is_pulled(
+    broker, tmp_path, state, tags, withdrawn
+):
+    order = FakeOrder()
+    order.tags = [*order.tags, *tags]
+    book, venue = FakeBook(tmp_path, order), venue_of(broker)
+    venue.after_close([book], Event())
+    book.state = state
+
+    venue.look()
+    venue.look()
+
+    assert broker.withdrawn == withdrawn
+
+
+def test_a_cancel_that_cannot_be_asked_now_is_asked_at_the_next_look(broker, tmp_path):
+    book, venue = FakeBook(tmp_path, FakeOrder()), venue_of(broker)
+    venue.after_close([book], Event())
+    book.state, broker.refuses_to_cancel = TradingState.HALTED, True
+    venue.look()
+
+    broker.refuses_to_cancel = False
+    venue.look()
+
+    assert broker.withdrawn == [REF]
+
+
+def test_an_order_that_has_ended_is_not_cancelled(broker, tmp_path):
+    book, venue = FakeBook(tmp_path, FakeOrder()), venue_of(broker)
+    venue.after_close([book], Event())
+    broker.outcomes[REF], book.state = FILLED, TradingState.HALTED
+
+    venue.look()
+
+    assert broker.withdrawn == []
+
+
+def test_a_halt_of_the_account_cancels_what_works_there(broker, tmp_path):
+    book, venue = FakeBook(tmp_path, FakeOrder()), venue_of(broker)
+    venue.after_close([book], Event())
+    broker.halts.append((HaltReason.UNKNOWN_ORDER, "", "somebody's"))
+    # As the switch that is pulled first does.
+    book.state = TradingState.HALTED
+
+    with pytest.raises(TradingHalted, match="UNKNOWN_ORDER"):
+        venue.look()
+
+    assert broker.withdrawn == [REF]

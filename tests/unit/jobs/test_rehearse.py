@@ -43,12 +43,12 @@ def test_what_somebody_does_at_a_terminal_is_manual():
     ]
 
 
-def report(worst_bps=0.0, residual_bps=0.0, named=(), identical=True, events=()):
+def report(worst_bps=0.0, residual_bps=0.0, named=(), events=()):
     evidence = [SimpleNamespace(event=name) for name in events]
     found = SimpleNamespace(
         worst_bps=worst_bps, residual_bps=residual_bps, named=named, evidence=evidence
     )
-    return SimpleNamespace(found=found, identical=identical)
+    return SimpleNamespace(found=found)
 
 
 def rehearsal(*reports, halted=None):
@@ -57,13 +57,13 @@ def rehearsal(*reports, halted=None):
 
 def test_rounding_is_tolerated_and_nothing_else_without_a_tolerance():
     assert rehearsal(report(worst_bps=1e-9)).is_within(0.0)
-    assert not rehearsal(report(), report(identical=False, worst_bps=0.1)).is_within(0.0)
+    assert not rehearsal(report(), report(residual_bps=0.1, named=(Cause.RESIDUAL,))).is_within(0.0)
     assert not rehearsal(report(worst_bps=0.1, named=(Cause.COST,))).is_within(0.0)
 
 
 def test_a_gap_is_tolerated_up_to_the_tolerance_and_a_contradiction_too():
-    differs = report(worst_bps=3.0, identical=False)
-    contradicts = report(residual_bps=3.0, identical=False)
+    differs = report(worst_bps=3.0, named=(Cause.FAULT,))
+    contradicts = report(residual_bps=3.0, named=(Cause.RESIDUAL,))
 
     assert [rehearsal(differs).is_within(bps) for bps in (2.9, 3.0)] == [False, True]
     assert [rehearsal(contradicts).is_within(bps) for bps in (2.9, 3.0)] == [False, True]
