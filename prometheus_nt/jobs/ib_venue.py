@@ -25,6 +25,7 @@ from adapters.ib.broker import TRANSIENT, Broker, Look, OpenOrder, Outcome
 from adapters.ib.config import link_params
 from adapters.ib.halt import HaltReason
 from adapters.ib.orders import Standing
+from persistence.broker_reports import BrokerReport
 from persistence.instruments import InstrumentStore
 from prometheus_nt.actors.session_clock import Stop
 from prometheus_nt.config import NodeConfig
@@ -32,6 +33,7 @@ from prometheus_nt.domain.answers import Answer
 from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import GateRefusal, StoreError, TradingHalted
 from prometheus_nt.domain.safety import CLOSING, TradingState
+from prometheus_nt.jobs.broker_reports import keep_report
 from prometheus_nt.jobs.order_trail import OrderTrail, answer_of, plan_of, router_of
 from prometheus_nt.jobs.safety import halts_of_broker, switch_state
 from prometheus_nt.jobs.stores import Stores
@@ -81,6 +83,7 @@ def open_ib_venue(
     file = _journal_of(stores.settings.home, params.account, params.client_id)
     broker = Broker(params, file, wanted, equity_instrument, config.ib.patience)
     venue = IbVenue(config, broker, now, _switches(config, stores))
+    venue.heard = lambda report: keep_report(stores, report)
     try:
         broker.open()
         if acknowledge is not None:
@@ -124,6 +127,7 @@ class IbVenue:
         self._evening: list[Book] = []
         self._rebase = False
         self.chore: Callable[[], None] = lambda: None
+        self.heard: Callable[[BrokerReport], None] = lambda _report: None
         self._chored = time.monotonic()
 
     @property
@@ -328,14 +332,23 @@ class IbVenue:
         while (look := self._looked(deadline, stop, [n for n in ours if ours[n]])) is not None:
             difference = _difference(ours, look)
             if difference is None:
+                self._tell(books, ours, look, last)
                 self._require_orders(books, look)
                 self._require_cash(books, look, last)
                 return True
             # The broker's list of positions lags behind its executions.
             if time.monotonic() - begun > LAGS * self._params.patience.apart_seconds:
+                self._tell(books, ours, look, last)
                 self._halt(HaltReason.POSITION_BREAK, *difference)
             self._pause(self._params.patience.retry_seconds)
         return False
+
+    def _tell(
+        self, books: list[Book], ours: Mapping[str, int], look: Look, last: date | None
+    ) -> None:
+        runs = tuple(sorted(book.identity.run_id for book in books))
+        account = f"IB-{self._broker.account}"
+        self.heard(BrokerReport(account, self._now(), last, runs, look.shares, ours, look.cash))
 
     def _require_orders(self, books: list[Book], look: Look) -> None:
         ours = {

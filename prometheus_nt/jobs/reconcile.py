@@ -8,17 +8,22 @@
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from threading import Event
 
+from persistence.broker_reports import BrokerReport
 from persistence.rebuild import Books, rebuild_books
 from prometheus_nt.domain.ledger import MICROS, CashFlowKind
 from prometheus_nt.domain.safety import HaltCause, SwitchState
+from prometheus_nt.jobs.broker_reports import keep_report
 from prometheus_nt.jobs.paper_rehearsal import rehearsal
 from prometheus_nt.jobs.paper_trader import PaperTrader
 from prometheus_nt.jobs.preview import newest_paper_run
 from prometheus_nt.jobs.safety import halt, switch_state
 from prometheus_nt.jobs.stores import Stores
+
+SANDBOX = "sandbox"
+"""Account of what the simulated exchange holds."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def reconcile(stores: Stores, sleeve_id: str, by: str, *, pull: bool = True) -> 
         venue = sandbox_books(trader, run["end_date"])
         mirror = trader.node.mirror
         as_of = mirror.holdings[-1].as_of if mirror.holdings else None
+    keep_report(stores, _report(run["run_id"], as_of, recorded, venue))
     breaks = breaks_of(recorded, venue)
     if breaks and pull:
         first = breaks[0]
@@ -101,6 +107,18 @@ def sandbox_books(trader: PaperTrader, until: date) -> Books:
     still_open = {known[order.client_order_id.value].order_id for order in orders}
     held = {name: count for name, count in shares.items() if count}
     return Books(mirror.ledger.cash_micros, held, frozenset(still_open))
+
+
+def _report(run_id: str, as_of: date | None, recorded: Books, venue: Books) -> BrokerReport:
+    return BrokerReport(
+        account_id=SANDBOX,
+        at=datetime.now(UTC),
+        as_of=as_of,
+        runs=(run_id,),
+        shares=venue.shares,
+        books=recorded.shares,
+        cash=venue.cash_micros / MICROS,
+    )
 
 
 def breaks_of(recorded: Books, venue: Books) -> tuple[Break, ...]:

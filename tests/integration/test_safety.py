@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from adapters.sample import sample_ohlcv
 from persistence import events, schema
+from persistence.broker_reports import newest
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.kill_switch import MOVED, STREAM
@@ -279,6 +280,10 @@ def test_books_that_agree_reconcile_without_a_break(stores):
     assert (found.as_of, found.breaks) == (UNTIL, ())
     assert found.positions > 0
     assert found.switch.state is TradingState.ARMED
+    with stores.runtime.database.reader() as connection:
+        said = newest(connection, found.run_id)
+    assert (said.account_id, said.as_of, said.breaks) == ("sandbox", UNTIL, {})
+    assert len(said.shares) == found.positions
 
 
 def test_a_row_that_was_changed_is_a_break_by_name_and_halts(stores):

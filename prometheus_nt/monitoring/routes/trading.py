@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from persistence.desk_books import held_at
+from persistence.broker_reports import BrokerReport, newest
+from persistence.desk_books import Held, held_at
 from persistence.desk_live import (
     accounts_of,
     leases_of,
@@ -36,6 +37,10 @@ MOST_ORDERS = 500
 NO_ACCOUNT = "no close of this run has been recorded up to this session"
 NO_BOOK = "no book of this run has been recorded up to this session"
 NO_LEASE = "no process has ever traded this run"
+NO_BROKER = (
+    "no comparison of this run with its broker is recorded up to this session: at a broker every "
+    "close ends with one, on the simulated exchange `prometheus reconcile` makes one"
+)
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
 State = Literal["RUNNING", "STOPPED", "FLATTENING", "HALTED"]
@@ -58,7 +63,10 @@ class Switch(Part):
 class Trading(Part):
     """A run that trades. state : what its switch says; else RUNNING while a process trades it.
 
-    session : of the newest account; the money and the exposures are of its close, null without.
+    session : of the newest account; money in USD and exposures as fractions of equity are of its
+        close, null without one.
+    broker_at, broker_breaks : when the broker was last heard, and of how many instruments it held
+        something else than the books; null if it never was.
     owner, lease_until : which process trades it, and until when it may without saying so again.
     """
 
@@ -77,6 +85,8 @@ class Trading(Part):
     net_exposure: float | None
     positions: int | None
     open_orders: int
+    broker_at: datetime | None
+    broker_breaks: int | None
     owner: str | None
     lease_until: datetime | None
     switch: Switch
@@ -95,6 +105,8 @@ class Line(Part):
     target_weight : of equity; null before the run had a target, 0 where it wants none.
     price : of a share at the last close; null where nothing is held, and with it `target_shares`
         and `difference`, which is how many shares are still to be traded.
+    broker_shares, broker_difference : of the broker's account when it was last compared, and what
+        that was beyond our books then; null where it never was.
     """
 
     instrument_id: str
@@ -104,6 +116,24 @@ class Line(Part):
     target_weight: float | None
     target_shares: float | None
     difference: float | None
+    broker_shares: float | None
+    broker_difference: float | None
+
+
+class Heard(Part):
+    """What a broker said of an account, whose books were compared with it, and when.
+
+    session : the newest close of the books; null before their first.
+    runs : that share the account: its shares are theirs together.
+    breaks : instruments of which it held something else than the books. cash : USD.
+    """
+
+    account_id: str
+    at: datetime
+    session: date | None
+    runs: list[str]
+    cash: float
+    breaks: int
 
 
 class OpenOrder(Part):
@@ -125,6 +155,7 @@ class TradingDetail(Answer):
     run: Trading
     book_session: date | None
     target_session: date | None
+    broker: Heard | None
     positions: list[Line]
     open_orders: list[OpenOrder]
 
@@ -166,25 +197,21 @@ def trading_run(desk: OurDesk, run_id: Name, as_of: AsOf = None) -> TradingDetai
     database = desk.stores.runtime.database
     row = _rows(desk, [run], as_of)[0]
     held, wanted = held_at(database, run, as_of), wanted_at(database, run, as_of)
+    heard = _heard(desk, [run], as_of).get(run["run_id"])
     book = {
         "book_session": None if held is None else held.session,
         "target_session": None if wanted is None else wanted.session,
     }
-    told = ("session", "equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
-    account = {f"run.{name}": getattr(row, name) for name in told}
-    lease = {f"run.{name}": getattr(row, name) for name in ("owner", "lease_until")}
+    broker = None if heard is None else _said(heard)
     return TradingDetail(
         run=row,
-        positions=_lines(
-            [] if held is None else held.rows,
-            None if wanted is None else wanted.weights,
-            None if held is None else held.equity,
-        ),
+        positions=_lines(held, None if wanted is None else wanted.weights, heard),
         open_orders=[
             OpenOrder(**only(order, OpenOrder))
             for order in open_orders_of(database, run["run_id"], MOST_ORDERS)
         ],
-        unknown=reasons(account, NO_ACCOUNT) | reasons(lease, NO_LEASE) | reasons(book, NO_BOOK),
+        broker=broker,
+        unknown=_unknown(row) | reasons(book, NO_BOOK) | reasons({"broker": broker}, NO_BROKER),
         **book,
     )
 
@@ -252,19 +279,33 @@ def _rows(desk: Desk, runs: list[Record], as_of: date | None) -> list[Trading]:
     database = desk.stores.runtime.database
     run_ids = [run["run_id"] for run in runs]
     accounts, leases = accounts_of(database, run_ids, as_of), leases_of(database, run_ids)
+    heard = _heard(desk, runs, as_of)
     return [
-        _row(desk, run, accounts.get(run["run_id"], {}), leases.get(run["run_id"], {}))
+        _row(
+            desk,
+            run,
+            accounts.get(run["run_id"], {}),
+            leases.get(run["run_id"], {}),
+            heard.get(run["run_id"]),
+        )
         for run in runs
     ]
 
 
 def _row(
-    desk: Desk, run: Record, account: Mapping[str, object], lease: Mapping[str, object]
+    desk: Desk,
+    run: Record,
+    account: Record,
+    lease: Record,
+    heard: BrokerReport | None,
 ) -> Trading:
     switch = _holds(desk, run["sleeve_id"])
     waiting = open_orders_of(desk.stores.runtime.database, run["run_id"], MOST_ORDERS)
-    money = ("equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
-    facts = {name: account.get(name) for name in money}
+    facts = {name: account.get(name) for name in ("equity", "cash", "drawdown", "positions")}
+    facts |= {
+        name: _share(account.get(name), account.get("equity"))
+        for name in ("gross_exposure", "net_exposure")
+    }
     facts |= {name: lease.get(name) for name in ("owner", "lease_until")}
     return Trading(
         **only(run, Trading),
@@ -272,8 +313,41 @@ def _row(
         session=account.get("as_of_date"),
         state=_state(switch.state, run["status"], lease.get("lease_until")),
         open_orders=len(waiting),
+        broker_at=None if heard is None else heard.at,
+        broker_breaks=None if heard is None else len(heard.breaks),
         switch=_switch(switch),
     )
+
+
+def _heard(desk: Desk, runs: list[Record], as_of: date | None) -> dict[str, BrokerReport]:
+    with desk.stores.runtime.database.reader() as connection:
+        found = {run["run_id"]: newest(connection, run["run_id"], as_of) for run in runs}
+    return {run_id: report for run_id, report in found.items() if report is not None}
+
+
+def _said(heard: BrokerReport) -> Heard:
+    return Heard(
+        account_id=heard.account_id,
+        at=heard.at,
+        session=heard.as_of,
+        runs=list(heard.runs),
+        cash=heard.cash,
+        breaks=len(heard.breaks),
+    )
+
+
+def _unknown(row: Trading) -> dict[str, str]:
+    """Return why fields of a run are not known."""
+    told = ("session", "equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
+    account = {f"run.{name}": getattr(row, name) for name in told}
+    lease = {f"run.{name}": getattr(row, name) for name in ("owner", "lease_until")}
+    broker = {f"run.{name}": getattr(row, name) for name in ("broker_at", "broker_breaks")}
+    return reasons(account, NO_ACCOUNT) | reasons(lease, NO_LEASE) | reasons(broker, NO_BROKER)
+
+
+def _share(usd: float | None, equity: float | None) -> float | None:
+    """Return money as a fraction of equity; None without equity."""
+    return None if usd is None or not equity or equity < 0.0 else usd / equity
 
 
 def _state(switch: TradingState, status: str, until: object) -> State:
@@ -284,17 +358,31 @@ def _state(switch: TradingState, status: str, until: object) -> State:
 
 
 def _lines(
-    rows: list[Record], weights: Mapping[str, float] | None, equity: float | None
+    held: Held | None, weights: Mapping[str, float] | None, heard: BrokerReport | None
 ) -> list[Line]:
-    held = {row["instrument_id"]: row for row in rows}
+    rows = {} if held is None else {row["instrument_id"]: row for row in held.rows}
+    equity = None if held is None else held.equity
     wanted = {name for name, weight in (weights or {}).items() if weight}
+    theirs = set() if heard is None else heard.shares.keys() | heard.breaks.keys()
     return [
-        _line(name, held.get(name), None if weights is None else weights.get(name, 0.0), equity)
-        for name in sorted(held.keys() | wanted)
+        _line(
+            name,
+            rows.get(name),
+            None if weights is None else weights.get(name, 0.0),
+            equity,
+            heard,
+        )
+        for name in sorted(rows.keys() | wanted | theirs)
     ]
 
 
-def _line(name: str, held: Record | None, weight: float | None, equity: float | None) -> Line:
+def _line(
+    name: str,
+    held: Record | None,
+    weight: float | None,
+    equity: float | None,
+    heard: BrokerReport | None,
+) -> Line:
     shares = 0.0 if held is None else held["quantity"]
     value = 0.0 if held is None else held["market_value"]
     price = value / shares if shares else None
@@ -307,4 +395,6 @@ def _line(name: str, held: Record | None, weight: float | None, equity: float | 
         target_weight=weight,
         target_shares=target,
         difference=None if target is None else target - shares,
+        broker_shares=None if heard is None else heard.shares.get(name, 0.0),
+        broker_difference=None if heard is None else heard.breaks.get(name, 0.0),
     )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from persistence.broker_reports import BrokerReport, keep
 from persistence.database import upsert
 from persistence.tables import runtime as tables
 from persistence.tables import trading
@@ -31,7 +32,7 @@ def trade(database, world=PAPER, equity=120.0):
     run = {"run_id": world.run_id("FAST"), "mode": world.mode}
     account = {"event_id": world.label, "as_of_date": SESSIONS[-1], "timestamp": at(SESSIONS[-1])}
     account |= {"cash": equity - 48.0, "equity": equity, "positions": 2, "drawdown": -0.05}
-    account |= {"gross_exposure": 0.6, "net_exposure": 0.4}
+    account |= {"gross_exposure": 72.0, "net_exposure": 48.0}
     put(database, trading.account_states, [run | account])
     order = {"order_id": "waits", "timestamp": at(SESSIONS[-1]), "instrument_id": "C.US"}
     order |= {"side": "BUY", "order_type": "MARKET", "quantity": 7.0, "status": "SUBMITTED"}
@@ -103,6 +104,68 @@ def test_what_is_held_stands_beside_what_is_wanted(client, database):
     before = read(client, f"/api/desk/{RUN}", as_of="2023-12-01")
     assert before["positions"] == [] and before["run"]["equity"] is None
     assert set(before["unknown"]) >= {"run.equity", "book_session", "target_session"}
+
+
+def hear(database, shares, books, **told):
+    report = BrokerReport(
+        **{
+            "account_id": "IB-DU1",
+            "at": at(SESSIONS[-1], hour=22),
+            "as_of": SESSIONS[-1],
+            "runs": (RUN,),
+            "shares": shares,
+            "books": books,
+            "cash": 70.5,
+        }
+        | told
+    )
+    with database.writer() as connection:
+        keep(connection, report)
+
+
+def test_what_the_broker_holds_stands_beside_the_book_with_its_time(client, database):
+    trade(database)
+    unheard = read(client, f"/api/desk/{RUN}")
+
+    # The account has two of a stock that nobody ordered, and one of ours less.
+    hear(database, {"A.US": 2, "B.US": -1, "D.US": 2}, {"A.US": 3, "B.US": -1})
+
+    found = read(client, f"/api/desk/{RUN}")
+    lines = {row["instrument_id"]: row for row in found["positions"]}
+    assert {name: row["broker_shares"] for name, row in lines.items()} == {
+        "A.US": 2.0,
+        "B.US": -1.0,
+        "D.US": 2.0,
+    }
+    assert {name: row["broker_difference"] for name, row in lines.items()} == {
+        "A.US": -1.0,
+        "B.US": 0.0,
+        "D.US": 2.0,
+    }
+    assert found["broker"] == {
+        "account_id": "IB-DU1",
+        "at": "2024-02-02T22:00:00Z",
+        "session": "2024-02-02",
+        "runs": [RUN],
+        "cash": 70.5,
+        "breaks": 2,
+    }
+    fast, slow = read(client, "/api/desk")["runs"]
+    assert (fast["broker_at"], fast["broker_breaks"]) == ("2024-02-02T22:00:00Z", 2)
+    assert (slow["broker_at"], slow["broker_breaks"]) == (None, None)
+    assert unheard["broker"] is None and "reconcile" in unheard["unknown"]["broker"]
+    assert {row["broker_shares"] for row in unheard["positions"]} == {None}
+
+
+def test_what_the_broker_says_later_is_not_known_before(client, database):
+    trade(database)
+    hear(database, {"A.US": 1}, {"A.US": 1}, as_of=SESSIONS[1], at=at(SESSIONS[1]))
+    hear(database, {"A.US": 3}, {"A.US": 3})
+
+    before = read(client, f"/api/desk/{RUN}", as_of=str(SESSIONS[2]))
+
+    assert before["broker"]["session"] == str(SESSIONS[1])
+    assert before["broker"]["breaks"] == 0
 
 
 def test_a_sleeve_is_halted_and_armed_by_its_name(client, database):

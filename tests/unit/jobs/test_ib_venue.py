@@ -1,5 +1,6 @@
 """When orders go to the broker, what is told of them, and when books and account do not agree."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from threading import Event
@@ -304,6 +305,20 @@ def test_positions_that_are_not_ours_halt_before_anything_is_sent(broker, tmp_pa
     assert broker.halts[0][0] is HaltReason.POSITION_BREAK
     assert broker.placed == []
     assert "POSITION_BREAK" in broker.pulled[0]
+
+
+@pytest.mark.parametrize("held", [{}, {"AAPL.US": 7}])
+def test_what_the_broker_said_is_told_whether_it_agrees_or_not(broker, tmp_path, held):
+    venue, told = venue_of(broker), []
+    venue.heard = told.append
+    broker.account_now = Look(held, 5_000.0, frozenset())
+
+    with pytest.raises(TradingHalted) if held else nullcontext():
+        venue.after_close([FakeBook(tmp_path)], Event())
+
+    (report,) = told
+    assert (report.account_id, report.as_of, report.runs) == ("IB-DU1234567", FRIDAY, ("run",))
+    assert (report.at, report.cash, report.breaks) == (EVENING, 5_000.0, held)
 
 
 def test_the_positions_of_all_sleeves_are_compared_together(broker, tmp_path):

@@ -10,7 +10,7 @@ const ALL = "ALL";
 
 export default {
   id: "live_desk", title: "Live desk", group: "Trade", topics: ["run", "fill", "step", "alert"],
-  about: "Every sleeve that trades, on paper or live: its book against its target, its orders, and the switches that stop it.",
+  about: "Every sleeve that trades, on paper or live: its book against its target and its broker, its orders, and the switches that stop it.",
 
   load(ctx) {
     return parts({
@@ -70,8 +70,10 @@ const runsCard = (rows, ctx) => card("What trades", { note: "the newest run of e
   { name: "sleeve_id", title: "Sleeve" }, { name: "mode", title: "Mode", show: (mode) => h("b", { class: mode === "LIVE" ? "warn" : "" }, mode) },
   { name: "state", title: "State", show: stated }, { name: "session", title: "Session", show: text },
   { name: "equity", title: "Equity", num: true, show: shortMoney }, { name: "drawdown", title: "Drawdown", num: true, show: (share) => percent(share) },
-  { name: "net_exposure", title: "Net", num: true, show: (usd, row) => percent(share(usd, row), 1) }, { name: "positions", title: "Positions", num: true, show: whole },
-  { name: "open_orders", title: "Orders", num: true, show: whole }, { name: "owner", title: "Process", show: text },
+  { name: "net_exposure", title: "Net", num: true, show: (share) => signedPercent(share, 1) }, { name: "positions", title: "Positions", num: true, show: whole },
+  { name: "open_orders", title: "Orders", num: true, show: whole },
+  { name: "broker_breaks", title: "Broker", tone: (breaks) => (breaks ? "bad" : ""), show: (breaks) => (breaks === null ? DASH : breaks ? `${whole(breaks)} differ` : "agrees") },
+  { name: "owner", title: "Process", show: text },
 ], rows, { caption: "Sleeves that trade", onRow: (row) => ctx.open(row.run_id), selected: (row) => row.run_id === ctx.item,
   empty: "Nothing trades on paper or live. `prometheus paper` starts a sleeve on paper." }));
 
@@ -88,31 +90,39 @@ function detail(view, ctx) {
     figures([
       { label: "Equity", value: money(run.equity), why: why("equity"), small: run.session ? `at the close of ${run.session}` : undefined },
       { label: "Cash", value: shortMoney(run.cash), why: why("cash") }, { label: "Drawdown", value: percent(run.drawdown), why: why("drawdown") },
-      { label: "Gross", value: percent(share(run.gross_exposure, run), 1), why: why("gross_exposure") }, { label: "Net", value: signedPercent(share(run.net_exposure, run), 1), why: why("net_exposure") },
+      { label: "Gross", value: percent(run.gross_exposure, 1), why: why("gross_exposure") }, { label: "Net", value: signedPercent(run.net_exposure, 1), why: why("net_exposure") },
       { label: "Traded by", value: run.owner ?? DASH, why: why("owner"), small: run.lease_until ? leased(run.lease_until) : undefined },
     ])),
     bookCard(view, run), ordersCard(view),
   ];
 }
 
-/** Money as a fraction of a run's equity. */
-const share = (usd, run) => (usd === null || !run.equity ? null : usd / run.equity);
-
 const leased = (until) => (Date.parse(until) > Date.now() ? `its lease holds until ${moment(until)}` : `its lease ended ${ago(until)}`);
 
 function bookCard(view, run) {
-  const weight = (row) => share(row.market_value, run);
+  const weight = (row) => (run.equity > 0 ? row.market_value / run.equity : null);
   const session = [view.book_session && `held at ${view.book_session}`, view.target_session && `wanted at ${view.target_session}`].filter(Boolean).join(", ");
-  return card("Book against target", { width: 7, note: session || view.unknown?.book_session }, table([
+  const { broker } = view;
+  return card("Book, target and broker", { width: 8, note: session || view.unknown?.book_session }, table([
     { name: "instrument_id", title: "Instrument" },
     { name: "market_value", title: "Holds", num: true, show: (_, row) => percent(weight(row)) }, { name: "target_weight", title: "Wants", num: true, show: (share) => percent(share) },
     { name: "shares", title: "Shares", num: true, show: whole }, { name: "target_shares", title: "Target", num: true, show: whole },
     { name: "difference", title: "To trade", num: true, tone: (left) => (left && Math.abs(left) >= 1 ? "warn" : ""), show: (left) => signed(left, 0) },
-    { name: "price", title: "Price", num: true, show: (price) => number(price) },
-  ], view.positions, { caption: "To trade: target less shares, at the last close. What the broker says it holds is not recorded here.", empty: "It holds nothing and wants nothing." }));
+    { name: "broker_shares", title: "Broker", num: true, show: whole },
+    { name: "broker_difference", title: "Break", num: true, tone: (apart) => (apart ? "bad" : ""), show: (apart) => (apart ? signed(apart, 0) : apart === 0 ? "none" : DASH) },
+    { name: "price", title: "Price, USD", num: true, show: (price) => number(price) },
+  ], view.positions, { caption: "To trade: target less shares, at the last close. Break: what the broker held beyond the books when they were compared.", empty: "It holds nothing and wants nothing." }),
+  h("p.muted.heard", broker ? heard(broker) : `Broker: ${view.unknown?.broker ?? "not known"}.`));
 }
 
-const ordersCard = (view) => card("Open orders", { width: 5 }, table([
+/** What the broker said, of what, and when. */
+const heard = ({ account_id: account, at, session, runs, cash, breaks }) => [
+  `${account === "sandbox" ? "The simulated exchange" : account} was compared ${moment(at)} UTC (${ago(at)})${session ? `, with the books of the close of ${session}` : ""}`,
+  runs.length > 1 && `its shares are those of ${runs.length} sleeves together`,
+  `cash ${money(cash)}`, breaks ? h("b.bad", `${whole(breaks)} instruments differ`) : "every position agrees",
+].filter(Boolean).flatMap((one, i) => (i ? ["; ", one] : [one]));
+
+const ordersCard = (view) => card("Open orders", { width: 4 }, table([
   { name: "timestamp", title: "Time (UTC)", show: moment }, { name: "instrument_id", title: "Instrument" },
   { name: "side", title: "Side", show: (side) => h("span", { class: side === "BUY" ? "good" : "bad" }, side) },
   { name: "quantity", title: "Shares", num: true, show: (shares, row) => `${whole(row.filled_quantity)} of ${whole(shares)}` }, { name: "status", title: "Status", show: pill },
