@@ -23,6 +23,9 @@ OVERLAP = timedelta(seconds=60)
 """Longest time between what a row says of when it moved, and its commit."""
 
 MOST_ROWS = 500
+MOST_DAYS = 50
+"""Newest days whose attempts are told one by one."""
+
 MOST_TRADED = 100
 """Newest rows of each mode that trades."""
 
@@ -106,6 +109,20 @@ def _traded(table: sa.Table, named: str, stamps: tuple[str, ...], by: str) -> So
     return read
 
 
+def _attempts(connection: Connection, topic: str, since: datetime) -> list[Moved]:
+    """Return the attempts at phases of the days that moved: a day may pass several at once."""
+    days, tried = operations.engine_runs.c, operations.engine_run_attempts
+    newest = sa.select(days.run_id).where(days.updated_at > since).order_by(days.updated_at.desc())
+    columns = [column for column in tried.columns if column.name not in (*LARGE, "coverage")]
+    query = sa.select(*columns).where(tried.c.run_id.in_(newest.limit(MOST_DAYS)))
+    ordered = query.order_by(tried.c.started_at.desc()).limit(MOST_ROWS)
+    found = []
+    for row in connection.execute(ordered).mappings():
+        named = f"attempt:{row['run_id']}:{row['phase']}:{row['attempt']}"
+        found.append(Moved(topic, named, row["ended_at"] or row["started_at"], dict(row)))
+    return found
+
+
 def _moved(topic: str, named: str, stamps: tuple[str, ...], row: dict[str, Any]) -> Moved:
     at = max((row[stamp] for stamp in stamps if row[stamp] is not None), default=EPOCH)
     return Moved(topic, f"{named}:{row[named]}", at, row)
@@ -128,6 +145,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
     "steps": (
         _table(governance.job_executions, "execution_id", ("updated_at",), LARGE),
         _table(operations.engine_runs, "run_id", ("updated_at",), LARGE),
+        _attempts,
     ),
 }
 """Topic -> where its rows come from."""

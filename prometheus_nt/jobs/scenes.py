@@ -100,6 +100,24 @@ def laid_out(graph: Graph) -> dict[str, tuple[float, float, float]]:
     }
 
 
+def works_in(graph: Graph) -> dict[RunPhase, tuple[str, ...]]:
+    """Return, of the phases that a day works through, which nodes of a graph are then at work."""
+    stages = [stage.name for stage in PIPELINE]
+    universe = stages.index("universe")
+    work = {
+        RunPhase.WAITING_FOR_DATA: (HISTORICAL, MARKET_DATA),
+        RunPhase.DATA_READY: (SCENARIOS, *stages[:universe]),
+        RunPhase.SIGNALS_DONE: (stages[universe],),
+        RunPhase.UNIVERSES_DONE: tuple(stages[universe + 1 :]),
+        RunPhase.BOOKS_DONE: (RUNTIME,),
+    }
+    found = {
+        phase: tuple(name for name in (phase.value, *names) if name in graph.nodes)
+        for phase, names in work.items()
+    }
+    return {phase: names for phase, names in found.items() if names}
+
+
 def _place(depth: int, place: int, count: int) -> tuple[float, float, float]:
     row, column = divmod(place, WIDEST_LAYER)
     wide = min(count - row * WIDEST_LAYER, WIDEST_LAYER)

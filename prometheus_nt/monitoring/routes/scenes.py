@@ -12,7 +12,7 @@ from persistence.standing import Record
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.runs import Mode
-from prometheus_nt.jobs.scenes import SCENES, Kind, laid_out, scene
+from prometheus_nt.jobs.scenes import SCENES, Kind, laid_out, scene, works_in
 from prometheus_nt.monitoring.answers import (
     DEFAULT_ROWS,
     Answer,
@@ -77,12 +77,13 @@ class Connection(Part):
 
 
 class SceneView(Answer):
-    """A scene in full."""
+    """A scene in full. works_in : phase of a day -> the nodes that are at work in it."""
 
     view_id: str
     layout_type: str
     nodes: dict[str, Node]
     connections: list[Connection]
+    works_in: dict[str, list[str]]
 
 
 class TraceRow(Part):
@@ -164,6 +165,7 @@ def scene_view(view_id: Name) -> SceneView:
             )
             for edge in graph.edges
         ],
+        works_in={phase.value: list(names) for phase, names in works_in(graph).items()},
     )
 
 

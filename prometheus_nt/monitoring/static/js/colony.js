@@ -60,11 +60,11 @@ function tile(id, node, { x, y }, onNode) {
 const short = (words) => (words.length > 18 ? `${words.slice(0, 17)}…` : words);
 
 function edge(one, places) {
-  const [from, to] = [places[one.source], places[one.target]];
+  const [from, to] = [places[one.from], places[one.to]];
   if (!from || !to || from === to) return null;
   const ends = [rim(from, to), rim(to, from)];
   return svg("path", { class: "edge", "stroke-dasharray": one.next_session ? "5 4" : null, "marker-end": "url(#tip)", 
-    d: `M${ends[0].join(" ")}L${ends[1].join(" ")}` }, svg("title", {}, `${one.source} to ${one.target}: ${one.data_type}${one.next_session ? ", for the next session" : ""}`));
+    d: `M${ends[0].join(" ")}L${ends[1].join(" ")}` }, svg("title", {}, `${one.from} to ${one.to}: ${one.data_type}${one.next_session ? ", for the next session" : ""}`));
 }
 
 /** Where the line between two tiles leaves the first. */

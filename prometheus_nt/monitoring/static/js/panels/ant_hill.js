@@ -8,12 +8,15 @@ import { part, parts } from "../parts.js";
 import { card, empty, pill, table } from "../widgets.js";
 
 const LIT_MS = 2_500;
+const STEP_MS = 450; // a day may pass several phases between two messages: each is seen
 const LONGEST_WAIT_MS = 2_000;
 const SHORTEST_WAIT_MS = 60;
 const MOST_TOLD = 300;
 const SPEEDS = [1, 10, 100, 1000];
 
 let map = null;     // the map on the page
+let view = null;    // the scene that it shows
+let says = null;    // where it says what moved last
 let playing = null; // the timer of the replay
 let at = 0;         // its next event
 let speed = 10;
@@ -32,7 +35,7 @@ export default {
 
   draw({ scenes, scene, traces, trace }, ctx) {
     stop();
-    return h("div.grid", part(scenes, (found) => choiceOf(found.rows, ctx), ctx), part(scene, (view) => sceneCard(view, nameOf(view, scenes), ctx), ctx),
+    return h("div.grid", part(scenes, (found) => choiceOf(found.rows, ctx), ctx), part(scene, (found) => sceneCard(found, nameOf(found, scenes), ctx), ctx),
       trace && part(trace, replayCard, ctx), part(traces, (found) => tracesCard(found.rows, ctx), ctx));
   },
 };
@@ -42,32 +45,73 @@ const choiceOf = (rows, ctx) => h("div.row", { style: { gridColumn: "1 / -1" }, 
 
 const nameOf = (view, scenes) => scenes.data?.rows.find((one) => one.view_id === view.view_id)?.display_name ?? view.view_id;
 
-function sceneCard(view, name, ctx) {
-  const ids = Object.keys(view.nodes);
-  if (!ids.length) return card(name, {}, empty(view.unknown?.nodes ?? "This scene has no content on this server."));
+function sceneCard(found, name, ctx) {
+  const ids = Object.keys(found.nodes);
+  if (!ids.length) return card(name, {}, empty(found.unknown?.nodes ?? "This scene has no content on this server."));
   const chosen = ctx.local.node;
-  map = colony(view, (id) => { ctx.local.node = id; ctx.refresh(); });
-  return card(name, { note: `${ids.length} nodes, ${view.connections.length} connections; choose one to see what it is connected with` },
-    map, view.nodes[chosen] && about(chosen, view));
+  map = colony(found, (id) => { ctx.local.node = id; ctx.refresh(); });
+  view = found;
+  says = h("p.muted", { role: "status" }, last);
+  relight();
+  return card(name, { note: `${ids.length} nodes, ${found.connections.length} connections; choose one to see what it is connected with` },
+    map, says, found.nodes[chosen] && about(chosen, found));
 }
 
 function about(id, view) {
   const { label, type } = view.nodes[id];
   const ends = (mine, other, word) => view.connections.filter((one) => one[mine] === id).map((one) => h("li", `${word} ${view.nodes[one[other]]?.label ?? one[other]}: ${one.data_type}${one.next_session ? ", for the next session" : ""}`));
-  const found = [...ends("target", "source", "from"), ...ends("source", "target", "to")];
+  const found = [...ends("to", "from", "from"), ...ends("from", "to", "to")];
   return h("div", { role: "status" }, h("h2", label, h("span.muted", ` ${type}`)), found.length ? h("ul", found) : h("p.muted", "Connected with nothing."));
 }
 
 /* ---------------------------------------------------------------- what works now */
 
+const waits = [];           // what moved and has not been shown yet
+const working = new Map();  // an attempt that runs -> its nodes
+let flash = { nodes: [], kind: "lit" };
+let timer = null;
+let last = "Nothing has moved since this page opened.";
+
 addEventListener("desk-event", ({ detail: { kind, row } }) => {
-  if (kind !== "step" || !map?.isConnected || playing) return;
-  const words = Object.values(row).filter((value) => typeof value === "string");
-  const found = [...map.querySelectorAll("[data-node]")].map((node) => node.dataset.node).filter((id) => words.some((word) => word.toLowerCase() === id.toLowerCase()));
-  if (!found.length) return;
-  light(map, found);
-  setTimeout(() => map && !playing && light(map, []), LIT_MS);
+  if (!["step", "fill"].includes(kind) || !map?.isConnected) return;
+  waits.push({ kind, row });
+  timer ??= setTimeout(nextStep, 0);
 });
+
+function nextStep() {
+  const step = waits.shift();
+  flash = step ? moved(step) : { nodes: [], kind: "lit" };
+  relight();
+  if (says) says.textContent = last;
+  timer = step ? setTimeout(nextStep, waits.length ? STEP_MS : LIT_MS) : null;
+}
+
+/** The nodes that something is about; an attempt that runs keeps its own lit until it ends. */
+function moved({ kind, row }) {
+  const phased = row.phase && row.status;
+  const nodes = phased ? view?.works_in[row.phase] ?? [] : kind === "fill" ? ["sleeve", "runtime_db"] : named(row);
+  if (phased) {
+    const key = `${row.run_id} ${row.phase} ${row.attempt}`;
+    if (row.status === "RUNNING") working.set(key, row.phase);
+    else working.delete(key);
+  }
+  if (nodes.length) last = `${new Date().toISOString().slice(11, 19)} ${kind} ${[row.phase ?? row.job_type, row.status, row.instrument_id, row.run_id].filter(Boolean).join(" · ")}`;
+  return { nodes, kind: row.status === "FAILED" ? "failed-node" : "lit" };
+}
+
+/** Nodes that a row names in one of its words. */
+const named = (row) => {
+  const words = Object.values(row).filter((value) => typeof value === "string").map((word) => word.toLowerCase());
+  return Object.keys(view?.nodes ?? {}).filter((id) => words.includes(id.toLowerCase()));
+};
+
+/** Light what works, on a map that may have been drawn anew; a replay has the map to itself. */
+function relight() {
+  if (!map || playing) return;
+  const busy = [...working.values()].flatMap((phase) => view.works_in[phase] ?? []);
+  light(map, flash.kind === "lit" ? [...busy, ...flash.nodes] : busy);
+  light(map, flash.kind === "lit" ? [] : flash.nodes, "failed-node");
+}
 
 /* ---------------------------------------------------------------- what happened */
 
