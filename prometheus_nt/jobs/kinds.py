@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from adapters.gates import QualityParams
 from adapters.inference import DividendBasis
+from persistence.proposals import ProposalStore
 from prometheus_nt.campaign_config import (
     CampaignConfig,
     CampaignPlan,
@@ -27,7 +28,7 @@ from prometheus_nt.campaign_config import (
     plan_of,
 )
 from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, nested, validated
-from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.engines.scenarios import ScenarioParams
@@ -74,6 +75,7 @@ Symbol = Annotated[
 ]
 
 HOUR = 3600.0
+LATEST = "latest"
 
 
 class JobSpec(Params):
@@ -88,6 +90,17 @@ class JobSpec(Params):
             If the spec makes no sense on this server.
         """
         del settings
+        return self
+
+    def found(self, stores: Stores) -> Self:
+        """Return the spec with the full names of what it is about, which the stores must have.
+
+        Raises
+        ------
+        ConfigError
+            If they have not: the job could only fail.
+        """
+        del stores
         return self
 
 
@@ -292,6 +305,13 @@ class ScenarioJob(JobSpec):
         validated(_Named, {"name": self.params.name}, "params")
         return self
 
+    def found(self, stores: Stores) -> Self:
+        if self.run is None:
+            return self
+        if self.run == LATEST:
+            return self
+        return self.model_copy(update={"run": _run(stores, "run", self.run)})
+
 
 class MetaRankJob(JobSpec):
     """Decide who goes on: of a campaign, or of a strategy's runs that end by a day."""
@@ -311,9 +331,17 @@ class MetaRankJob(JobSpec):
 
 
 class ReportJob(JobSpec):
-    """Make the report of a finished run again: a run id, its beginning, or `latest`."""
+    """Make the report of a finished run again: a run id, its beginning, or `latest`.
 
-    run: Name = "latest"
+    run : `latest` is the newest when the job is done; any other must be there when it is asked for.
+    """
+
+    run: Name = LATEST
+
+    def found(self, stores: Stores) -> Self:
+        if self.run == LATEST:
+            return self
+        return self.model_copy(update={"run": _run(stores, "run", self.run)})
 
 
 class CompareJob(JobSpec):
@@ -327,6 +355,9 @@ class CompareJob(JobSpec):
         if files:
             raise ValueError(f"runs: name runs, not files: {', '.join(files)}")
         return self
+
+    def found(self, stores: Stores) -> Self:
+        return self.model_copy(update={"runs": tuple(_run(stores, "runs", n) for n in self.runs)})
 
 
 class DeriveJob(JobSpec):
@@ -396,6 +427,11 @@ class EvaluateJob(JobSpec):
 
     proposal: Name
 
+    def found(self, stores: Stores) -> Self:
+        store = ProposalStore(stores.runtime.database)
+        known = _known("proposal", lambda: store.find(self.proposal).proposal_id)
+        return self.model_copy(update={"proposal": known})
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -452,6 +488,20 @@ def plan_of_document(document: Mapping[str, Any]) -> CampaignPlan:
     if missing:
         raise ConfigError(f"plan: {', '.join(missing)}: required, but not given")
     return plan_of(document)
+
+
+def _run(stores: Stores, field: str, name: str) -> str:
+    return _known(field, lambda: str(stores.runtime.find_run(name)["run_id"]))
+
+
+def _known(field: str, find: Callable[[], str]) -> str:
+    """Return what `find` finds; that it finds nothing is a mistake in a field."""
+    try:
+        return find()
+    except StoreUnavailable:
+        raise
+    except StoreError as unknown:
+        raise ConfigError(f"{field}: {unknown}") from None
 
 
 def _config_file(settings: Settings, name: str) -> Path:

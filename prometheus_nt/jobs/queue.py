@@ -74,7 +74,7 @@ def submit(
         If the key stands for another spec.
     """
     known, terms = kind_of(kind), terms or Terms()
-    settled = read_spec(kind, spec).settled(stores.settings)
+    settled = read_spec(kind, spec).settled(stores.settings).found(stores)
     new = NewJob(
         kind=kind,
         spec=settled.model_dump(mode="json", exclude_unset=True),

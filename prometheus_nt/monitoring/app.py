@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -58,6 +59,8 @@ ROUTERS = (
 
 CONTROL_STREAM = "control"
 """The sealed stream of everything that somebody asked to change."""
+
+SEND_JSON = "send one JSON object, with Content-Type: application/json; /api/docs has its fields"
 
 _log = logging.getLogger(__name__)
 
@@ -133,5 +136,15 @@ def _http(_request: Request, error: Exception) -> JSONResponse:
 def _invalid(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    parts = (f"{'.'.join(str(at) for at in one['loc'])}: {one['msg']}" for one in error.errors())
-    return failure("InvalidRequest", "; ".join(parts), 422)
+    return failure("InvalidRequest", "; ".join(map(_mistake, error.errors())), 422)
+
+
+def _mistake(one: dict[str, Any]) -> str:
+    """Return where a mistake is, what it is, and for a body that cannot be read what to send."""
+    at, told = ".".join(map(str, one["loc"])), one["msg"]
+    if one["type"] == "json_invalid":
+        why, place = one["ctx"]["error"], one["loc"][-1]
+        return f"body: no JSON at character {place}: {why}; {SEND_JSON}"
+    if one["loc"] == ("body",):
+        return f"{at}: {told}; {SEND_JSON}"
+    return f"{at}: {told}"

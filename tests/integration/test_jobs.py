@@ -177,8 +177,8 @@ def test_a_campaign_that_was_cancelled_goes_on_where_it_was_when_it_is_retried(n
 
 def test_the_command_line_lists_shows_follows_cancels_and_retries(new_home):
     settings = new_home()
-    job_id = call("jobs", "submit", "report", "--spec", '{"run": "nobody"}', "--key", "k").strip()
-    same = call("jobs", "submit", "report", "--spec", '{"run": "nobody"}', "--key", "k").strip()
+    job_id = call("jobs", "submit", "report", "--spec", '{"run": "latest"}', "--key", "k").strip()
+    same = call("jobs", "submit", "report", "--spec", '{"run": "latest"}', "--key", "k").strip()
     other = json.loads(call("jobs", "submit", "report", "--priority", "optional", "--json"))
 
     cancelled = json.loads(call("jobs", "cancel", other["job_id"], "--json"))
@@ -207,6 +207,7 @@ def test_the_command_line_lists_shows_follows_cancels_and_retries(new_home):
         (("submit", "report", "--spec", "[]"), "--spec: expected a JSON object, found list"),
         (("submit", "report", "--spec", "@nothing"), "--spec: cannot be read as JSON"),
         (("submit", "report", "--spec", '{"rum": 1}'), "rum: unknown field; did you mean 'run'"),
+        (("submit", "report", "--spec", '{"run": "nobody"}'), "run: no run matches 'nobody'"),
         (("submit", "report", "--priority", "high"), "unknown priority 'high'"),
         (("show", "nobody"), "no job matches 'nobody'"),
         (("list", "--status", "done"), "unknown status 'DONE'; known: PENDING"),

@@ -18,6 +18,8 @@ from persistence.pages import (
     seconds_of_variants,
     selections,
 )
+from prometheus_nt.actors.pipeline import PIPELINE
+from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.monitoring.answers import (
     DEFAULT_ROWS,
     Answer,
@@ -32,6 +34,9 @@ from prometheus_nt.monitoring.answers import (
 from prometheus_nt.monitoring.desk import OurDesk
 
 router = APIRouter(prefix="/api", tags=["campaigns"])
+
+ENGINES = (*(stage.name.upper() for stage in PIPELINE), "SLEEVE", "META_ORCHESTRATOR")
+"""Who decides; a decision is kept under one of these names."""
 
 NOT_JUDGED = "nobody has judged it yet; a job of kind meta_rank does"
 LONGEST_PERIOD = 3_650
@@ -308,6 +313,9 @@ def performance(
     run_id: Name | None = None,
 ) -> Performance:
     """Return what became of an engine's newest decisions: of a run, else of the newest run."""
+    if engine_name not in ENGINES:
+        known = ", ".join(ENGINES)
+        raise ConfigError(f"engine_name: unknown engine {engine_name!r}; known engines: {known}")
     database = desk.stores.runtime.database
     wanted = {"run_id": run_id, "strategy_id": strategy_id}
     newest = newest_decision(database, engine_name, wanted, as_of)

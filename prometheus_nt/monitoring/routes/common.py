@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import BaseModel
 
 from persistence.standing import Record, Standing
+from prometheus_nt.domain.calendar import MARKETS, REGIONS
+from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.monitoring.answers import Name
 
@@ -14,7 +16,34 @@ NO_RUN = "no run has been recorded up to this session"
 NOT_MEASURED = "not measured: the engine is off in this configuration, or its inputs are missing"
 NO_SESSION_BEFORE = "the record begins too late for it"
 
-Region = Annotated[Name | None, Query(description="Default: any.")]
+EVERYWHERE = "GLOBAL"
+"""What the mission's documents call any region."""
+
+
+def _region(
+    region: Annotated[Name | None, Query(description="Default, and GLOBAL: any.")] = None,
+) -> str | None:
+    """Return the region asked for; None is any."""
+    if region in (None, EVERYWHERE):
+        return None
+    if region not in REGIONS:
+        known = ", ".join((*REGIONS, EVERYWHERE))
+        raise ConfigError(f"region: unknown region {region!r}; known regions: {known}")
+    return region
+
+
+def _market(
+    market_id: Annotated[Name | None, Query(description="Default: any.")] = None,
+) -> str | None:
+    """Return the market asked for; None is any."""
+    if market_id is not None and market_id not in MARKETS:
+        known = ", ".join(MARKETS)
+        raise ConfigError(f"market_id: unknown market {market_id!r}; known markets: {known}")
+    return market_id
+
+
+Region = Annotated[str | None, Depends(_region)]
+Market = Annotated[str | None, Depends(_market)]
 Strategy = Annotated[Name | None, Query(description="Default: any.")]
 OfMode = Annotated[Mode | None, Query(description="Default: the most real mode that has rows.")]
 

@@ -147,6 +147,8 @@ def jobs(
     offset: Offset = 0,
 ) -> Page[JobRow]:
     """Return jobs, the newest first."""
+    if kind is not None:
+        queue.kind_of(kind)
     wanted = {"status": status, "kind": kind, "submitted_by": submitted_by}
     rows = page_of_jobs(desk.stores.runtime.database, wanted, offset, limit + 1)
     return page_of([JobRow(**row) for row in rows], offset, limit)

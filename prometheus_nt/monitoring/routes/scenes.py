@@ -25,7 +25,7 @@ from prometheus_nt.monitoring.answers import (
     page_of,
 )
 from prometheus_nt.monitoring.desk import OurDesk
-from prometheus_nt.monitoring.routes.common import OfMode, reasons
+from prometheus_nt.monitoring.routes.common import Market, OfMode, reasons
 
 router = APIRouter(prefix="/api", tags=["scenes"])
 
@@ -172,7 +172,7 @@ def scene_view(view_id: Name) -> SceneView:
 @router.get("/traces")
 def traces_of_days(
     desk: OurDesk,
-    market_id: Name | None = None,
+    market_id: Market = None,
     mode: OfMode = None,
     as_of: AsOf = None,
     limit: Limit = DEFAULT_ROWS,

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from persistence.job_queue import Beat, JobQueue
+from persistence.tables import runtime as tables
 from prometheus_nt.monitoring.access import Access
 from tests.integration.monitoring.conftest import running
+from tests.integration.monitoring.world import put
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +99,8 @@ def test_pages_show_each_job_once_the_newest_first(client):
         assert client.get(f"/api/jobs?{bad}").status_code == 422
 
 
-def test_the_same_key_is_the_same_job_and_stands_for_one_spec(client):
+def test_the_same_key_is_the_same_job_and_stands_for_one_spec(client, database):
+    put(database, tables.backtest_runs, [{"run_id": "other"}])
     first, again = submit(client, key="k"), submit(client, key="k")
 
     assert first.json()["job_id"] == again.json()["job_id"]
@@ -111,12 +114,65 @@ def test_a_job_is_cancelled_and_tried_again(client):
     assert client.post(f"/api/jobs/{job_id}/retry").json()["status"] == "PENDING"
 
 
+def test_a_run_is_kept_under_its_full_name_so_that_a_later_one_changes_nothing(
+    client, database, queue
+):
+    put(database, tables.backtest_runs, [{"run_id": "fast-0123"}])
+
+    made = submit(client, run="fast")
+
+    assert queue.job(made.json()["job_id"]).spec == {"run": "fast-0123"}
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("jobs?kind=nope", "backtest"),
+        ("jobs?status=nope", "PENDING"),
+        ("runs?mode=nope", "BACKTEST"),
+        ("runs?status=nope", "COMPLETED"),
+        ("traces?market_id=NOPE", "US_EQ"),
+        ("traces?mode=nope", "PAPER"),
+        ("status/regime?region=MOON", "EU"),
+        ("status/stability?region=MOON", "EU"),
+        ("status/fragility?region=MOON", "EU"),
+        ("status/pipeline?market_id=NOPE", "US_EQ"),
+        ("status/execution?portfolio_id=X&mode=nope", "PAPER"),
+        ("intelligence/proposals?status=nope", "APPROVED"),
+        ("meta/performance?engine_name=nope", "SLEEVE"),
+        ("embedding_space/nope", "profiles"),
+        ("stream?topics=nope", "alerts"),
+        ("db/nope", "runtime"),
+    ],
+)
+def test_a_name_outside_a_closed_set_is_refused_with_the_set(client, path, known):
+    answer = client.get(f"/api/{path}")
+
+    assert answer.status_code in (400, 422), answer.text
+    assert known in answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_no_json_is_told_where_and_what_to_send(client):
+    typed = {"content-type": "application/json"}
+
+    broken = client.post("/api/jobs", content=b'{"kind": ', headers=typed)
+    text = client.post("/api/jobs", content=b"kind=report")
+
+    assert (broken.status_code, text.status_code) == (422, 422)
+    assert "no JSON at character 9" in broken.json()["error"]["message"]
+    for answer in (broken, text):
+        assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"kind": "reprot"},
         {"kind": "report", "spec": {"rnu": "x"}},
         {"kind": "report", "spec": {"run": "../x"}},
+        {"kind": "report", "spec": {"run": "nobody"}},
+        {"kind": "compare", "spec": {"runs": ["one", "two"]}},
+        {"kind": "evaluate", "spec": {"proposal": "none"}},
         {"kind": "report", "priority": "NOW"},
         {"kind": "backtest", "spec": {"config": ["../secret"]}},
     ],

@@ -8,29 +8,34 @@
 
 import { h, svg } from "./dom.js";
 
-const WIDE = 156, HIGH = 48, DEEP = 9;
-const GAP = 26;
+const HIGH = 48, DEEP = 9;
+const GAP = 20;
+const MOST_LETTERS = 18, A_LETTER = 7.8;
 const FAR = 12;
-const LEAST = 0.8; // of its own size; below, words cannot be read, so it scrolls
+const LEAST = 0.75; // of its own size; below, words cannot be read, so it scrolls
 
 /** @param {{nodes: Object, connections: Array}} scene  @param {(id: string) => void} onNode */
 export function colony(scene, onNode) {
-  const places = placed(scene.nodes);
+  const wide = widest(scene.nodes);
+  const places = placed(scene.nodes, wide);
   const ids = Object.keys(places);
   const xs = ids.map((id) => places[id].x), ys = ids.map((id) => places[id].y);
-  const box = [Math.min(...xs) - WIDE / 2 - GAP, Math.min(...ys) - HIGH / 2 - GAP - DEEP];
-  const size = [Math.max(...xs) - box[0] + WIDE / 2 + GAP + DEEP, Math.max(...ys) - box[1] + HIGH / 2 + GAP];
+  const box = [Math.min(...xs) - wide / 2 - GAP, Math.min(...ys) - HIGH / 2 - GAP - DEEP];
+  const size = [Math.max(...xs) - box[0] + wide / 2 + GAP + DEEP, Math.max(...ys) - box[1] + HIGH / 2 + GAP];
   const order = [...ids].sort((a, b) => places[b].back - places[a].back || places[a].y - places[b].y);
   return h("div.colony.scroll", { tabindex: 0, role: "region", "aria-label": "Map of the scene" },
     svg("svg", { viewBox: [...box, ...size].join(" "), style: `min-width:${Math.round(size[0] * LEAST)}px;max-height:760px`, role: "group", "aria-label": `${ids.length} nodes` },
       svg("defs", {}, svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" }, svg("path", { d: "M0 0 8 4 0 8z", fill: "context-stroke" }))),
-      scene.connections.map((one) => edge(one, places)),
-      order.map((id) => tile(id, scene.nodes[id], places[id], onNode))));
+      scene.connections.map((one) => edge(one, places, wide)),
+      order.map((id) => tile(id, scene.nodes[id], places[id], wide, onNode))));
 }
 
-function placed(nodes) {
+/** How wide every tile is: as its longest label needs. */
+const widest = (nodes) => 26 + A_LETTER * Math.max(...Object.values(nodes).map(({ label }) => Math.min(label.length, MOST_LETTERS)));
+
+function placed(nodes, tile) {
   const flat = Object.entries(nodes).map(([id, { pos: [x, y, z] }]) => ({ id, x: x + z / 2, y: -(y + z / 2), back: z }));
-  const [wide, high] = [stretch(flat, "x", WIDE + GAP), stretch(flat, "y", HIGH + GAP)];
+  const [wide, high] = [stretch(flat, "x", tile + GAP), stretch(flat, "y", HIGH + GAP)];
   return Object.fromEntries(flat.map((one) => [one.id, { ...one, x: one.x * wide, y: one.y * high }]));
 }
 
@@ -44,33 +49,33 @@ function stretch(flat, axis, least) {
   return Math.min(least / smallest, Math.max(least / (span / steps.length), (least * FAR) / span));
 }
 
-function tile(id, node, { x, y }, onNode) {
-  const [left, top] = [x - WIDE / 2, y - HIGH / 2];
+function tile(id, node, { x, y }, wide, onNode) {
+  const [left, top] = [x - wide / 2, y - HIGH / 2];
   const open = () => onNode(id);
   return svg("g", { class: "node", "data-node": id, tabindex: 0, role: "button", "aria-label": `${node.label}, ${node.type}`,
     on: { click: open, keydown: (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); open(); } } } },
   svg("title", {}, `${node.label} (${node.type})`),
-  svg("path", { class: "side-face", d: `M${left} ${top}l${DEEP} ${-DEEP}h${WIDE}v${HIGH}l${-DEEP} ${DEEP}v${-HIGH}z` }),
-  svg("rect", { class: "tile", x: left, y: top, width: WIDE, height: HIGH, rx: 5 }),
+  svg("path", { class: "side-face", d: `M${left} ${top}l${DEEP} ${-DEEP}h${wide}v${HIGH}l${-DEEP} ${DEEP}v${-HIGH}z` }),
+  svg("rect", { class: "tile", x: left, y: top, width: wide, height: HIGH, rx: 5 }),
   svg("rect", { x: left, y: top, width: 4, height: HIGH, fill: node.color ?? "currentColor" }),
   svg("text", { x: left + 12, y: top + 21 }, short(node.label)),
   svg("text", { class: "below", x: left + 12, y: top + 38 }, short(node.type)));
 }
 
-const short = (words) => (words.length > 18 ? `${words.slice(0, 17)}…` : words);
+const short = (words) => (words.length > MOST_LETTERS ? `${words.slice(0, MOST_LETTERS - 1)}…` : words);
 
-function edge(one, places) {
+function edge(one, places, wide) {
   const [from, to] = [places[one.from], places[one.to]];
   if (!from || !to || from === to) return null;
-  const ends = [rim(from, to), rim(to, from)];
+  const ends = [rim(from, to, wide), rim(to, from, wide)];
   return svg("path", { class: "edge", "stroke-dasharray": one.next_session ? "5 4" : null, "marker-end": "url(#tip)", 
     d: `M${ends[0].join(" ")}L${ends[1].join(" ")}` }, svg("title", {}, `${one.from} to ${one.to}: ${one.data_type}${one.next_session ? ", for the next session" : ""}`));
 }
 
 /** Where the line between two tiles leaves the first. */
-function rim(from, to) {
+function rim(from, to, wide) {
   const [dx, dy] = [to.x - from.x, to.y - from.y];
-  const share = Math.min((WIDE / 2 + 3) / Math.abs(dx || 1e-9), (HIGH / 2 + 3) / Math.abs(dy || 1e-9), 1);
+  const share = Math.min((wide / 2 + 3) / Math.abs(dx || 1e-9), (HIGH / 2 + 3) / Math.abs(dy || 1e-9), 1);
   return [from.x + dx * share, from.y + dy * share];
 }
 

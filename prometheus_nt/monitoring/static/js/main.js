@@ -223,7 +223,7 @@ async function readAround() {
 
 let pending = null;
 function onEvent(kind, row) {
-  const what = row.message ?? row.status ?? row.instrument_id ?? "";
+  const what = row.message ?? [row.phase, row.status ?? row.instrument_id].filter(Boolean).join(" ");
   happened.unshift(`${new Date().toISOString().slice(11, 19)} ${kind} ${row.job_id ?? row.run_id ?? row.subject ?? ""} ${what}`);
   happened.length = Math.min(happened.length, MOST_EVENTS);
   dispatchEvent(new CustomEvent("desk-event", { detail: { kind, row } }));
