@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from persistence.artifacts import RunFolder
 from persistence.listings import Filters
 from persistence.pages import Record, equity_days
+from persistence.run_findings import FindingStore
 from persistence.run_history import page_of_runs
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.compare import YAML, chosen_runs, runs_to_compare, tried_by
-from prometheus_nt.jobs.report import REPORT
+from prometheus_nt.jobs.report import FINDINGS, REPORT
 from prometheus_nt.monitoring.answers import (
     DEFAULT_ROWS,
     Answer,
@@ -40,6 +41,9 @@ MOST_COMPARED = 20
 BENCHMARK = ("benchmark", "benchmark_id")
 TOO_LITTLE = "not computed: too few, too short or too similar records"
 NO_FILES = "the files of the run are gone; what the database keeps is shown"
+DIVERGENCE = "divergence.json"
+CAUSE = ("cause", "usd", "bps", "meaning")
+ITS_OWN_MEASURE = "a backtest is what runs on paper and live are compared with"
 
 Status = Literal["RUNNING", "COMPLETED", "FAILED", "HALTED", "STOPPED", "FINISHED"]
 
@@ -72,8 +76,31 @@ class ArtifactRow(Part):
     sha256: str
 
 
+class Divergence(Part):
+    """How far a run was from the backtest of its sessions, when it was last compared.
+
+    within : whether no session was further away than `tolerance_bps`. gap_usd : at the end.
+    causes : cause, usd, bps and meaning of each part; the parts add up to the gap.
+    """
+
+    backtest: str
+    start: date
+    end: date
+    sessions: int
+    within: bool
+    identical: bool
+    tolerance_bps: float
+    worst_bps: float
+    gap_usd: float
+    causes: list[dict[str, Any]]
+    notes: list[str]
+
+
 class RunDetail(Answer):
-    """All that is kept of a run but its rows."""
+    """All that is kept of a run but its rows.
+
+    findings : what stands against it; null if nobody looked. divergence : null if nobody compared.
+    """
 
     run: RunRow
     order_list_hash: str | None
@@ -82,7 +109,8 @@ class RunDetail(Answer):
     data_fingerprint: str
     config: dict[str, Any]
     notes: list[str]
-    findings: list[dict[str, Any]]
+    findings: list[dict[str, Any]] | None
+    divergence: Divergence | None
     artifacts: list[ArtifactRow]
     has_report: bool
 
@@ -163,8 +191,9 @@ def run(desk: OurDesk, run_id: Name) -> RunDetail:
     row = desk.stores.runtime.find_run(run_id)
     folder = RunFolder(desk.settings.runs_dir, row["run_id"])
     manifest = _json(folder, "manifest.json")
-    findings = _json(folder, "findings.json")
+    judged = {"findings": _findings(desk, folder, row), "divergence": _divergence(desk, row)}
     unknown = {"notes": NO_FILES} if manifest is None and row["status"] == "COMPLETED" else {}
+    unknown |= {name: why for name, why in _unjudged(row).items() if judged[name] is None}
     artifacts = desk.stores.runtime.artifacts(row["run_id"])
     return RunDetail(
         run=_row(row),
@@ -172,7 +201,7 @@ def run(desk: OurDesk, run_id: Name) -> RunDetail:
         data_fingerprint=row["data_fingerprint"],
         config=row["config_json"],
         notes=(manifest or {}).get("notes", []),
-        findings=(findings or {}).get("findings", []),
+        **judged,
         artifacts=[ArtifactRow(**_only(each, ArtifactRow)) for each in artifacts],
         has_report=_report(desk, row["run_id"]) is not None,
         unknown=unknown,
@@ -297,6 +326,38 @@ def _json(folder: RunFolder, name: str) -> dict[str, Any] | None:
         return folder.read_json(name)
     except StoreError:
         return None
+
+
+def _findings(desk: Desk, folder: RunFolder, row: Record) -> list[dict[str, Any]] | None:
+    """Return what stands against a run, from its files, else from the database; None if unknown."""
+    kept = _json(folder, FINDINGS)
+    if kept is not None:
+        found: list[dict[str, Any]] = kept["findings"]
+        return found
+    rows = FindingStore(desk.stores.runtime.database).read(row["run_id"])
+    return [one.document() for one in rows] or None
+
+
+def _divergence(desk: Desk, row: Record) -> Divergence | None:
+    if row["mode"] == Mode.BACKTEST:
+        return None
+    kept = _json(RunFolder(desk.settings.home / row["mode"].lower(), row["run_id"]), DIVERGENCE)
+    if kept is None:
+        return None
+    told = {name: kept[name] for name in Divergence.model_fields if name != "causes"}
+    causes = [{name: each[name] for name in CAUSE} for each in kept["causes"]]
+    return Divergence(**told, causes=causes)
+
+
+def _unjudged(row: Record) -> dict[str, str]:
+    """Return why findings and divergence of a run are not known, where they are not."""
+    run_id, traded = row["run_id"], row["mode"] != Mode.BACKTEST
+    if traded or row["status"] != "COMPLETED":
+        findings = f"only completed backtests are judged; it is {row['mode']} and {row['status']}"
+    else:
+        findings = f"nobody has looked yet; `prometheus findings {run_id}` does"
+    compare = f"nobody has compared it; `prometheus divergence {run_id}` does"
+    return {"findings": findings, "divergence": compare if traded else ITS_OWN_MEASURE}
 
 
 def _report(desk: Desk, run_id: str) -> Path | None:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
+from persistence.tables import runtime as tables
 from persistence.tables.operations import trials
 from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
@@ -15,6 +16,7 @@ from prometheus_nt.jobs.report import REPORT
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.reporting.luck import luck_of
 from prometheus_nt.reporting.page import POLICY
+from tests.integration.monitoring.world import put
 
 pytestmark = pytest.mark.integration
 
@@ -136,3 +138,54 @@ def _one_more_trial(connection):
     row = dict(connection.execute(sa.select(trials)).mappings().first())
     row |= {"trial_id": "another", "params_hash": "another", "returns_hash": "another"}
     connection.execute(sa.insert(trials).values(row))
+
+
+COMPARED = {
+    "backtest": "B-1",
+    "start": "2024-01-02",
+    "end": "2024-02-02",
+    "sessions": 23,
+    "within": False,
+    "identical": False,
+    "tolerance_bps": 1.0,
+    "worst_bps": 4.5,
+    "gap_usd": -12.25,
+    "causes": [{"cause": "COST", "usd": -12.25, "bps": -1.2, "meaning": "fees", "evidence": 1}],
+    "notes": ["a note"],
+    "page": "/somewhere/divergence.html",
+}
+
+
+def test_a_run_that_trades_shows_how_far_it_was_from_its_backtest(client, database, settings):
+    run = {"run_id": "P-1", "mode": "PAPER", "status": "STOPPED"}
+    put(database, tables.backtest_runs, [run, {"run_id": "B-1", "mode": "BACKTEST"}])
+    before = client.get("/api/runs/P-1").json()
+
+    RunFolder(settings.home / "paper", "P-1").write_json("divergence.json", COMPARED)
+
+    found = client.get("/api/runs/P-1").json()["divergence"]
+    assert (found["gap_usd"], found["worst_bps"], found["within"]) == (-12.25, 4.5, False)
+    assert found["causes"] == [
+        {"cause": "COST", "usd": -12.25, "bps": -1.2, "meaning": "fees"},
+    ]
+    assert before["divergence"] is None
+    assert "prometheus divergence P-1" in before["unknown"]["divergence"]
+    assert client.get("/api/runs/B-1").json()["divergence"] is None
+
+
+def test_a_run_that_nobody_judged_is_not_said_to_be_without_findings(client, database):
+    put(
+        database,
+        tables.backtest_runs,
+        [{"run_id": "B-1", "mode": "BACKTEST", "status": "COMPLETED"}],
+    )
+    unjudged = client.get("/api/runs/B-1").json()
+
+    row = {"run_id": "B-1", "mode": "BACKTEST", "strategy_id": "S", "code": "FEW_TRADES"}
+    row |= {"severity": "WARN", "message": "three trades", "remedy": "more", "evidence": []}
+    put(database, tables.run_findings, [row])
+
+    judged = client.get("/api/runs/B-1").json()
+    assert unjudged["findings"] is None
+    assert "prometheus findings B-1" in unjudged["unknown"]["findings"]
+    assert [each["code"] for each in judged["findings"]] == ["FEW_TRADES"]

@@ -9,10 +9,10 @@
 import { h, svg } from "./dom.js";
 
 const HIGH = 48, DEEP = 9;
-const GAP = 20;
-const MOST_LETTERS = 18, A_LETTER = 7.8;
+const GAP = 16;
+const MOST_LETTERS = 18, A_LETTER = 7.3;
 const FAR = 12;
-const LEAST = 0.75; // of its own size; below, words cannot be read, so it scrolls
+const LEAST = 0.72; // of its own size; below, words cannot be read, so it scrolls
 
 /** @param {{nodes: Object, connections: Array}} scene  @param {(id: string) => void} onNode */
 export function colony(scene, onNode) {

@@ -54,7 +54,7 @@ function control(id, field, kept) {
   const props = { id: name, name: field.name, "aria-describedby": `${name}-why`, required: field.required, on: { input: keep, change: keep } };
   const input = inputOf(field, props, kept[field.name] ?? "");
   const why = h("small", { id: `${name}-why` }, field.hint);
-  return { field, input, why, node: h("div.entry", { class: field.wide ? "wide" : "" }, h("label", { for: name }, field.label, field.required && h("span.muted", " needed")), input, why) };
+  return { field, input, why, node: h("div.entry", { class: field.wide ? "wide" : "" }, h("label", { for: name }, field.label, field.required && h("span.muted", " (needed)")), input, why) };
 }
 
 function inputOf({ type = "text", choices, any, placeholder }, props, value) {

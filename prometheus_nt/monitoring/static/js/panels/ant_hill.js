@@ -116,7 +116,7 @@ function relight() {
 /* ---------------------------------------------------------------- what happened */
 
 const tracesCard = (rows, ctx) => card("Traces", { note: "choose one to play it again" }, table([
-  { name: "trace_id", title: "Trace", show: (id) => h("span.mono", id) }, { name: "as_of_date", title: "Session" }, { name: "strategy_id", title: "Strategy" }, { name: "market_id", title: "Market" }, { name: "mode", title: "Mode" }, { name: "phase", title: "Phase", show: pill },
+  { name: "trace_id", title: "Trace", show: (id) => h("span.mono", id) }, { name: "as_of_date", title: "Session" }, { name: "market_id", title: "Market" }, { name: "mode", title: "Mode" }, { name: "phase", title: "Phase", show: pill },
   { name: "start_time", title: "From (UTC)", show: moment }, { name: "end_time", title: "To (UTC)", show: moment },
 ], rows, { caption: "What was recorded", onRow: (row) => { ctx.local.trace = row.trace_id; at = 0; ctx.refresh(); }, selected: (row) => row.trace_id === ctx.local.trace,
   empty: "No trace is recorded. `prometheus day run` records one." }));

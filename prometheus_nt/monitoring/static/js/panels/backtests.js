@@ -4,8 +4,8 @@ import { token } from "../api.js";
 import { chart, colour, line } from "../chart.js";
 import { h } from "../dom.js";
 import { attempt, form, guarded, pager, parsed } from "../forms.js";
-import { DASH, moment, number, percent, signedPercent, tone, whole } from "../format.js";
-import { picker } from "../marks.js";
+import { DASH, moment, money, number, percent, signedPercent, tone, whole } from "../format.js";
+import { picker, pillAs } from "../marks.js";
 import { part, parts } from "../parts.js";
 import { button, card, empty, figures, pill, progress, table } from "../widgets.js";
 
@@ -166,10 +166,11 @@ function rebased({ benchmark, equity }) {
 function particulars(view) {
   const all = Object.entries(view.run.metrics).map(([name, value]) => ({ name, value }));
   return [
-    card("Findings", { width: 6 }, table([
+    view.run.mode !== "BACKTEST" && divergence(view),
+    card("Findings", { width: 6 }, !view.findings ? empty(view.unknown?.findings ?? "Not judged.") : table([
       { name: "severity", title: "Severity", show: pill }, { name: "code", title: "Finding" },
       { name: "message", title: "What", tone: () => "long" }, { name: "remedy", title: "Remedy", show: (value) => value || DASH },
-    ], view.findings, { caption: "Findings", empty: view.run.status === "COMPLETED" ? "The checks after the run found nothing." : "Not checked: the run is not completed." })),
+    ], view.findings, { caption: "Findings", empty: "The checks after the run found nothing." })),
     card("Notes", { width: 6 }, view.notes.length ? h("ul", view.notes.map((note) => h("li", note))) : empty(view.unknown?.notes ?? "The run left no note.")),
     card("All figures", { width: 6 }, table([{ name: "name", title: "Figure" }, { name: "value", title: "Value", num: true, show: (value) => (typeof value === "number" ? number(value, 4) : value ?? DASH) }], all, { caption: "Figures", empty: "No figure is recorded." })),
     card("Files and hashes", { width: 6 }, h("dl.facts", ["order_list_hash", "config_hash", "code_hash", "data_fingerprint"].map((name) =>
@@ -177,6 +178,22 @@ function particulars(view) {
     table([{ name: "name", title: "File" }, { name: "rows", title: "Rows", num: true, show: whole }, { name: "bytes", title: "Bytes", num: true, show: whole }], view.artifacts, { caption: "Files", empty: "No file is kept." })),
     card("Settings", {}, h("details", h("summary", "What it was run with"), h("pre.lines", { tabindex: 0 }, JSON.stringify(view.config, null, 2)))),
   ];
+}
+
+/** How far a run that trades was from the backtest of its sessions, and why. */
+function divergence({ run, divergence: found, unknown }) {
+  if (!found) return card("Against its backtest", {}, empty(unknown?.divergence ?? "Not compared."));
+  const verdict = found.identical ? "the same orders and fills" : found.within ? "within the tolerance" : "too far apart";
+  return card("Against its backtest", { note: `${found.backtest}, ${found.start} to ${found.end}`, tools: [pillAs(verdict, found.within ? "good" : "bad")] },
+    figures([
+      { label: "Gap at the end", value: money(found.gap_usd, 2) }, { label: "Furthest apart", value: `${number(found.worst_bps)} bp`, small: `of equity; ${number(found.tolerance_bps)} bp are allowed` },
+      { label: "Sessions", value: whole(found.sessions) },
+    ]),
+    table([
+      { name: "cause", title: "Cause", show: (word) => word.replaceAll("_", " ").toLowerCase() }, { name: "usd", title: "USD", num: true, show: (usd) => money(usd, 2) },
+      { name: "bps", title: "bp of equity", num: true, show: (bps) => number(bps) }, { name: "meaning", title: "What it is", tone: () => "long" },
+    ], found.causes, { caption: "The parts add up to the gap", empty: "Nothing differs." }),
+    found.notes.length ? h("ul.muted", found.notes.map((note) => h("li", note))) : null);
 }
 
 /* ---------------------------------------------------------------- several */

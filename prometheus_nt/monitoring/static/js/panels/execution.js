@@ -15,10 +15,9 @@ export default {
 
   async load(ctx) {
     if (!ctx.portfolio) return null;
-    return parts({
-      trading: ctx.get("/api/status/execution", { portfolio_id: ctx.portfolio, mode: ctx.mode, limit_orders: MOST, limit_fills: MOST }),
-      actions: ctx.get("/api/status/risk_actions", { strategy_id: ctx.strategy, limit: 100 }),
-    });
+    const trading = ctx.get("/api/status/execution", { portfolio_id: ctx.portfolio, mode: ctx.mode, limit_orders: MOST, limit_fills: MOST });
+    const mode = ctx.mode || (await trading.catch(() => null))?.mode;
+    return parts({ trading, actions: ctx.get("/api/status/risk_actions", { strategy_id: ctx.strategy, mode, limit: 100 }) });
   },
 
   draw(data, ctx) {

@@ -3,6 +3,7 @@
 import { h } from "../dom.js";
 import { attempt, guarded } from "../forms.js";
 import { ago, DASH, moment, money, number, percent, shortMoney, signed, signedPercent, text, whole } from "../format.js";
+import { link } from "../marks.js";
 import { part, parts } from "../parts.js";
 import { button, card, empty, figures, pill, table } from "../widgets.js";
 
@@ -73,7 +74,6 @@ const runsCard = (rows, ctx) => card("What trades", { note: "the newest run of e
   { name: "net_exposure", title: "Net", num: true, show: (share) => signedPercent(share, 1) }, { name: "positions", title: "Positions", num: true, show: whole },
   { name: "open_orders", title: "Orders", num: true, show: whole },
   { name: "broker_breaks", title: "Broker", tone: (breaks) => (breaks ? "bad" : ""), show: (breaks) => (breaks === null ? DASH : breaks ? `${whole(breaks)} differ` : "agrees") },
-  { name: "owner", title: "Process", show: text },
 ], rows, { caption: "Sleeves that trade", onRow: (row) => ctx.open(row.run_id), selected: (row) => row.run_id === ctx.item,
   empty: "Nothing trades on paper or live. `prometheus paper` starts a sleeve on paper." }));
 
@@ -85,7 +85,7 @@ function detail(view, ctx) {
     card(run.sleeve_id, { note: `${run.run_id} · ${run.mode.toLowerCase()} · ${run.market_id}`, tools: [stated(run.state),
       run.switch.state === "ARMED" ? act("Halt", halt, "danger") : act("Arm", arm, "danger"),
       run.switch.state !== "FLATTENING" && act("Flatten", flatten, "danger"),
-      h("button.quiet", { type: "button", on: { click: () => ctx.open("") } }, "Close")] },
+      link(ctx, "backtests", "Run and divergence", { item: run.run_id }), h("button.quiet", { type: "button", on: { click: () => ctx.open("") } }, "Close")] },
     h("p.said", run.switch.scope === run.sleeve_id ? "" : `${run.switch.scope} holds for it. `, standing(run.switch)),
     figures([
       { label: "Equity", value: money(run.equity), why: why("equity"), small: run.session ? `at the close of ${run.session}` : undefined },

@@ -16,10 +16,12 @@ export default {
   async load(ctx) {
     if (!ctx.portfolio) return null;
     const choice = { portfolio_id: ctx.portfolio, mode: ctx.mode };
+    const book = ctx.get("/api/status/portfolio", choice);
+    const mode = ctx.mode || (await book.catch(() => null))?.mode;
     return parts({
-      book: ctx.get("/api/status/portfolio", choice),
-      risk: ctx.get("/api/status/portfolio_risk", choice),
-      actions: ctx.get("/api/status/risk_actions", { strategy_id: ctx.strategy, limit: 100 }),
+      book,
+      risk: ctx.get("/api/status/portfolio_risk", { ...choice, mode }),
+      actions: ctx.get("/api/status/risk_actions", { strategy_id: ctx.strategy, mode, limit: 100 }),
     });
   },
 
