@@ -41,6 +41,7 @@ MOST_COMPARED = 20
 BENCHMARK = ("benchmark", "benchmark_id")
 TOO_LITTLE = "not computed: too few, too short or too similar records"
 NO_FILES = "the files of the run are gone; what the database keeps is shown"
+NO_BENCHMARK_YET = "a benchmark is kept with the files of a completed backtest alone"
 DIVERGENCE = "divergence.json"
 CAUSE = ("cause", "usd", "bps", "meaning")
 ITS_OWN_MEASURE = "a backtest is what runs on paper and live are compared with"
@@ -220,7 +221,7 @@ def run_equity(desk: OurDesk, run_id: Name, as_of: AsOf = None) -> EquityCurve:
 
 def _equity(desk: Desk, row: Record, as_of: date | None) -> EquityCurve:
     days = equity_days(desk.stores.runtime.database, row["run_id"], as_of)
-    levels, name, unknown = _benchmark(desk, row["run_id"], [day["date"] for day in days])
+    levels, name, unknown = _benchmark(desk, row, [day["date"] for day in days])
     return EquityCurve(
         run_id=row["run_id"],
         sessions=[day["date"] for day in days],
@@ -370,13 +371,14 @@ def _report(desk: Desk, run_id: str) -> Path | None:
 
 
 def _benchmark(
-    desk: Desk, run_id: str, sessions: list[date]
+    desk: Desk, row: Record, sessions: list[date]
 ) -> tuple[list[float | None] | None, str | None, dict[str, str]]:
     """Return the benchmark's levels on the sessions, its name, and why there are none."""
-    folder = RunFolder(desk.settings.runs_dir, run_id)
+    folder = RunFolder(desk.settings.runs_dir, row["run_id"])
     manifest = _json(folder, "manifest.json")
     if manifest is None:
-        return None, None, dict.fromkeys(BENCHMARK, NO_FILES)
+        finished = row["mode"] == Mode.BACKTEST and row["status"] == "COMPLETED"
+        return None, None, dict.fromkeys(BENCHMARK, NO_FILES if finished else NO_BENCHMARK_YET)
     of_day = _benchmark_levels(folder)
     levels = [of_day.get(session) for session in sessions]
     if all(level is None for level in levels):

@@ -6,7 +6,7 @@ import { ago, number, signedPercent, tone } from "./format.js";
 import { GROUPS, PANELS } from "./panels/index.js";
 import { remember } from "./place.js";
 import { choose, readAddress, state, watch } from "./state.js";
-import { confirm, empty, failed, toast, waiting } from "./widgets.js";
+import { coded, confirm, empty, failed, toast, waiting } from "./widgets.js";
 import { edit, workspaces } from "./workspaces.js";
 
 const REFRESH_MS = 10_000;
@@ -194,7 +194,7 @@ function onFailure(error, host, panel) {
 }
 
 const isTyping = (host) => host.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
-const heading = (panel) => h("div.head", h("h1", panel.title), h("p", panel.about), state.as_of && h("span.pill.warn", `as of ${state.as_of}`));
+const heading = (panel) => h("div.head", h("h1", panel.title), h("p", coded(panel.about)), state.as_of && h("span.pill.warn", `as of ${state.as_of}`));
 
 let asking = false;
 async function askToken() {

@@ -72,7 +72,7 @@ function sorted(rows, by, way) {
 }
 
 /** Words between backticks, as commands. */
-const coded = (words) => (typeof words === "string" ? words.split("`").map((one, i) => (i % 2 ? h("code", one) : one)) : words);
+export const coded = (words) => (typeof words === "string" ? words.split("`").map((one, i) => (i % 2 ? h("code", one) : one)) : words);
 
 export const empty = (why, ...more) => h("div.empty", coded(why), more);
 export const waiting = (what = "Reading…") => h("div.waiting", { role: "status" }, what);

@@ -103,7 +103,7 @@ function bookCard(view, run) {
   const weight = (row) => (run.equity > 0 ? row.market_value / run.equity : null);
   const session = [view.book_session && `held at ${view.book_session}`, view.target_session && `wanted at ${view.target_session}`].filter(Boolean).join(", ");
   const { broker } = view;
-  return card("Book, target and broker", { width: 8, note: session || view.unknown?.book_session }, table([
+  return card("Book, target and broker", { note: session || view.unknown?.book_session }, table([
     { name: "instrument_id", title: "Instrument" },
     { name: "market_value", title: "Holds", num: true, show: (_, row) => percent(weight(row)) }, { name: "target_weight", title: "Wants", num: true, show: (share) => percent(share) },
     { name: "shares", title: "Shares", num: true, show: whole }, { name: "target_shares", title: "Target", num: true, show: whole },
@@ -122,7 +122,7 @@ const heard = ({ account_id: account, at, session, runs, cash, breaks }) => [
   `cash ${money(cash)}`, breaks ? h("b.bad", `${whole(breaks)} instruments differ`) : "every position agrees",
 ].filter(Boolean).flatMap((one, i) => (i ? ["; ", one] : [one]));
 
-const ordersCard = (view) => card("Open orders", { width: 4 }, table([
+const ordersCard = (view) => card("Open orders", {}, table([
   { name: "timestamp", title: "Time (UTC)", show: moment }, { name: "instrument_id", title: "Instrument" },
   { name: "side", title: "Side", show: (side) => h("span", { class: side === "BUY" ? "good" : "bad" }, side) },
   { name: "quantity", title: "Shares", num: true, show: (shares, row) => `${whole(row.filled_quantity)} of ${whole(shares)}` }, { name: "status", title: "Status", show: pill },
