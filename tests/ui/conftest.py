@@ -37,6 +37,22 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def walk(page: Page) -> dict[str, list[str]]:
+    """Open every panel; return those that failed, with what they say."""
+    failed = {}
+    for panel in page.eval_on_selector_all("nav a", "all => all.map(a => a.getAttribute('href'))"):
+        page.click(f"nav a[href='{panel}']")
+        page.wait_for_selector(f"nav a[href='{panel}'][aria-current=page]")
+        page.wait_for_selector("main .head")
+        page.wait_for_selector("main > .waiting", state="detached")
+        if found := page.query_selector_all("main .failed"):
+            failed[panel] = [one.inner_text() for one in found]
+        beyond = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        if beyond > 0:
+            failed[panel] = [*failed.get(panel, ()), f"{beyond} px wider than the page"]
+    return failed
+
+
 class Visitor:
     """Somebody who looks at desks. wrong : what went wrong; hosts : who was asked for anything."""
 
@@ -86,6 +102,13 @@ def settings(tmp_path) -> Settings:
     settings = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
     upgrade_schemas(settings)
     return settings
+
+
+@pytest.fixture
+def on_postgres(tmp_path, request: pytest.FixtureRequest) -> Settings:
+    """Return settings of a home whose both stores are one database of a PostgreSQL server."""
+    url = request.getfixturevalue("postgres_url")("migrated")
+    return Settings(home=tmp_path / "home", historical_url=url, runtime_url=url)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import perf_counter
 
 import httpx
 import pytest
@@ -19,7 +18,8 @@ from prometheus_nt.monitoring.access import Access
 from tests.integration.monitoring.conftest import running
 from tests.integration.monitoring.test_intelligence_api import KEY, STRATEGY, draft
 from tests.integration.monitoring.test_serve import serving
-from tests.integration.monitoring.world import World, fill, put
+from tests.integration.monitoring.world import put
+from tests.ui.conftest import walk
 
 pytestmark = pytest.mark.integration
 
@@ -33,25 +33,6 @@ def served(settings):
 
 def address(client: httpx.Client) -> str:
     return str(client.base_url).rstrip("/")
-
-
-def panels(page):
-    return page.eval_on_selector_all("nav a", "all => all.map(one => one.getAttribute('href'))")
-
-
-def walk(page):
-    """Open every panel; return those that failed, with what they say."""
-    failed = {}
-    for panel in panels(page):
-        begun = perf_counter()
-        page.click(f"nav a[href='{panel}']")
-        page.wait_for_selector(f"nav a[href='{panel}'][aria-current=page]")
-        page.wait_for_selector("main .head")
-        page.wait_for_selector("main > .waiting", state="detached")
-        print(f"{panel}: {1e3 * (perf_counter() - begun):.0f} ms")  # noqa: T201
-        if found := page.query_selector_all("main .failed"):
-            failed[panel] = [one.inner_text() for one in found]
-    return failed
 
 
 def typed(page, line, until):
@@ -73,15 +54,6 @@ def test_every_panel_says_what_to_do_where_nothing_is_recorded(visitor, settings
         assert failed == {}
         page.click("nav a[href='#/backtests']")
         page.wait_for_selector("text=Nothing has been run yet")
-
-
-def test_every_panel_shows_what_is_recorded(visitor, settings, database):
-    fill(database, World())
-    fill(database, World(label="TWO", mode="PAPER", later=3))
-    with served(settings) as client, visitor.at(address(client)) as page:
-        failed = walk(page)
-
-        assert failed == {}
 
 
 def test_a_thousand_runs_are_gone_through_page_by_page(visitor, settings, database: Database):
@@ -186,6 +158,32 @@ def test_a_backtest_is_asked_for_watched_and_read_and_another_is_cancelled(visit
         assert "completed" in watched
         assert page.locator("dl.figures dd", has_text="%").count() > 3
         assert working.get(f"/api/jobs/{second}").json()["status"] == "CANCELLED"
+
+
+WATCH = """() => {
+  window.lit = [];
+  const look = () => document.querySelectorAll(".colony .lit").forEach(({ dataset: { node } }) =>
+    window.lit.includes(node) || window.lit.push(node));
+  new MutationObserver(look).observe(document.querySelector("main"),
+    { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def test_the_stages_of_a_day_light_up_on_the_map_while_it_runs(visitor, working):
+    view = working.get("/api/scene/root").json()
+    with visitor.at(address(working)) as page:
+        page.click("nav a[href='#/ant_hill']")
+        page.wait_for_selector(".colony [data-node=risk]")
+        page.evaluate(WATCH)
+
+        asked = {"config": [STRATEGY.lower()], "as_of": "2005-11-01"}
+        working.post("/api/jobs", json={"kind": "day", "spec": asked})
+        page.wait_for_function("() => window.lit.includes('runtime_db')")
+
+        lit = page.evaluate("() => window.lit")
+        assert set(lit) == {node for nodes in view["works_in"].values() for node in nodes}
+        assert lit.index("stability") < lit.index("universe") < lit.index("risk")
+        assert page.locator(".colony .edge").count() > len(view["nodes"])
 
 
 def test_a_proposal_is_approved_applied_and_put_back(visitor, settings):

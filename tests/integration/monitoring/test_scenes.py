@@ -139,3 +139,14 @@ def test_a_trace_tells_attempts_by_time_and_then_decisions(client, database):
     assert found["events"][5]["sleeve"] == "US_CORE_FAST"
     assert found["events"][5]["data"]["outputs"] == {"known": 2}
     assert "events.timestamp" in found["unknown"]
+
+
+def test_every_stage_works_in_a_phase_of_the_day(client):
+    day = read(client, "/api/scene/root")["works_in"]
+    phases = read(client, "/api/scene/orchestration")["works_in"]
+
+    at_work = [node for nodes in day.values() for node in nodes]
+    assert {stage.name for stage in PIPELINE} <= set(at_work)
+    assert len(at_work) == len(set(at_work))
+    assert day["SIGNALS_DONE"] == ["universe"]
+    assert all(phase in nodes for phase, nodes in phases.items())

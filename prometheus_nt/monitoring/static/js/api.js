@@ -71,10 +71,17 @@ async function call(url, options) {
 }
 
 async function bodyOf(answer) {
-  const body = await answer.json().catch(() => null);
+  const body = await answer.json().catch((error) => cutShort(error, answer));
   if (answer.ok) return body;
   const error = body?.error ?? {};
   throw new ApiError(answer.status, error.type ?? "Error", error.message ?? answer.statusText);
+}
+
+/** An answer that was given up, or that ends before its end, is no answer; an error needs no JSON. */
+function cutShort(error, answer) {
+  if (error.name === "AbortError") throw error;
+  if (answer.ok) throw new ApiError(0, "Offline", "the answer of the server ended too early");
+  return null;
 }
 
 /**
