@@ -51,6 +51,8 @@ class EngineActor(Actor):
             return
         made.pop(Absent, None)
         records = {record_type: item.record for record_type, item in made.items()}
+        if self._stage.unheard is not None and self._stage.unheard(records):
+            return
         try:
             record = self._stage.run(records, self._params, self._previous)
         except InsufficientHistory as shortage:

@@ -56,6 +56,8 @@ class Stage:
         `compute` also takes `previous`, the stage's own record of the session before, or None.
     skippable : bool
         A node may do without the stage.
+    unheard : callable of the records of a session, optional
+        Whether nobody would hear what the stage makes of them: then it makes nothing.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Stage:
     optional: Mapping[str, type] = field(default_factory=dict)
     feedback: bool = False
     skippable: bool = False
+    unheard: Callable[[Mapping[type, Any]], bool] | None = None
 
     def run(self, made: Mapping[type, Any], params: Params | None, previous: Any = None) -> Any:
         """Return the record of a session from the records that were `made` before it.

@@ -171,6 +171,11 @@ def _report_held(
     return report_risk(panel, rows, weights[rows], params, books.equity, "held")
 
 
+def remembers(params: RiskParams) -> bool:
+    """Return whether what limits do to a session depends on the session before."""
+    return params.max_turnover is not None or params.drawdown_breaker is not None
+
+
 def breaker_tripped(
     params: RiskParams, books: BookFigures | None, previous: LimitedBook | None
 ) -> bool:

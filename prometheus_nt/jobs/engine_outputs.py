@@ -5,13 +5,16 @@
 2. `SharedDay.tape` finds them in the store, or lets the stage run over all sessions and stores
    them;
 3. `SharedDay.table` is the day's table with every such stage read instead of run: the same records
-   reach the same actors in the same order.
+   reach the same actors in the same order;
+4. where a node writes none of its engines' records, the table is short (`SharedDay._short_table`):
+   only what decides an order is read, and only on the sessions on which it may.
 
 Stages that hear what the sleeve owns differ from book to book, and are run as ever.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cache, cached_property
 from typing import Any
 
@@ -22,17 +25,21 @@ from persistence.record_tape import Heard, RecordTape
 from prometheus_nt.actors.market_data import newest_outlook
 from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import NodeConfig, Settings
-from prometheus_nt.domain.books import BookTarget
+from prometheus_nt.domain.books import BookTarget, TargetPortfolio
 from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.ledger import BookState
-from prometheus_nt.domain.market import ScenarioOutlook, SimulatedReturns
+from prometheus_nt.domain.market import RegimeState, ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params, content_hash
+from prometheus_nt.engines.risk import RiskParams, remembers
 from prometheus_nt.jobs.identity import engine_hash, package_versions
 from strategies.catalog import SleeveParams
 
 LABELS = {"portfolio": "book_id"}
 """Settings that name a stage's record and decide nothing in it."""
+
+ALWAYS_WRITTEN = (RegimeState,)
+"""Records that become rows of a run whether or not it writes those of its engines."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class SharedDay:
     sessions: SharedSessions
     params: Mapping[str, Params]
     without: tuple[str, ...] = ()
+    writes_records: bool = True
 
     @classmethod
     def of(
@@ -76,13 +84,16 @@ class SharedDay:
         """Return the day of a sleeve of a node."""
         engines = config.engines_of(sleeve)
         params = {stage.name: getattr(engines, stage.name) for stage in PIPELINE}
-        return cls(store, sessions, params, tuple(config.without))
+        writes = config.persistence.engine_rows != "none"
+        return cls(store, sessions, params, tuple(config.without), writes)
 
     def table(self) -> tuple[Stage, ...]:
         """Return the stages that a node runs, the shared ones read from the store.
 
         What the store does not have is computed first, over all sessions.
         """
+        if not self.writes_records:
+            return self._short_table()
         return tuple(
             self._replayed(stage) if self._is_shared(stage) else stage for stage in self._running
         )
@@ -156,24 +167,98 @@ class SharedDay:
             previous = record
             yield record
 
+    def _short_table(self) -> tuple[Stage, ...]:
+        """Return the stages that differ from book to book, and those that become rows anyway.
+
+        The others have nobody who hears them but the next stage, which reads its tape itself.
+        """
+        return tuple(
+            self._replayed(stage) if self._is_shared(stage) else self._reading(stage)
+            for stage in self._running
+            if stage.output in ALWAYS_WRITTEN or not self._is_shared(stage)
+        )
+
     def _replayed(self, stage: Stage) -> Stage:
+        read = self._reader(stage)
+
+        def recorded(view: MarketPanel, *_: Any, **__: Any) -> Any:
+            found = read(view.as_of)
+            if found is None:
+                raise DataError(f"{view.as_of}: {stage.name} has no record in the store")
+            if isinstance(found, InsufficientHistory):
+                raise found
+            return found
+
+        return replace(stage, compute=recorded, feedback=False)
+
+    def _reading(self, stage: Stage) -> Stage:
+        """Return a stage that hears shared outputs from the store, and is silent where unheard."""
+        made = [one for one in self._heard_by(stage) if self._is_shared(one)]
+        readers = {one.output: self._reader(one) for one in made}
+        inputs = tuple(wanted for wanted in stage.inputs if wanted not in readers)
+        optional = {
+            name: wanted for name, wanted in stage.optional.items() if wanted not in readers
+        }
+
+        def compute(*heard: Any, previous: Any = None, **given: Any) -> Any:
+            *records, params = heard
+            as_of = records[0].as_of
+            known = dict(zip(inputs, records, strict=True))
+            known |= {optional[name]: record for name, record in given.items()}
+            for output, read in readers.items():
+                found = read(as_of)
+                if isinstance(found, InsufficientHistory):
+                    raise found
+                if found is not None:
+                    known[output] = found
+            if not set(stage.inputs) <= set(known):
+                raise InsufficientHistory(as_of, 1, 0)
+            return stage.run(known, params, previous)
+
+        return replace(
+            stage,
+            compute=compute,
+            inputs=inputs,
+            optional=optional,
+            unheard=self._is_unheard(stage),
+        )
+
+    def _is_unheard(self, stage: Stage) -> Callable[[Mapping[type, Any]], bool] | None:
+        """Return what tells the sessions on which a sleeve follows no target, but for the last.
+
+        A run's report shows the risk of its last session, whatever was decided on it.
+        """
+        if stage.output is not TargetPortfolio or remembers(self._risk):
+            return None
+        last = self.sessions.panel.sessions[self.sessions.last].astype(object)
+
+        def unheard(made: Mapping[type, Any]) -> bool:
+            books = made.get(BookState)
+            return books is not None and not books.follows_target and books.as_of != last
+
+        return unheard
+
+    @property
+    def _risk(self) -> RiskParams:
+        params = self.params["risk"]
+        assert isinstance(params, RiskParams)
+        return params
+
+    def _reader(self, stage: Stage) -> Callable[[date], Heard]:
+        """Return what finds the record of a session, under the name that this sleeve gives it."""
         tape, sessions, params = self.tape(stage), self.sessions, self.params[stage.name]
         label = LABELS.get(stage.name)
         days = sessions.panel.sessions[sessions.first : sessions.last + 1].astype(object)
         positions = {day: position for position, day in enumerate(days)}
 
-        def recorded(view: MarketPanel, *_: Any, **__: Any) -> Any:
-            found = tape.at(positions[view.as_of])
-            if found is None:
-                raise DataError(f"{view.as_of}: {stage.name} has no record in the store")
-            if isinstance(found, InsufficientHistory):
-                raise found
-            if label is None:
+        def read(as_of: date) -> Heard:
+            found = tape.at(positions[as_of])
+            if label is None or found is None or isinstance(found, InsufficientHistory):
                 return found
-            named: Any = replace(found, **{label: getattr(params, label)})  # type: ignore[type-var]
+            named: Any = replace(found, **{label: getattr(params, label)})  # type: ignore[arg-type]
             return named
 
-        return replace(stage, compute=recorded, feedback=False)
+        return read
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from prometheus_nt.engines.risk import (
     RiskParams,
     breaker_tripped,
     limit_weights,
+    remembers,
 )
 from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
 from prometheus_nt.venue.fees import commission, in_cents
@@ -252,9 +253,7 @@ class _Simulation:
         self._unfinished: BoolArray = np.zeros(count, dtype=bool)
         self._before: LimitedBook | None = None
         # These limits remember yesterday's target, so no session can be left out.
-        self._every_session = (
-            self._risk.max_turnover is not None or self._risk.drawdown_breaker is not None
-        )
+        self._every_session = remembers(self._risk)
         self._fills: list[IntArray] = []
         self._refusals = 0
         self._equity: FloatArray = np.full(market.last + 1 - market.first, np.nan)

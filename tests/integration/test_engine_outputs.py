@@ -1,10 +1,14 @@
 """A run whose engines read what was made before is the run that made it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from persistence.engine_outputs import OutputStore
+from persistence.run_rows import run_rows
 from prometheus_nt.actors.pipeline import PIPELINE
+from prometheus_nt.domain.books import TargetPortfolio
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.domain.market import SimulatedReturns
 from prometheus_nt.domain.record import record_hash
@@ -50,6 +54,12 @@ def run_with(config, panel, table, scenarios=()):
     return node
 
 
+def rows_of(node):
+    """Return every row of a run, without what Nautilus draws at random."""
+    tables = [(table.name, repr(rows)) for table, rows in run_rows(node.mirror)]
+    return tables, [(held.as_of, held.cash, held.equity) for held in node.mirror.holdings]
+
+
 def hashes(node):
     """Return the hash of every record of every session, and of what it was made from."""
     return {
@@ -70,6 +80,48 @@ def test_records_lineage_orders_and_fills_are_bit_identical(market, configured, 
     assert fills(live) == fills(first) == fills(again)
     assert len(hashes(live)) > 1000
     assert hashes(live) == hashes(first) == hashes(again)
+
+
+LEAN = {"engine_rows": "none"}
+
+BREAKER = {"drawdown_breaker": -0.03, "breaker_gross": 0.2, "breaker_release": -0.01}
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_turnover": 0.3}, BREAKER])
+def test_a_run_that_writes_no_records_trades_and_ends_as_one_that_does(
+    market, configured, fills, tmp_path, limits
+):
+    engines = EVERYTHING["engines"] | {"risk": {"max_abs_weight_per_name": 0.25, **limits}}
+    config = configured(**EVERYTHING | {"engines": engines, "persistence": LEAN})
+
+    live = run_with(config, market, None)
+    short = run_with(config, market, shared(config, market, tmp_path).table())
+
+    assert len(fills(live)) > 100
+    assert fills(live) == fills(short)
+    assert rows_of(live) == rows_of(short)
+    newest, newest_short = (node.mirror.latest(TargetPortfolio) for node in (live, short))
+    assert newest.record.as_of == market.as_of
+    assert record_hash(newest.record) == record_hash(newest_short.record)
+
+
+def test_a_run_that_writes_no_records_judges_risk_only_when_it_follows_a_target(
+    market, configured, tmp_path
+):
+    config = configured(
+        **EVERYTHING | {"persistence": LEAN}, sleeves=[{"horizon": 21, "capital_usd": 5e6}]
+    )
+    stages = {stage.name: stage for stage in shared(config, market, tmp_path).table()}
+    assert set(stages) == {"regime", "risk"}
+    judged = []
+    risk = stages["risk"]
+    counting = replace(risk, compute=lambda *a, **k: judged.append(a) or risk.compute(*a, **k))
+
+    node = run_with(config, market, (stages["regime"], counting))
+
+    months = {record.record.as_of.strftime("%Y-%m") for record in node.mirror.decisions}
+    assert len(months) > 8
+    assert len(judged) < 60 < len(market) // 4
 
 
 def test_scenarios_are_heard_as_in_a_live_run(market, configured, fills, tmp_path):
