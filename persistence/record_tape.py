@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
-from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +36,8 @@ _TYPES = {
 
 class RecordTape:
     """The records of one stage, one a session; their arrays are views of the mapped file.
+
+    The file stays mapped, and open, as long as somebody holds the tape or one of those arrays.
 
     Raises
     ------
@@ -79,21 +80,7 @@ class RecordTape:
             return document
         # A value that JSON does not know is a mapping of one word, which says how to read it.
         ((word, content),) = document.items()
-        return self._readers[word](content)
-
-    @cached_property
-    def _readers(self) -> dict[str, Callable[[Any], Any]]:
-        return {
-            "record": self._record,
-            "array": self._array,
-            "scalar": lambda found: self._array([*found, [1]])[0],
-            "instruments": lambda _: self._instruments,
-            "tuple": lambda values: tuple(map(self._read, values)),
-            "named": lambda found: _TYPES[found[0]](*map(self._read, found[1])),
-            "mapping": lambda pairs: {key: self._read(value) for key, value in pairs},
-            "choice": lambda found: _TYPES[found[0]](found[1]),
-            "date": date.fromisoformat,
-        }
+        return _READERS[word](self, content)
 
     def _record(self, found: Any) -> Any:
         name, parts = found
@@ -102,6 +89,20 @@ class RecordTape:
     def _array(self, found: Any) -> np.ndarray:
         offset, dtype, shape = found
         return np.ndarray(shape, np.dtype(dtype), self._buffer, offset)
+
+
+# Of no tape in particular: a tape that held its own readers would stay mapped after its last use.
+_READERS: dict[str, Callable[[RecordTape, Any], Any]] = {
+    "record": RecordTape._record,
+    "array": RecordTape._array,
+    "scalar": lambda tape, found: tape._array([*found, [1]])[0],
+    "instruments": lambda tape, _: tape._instruments,
+    "tuple": lambda tape, values: tuple(map(tape._read, values)),
+    "named": lambda tape, found: _TYPES[found[0]](*map(tape._read, found[1])),
+    "mapping": lambda tape, pairs: {key: tape._read(value) for key, value in pairs},
+    "choice": lambda _, found: _TYPES[found[0]](found[1]),
+    "date": lambda _, found: date.fromisoformat(found),
+}
 
 
 def write_tape(file: IO[bytes], records: Iterable[Heard], instruments: tuple[str, ...]) -> None:

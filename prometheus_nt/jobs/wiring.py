@@ -46,6 +46,10 @@ from strategies.sleeve import SleeveParts, SleeveStrategy
 UNLIMITED_RATE = "1000000/00:00:01"
 
 
+def _nobody_listens(_: object) -> None:
+    """Hear a timer of a node that is closed."""
+
+
 @dataclass(frozen=True)
 class BacktestNode:
     """A wired backtest: attach `mirror`, drive `feed`, then read what the mirror collected."""
@@ -58,8 +62,18 @@ class BacktestNode:
 
     def close(self) -> None:
         """Release what Nautilus holds; an engine that is only dropped leaks."""
+        kernel = self.engine.kernel
+        trader, bus = kernel.trader, kernel.msgbus
+        clocks = [part.clock for part in (*trader.actors(), *trader.strategies())]
+        clocks += [part.clock for part in trader.exec_algorithms()] + [kernel.clock]
         self.engine.reset()
         self.engine.dispose()
+        # Clocks and the bus hold their handlers where the collector cannot see them: through those
+        # cycles the whole node would outlive its run, with every tape that its engines read.
+        for clock in clocks:
+            clock.register_default_handler(_nobody_listens)
+        for subscription in bus.subscriptions():
+            bus.unsubscribe(subscription.topic, subscription.handler)
 
 
 @dataclass(frozen=True)
