@@ -347,7 +347,7 @@ def _sector(case: Case) -> Breach | None:
 def _sector_usd(case: Case, names: set[str]) -> dict[str, float]:
     """Return the gross exposure to each of some sectors once every order has filled, USD."""
     shares = np.where(case.book.working, case.book.committed, np.abs(case.after))
-    value = shares * np.nan_to_num(case.book.marks)
+    value = shares * case.book.known_marks
     of_all = np.array([name or "" for name in case.market.sectors])
     return {name: float(value[of_all == name].sum()) for name in names}
 

@@ -1,6 +1,7 @@
 """From target weights to whole-share orders: pure arithmetic, no venue, no clock."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -91,6 +92,18 @@ class BookView:
         """
         committed: IntArray = np.maximum(np.abs(self.shares), np.abs(self.shares + self.pending))
         return committed
+
+    @cached_property
+    def known_prices(self) -> FloatArray:
+        """Prices, 0 where the instrument did not trade, (N,)."""
+        known: FloatArray = np.nan_to_num(self.prices)
+        return known
+
+    @cached_property
+    def known_marks(self) -> FloatArray:
+        """Marks, 0 where the instrument never traded, (N,)."""
+        known: FloatArray = np.nan_to_num(self.marks)
+        return known
 
     @property
     def expected(self) -> IntArray:
@@ -184,7 +197,7 @@ def _wanted_shares(
 def _drop_small(
     change: IntArray, wanted: IntArray, book: BookView, params: PlannerParams
 ) -> IntArray:
-    notional = np.abs(change) * np.nan_to_num(book.prices)
+    notional = np.abs(change) * book.known_prices
     closing = wanted == 0
     opening = book.shares == 0
     inside_band = (notional < params.no_trade_band * book.equity) & ~opening
@@ -202,7 +215,7 @@ def _cap_participation(change: IntArray, book: BookView, params: PlannerParams) 
             "kept; set planner.max_participation to null for data without volume"
         )
     limit = params.max_participation * np.nan_to_num(book.usual_value)
-    lot_value = np.nan_to_num(book.prices) * book.lots
+    lot_value = book.known_prices * book.lots
     lots = np.floor_divide(limit, lot_value, out=np.zeros(len(limit)), where=lot_value > 0)
     largest = lots.astype(np.int64) * book.lots
     capped: IntArray = np.sign(change) * np.minimum(np.abs(change), largest)
@@ -248,7 +261,7 @@ def closing_plan(book: BookView, plan: Plan | None = None) -> Plan:
 def _within_gross(
     opening: IntArray, closing: IntArray, book: BookView, params: PlannerParams
 ) -> IntArray:
-    marks = np.nan_to_num(book.marks)
+    marks = book.known_marks
     reduced = np.where(book.working, book.committed, np.abs(book.shares + closing))
     room = max(params.investable * book.equity - float(reduced @ marks), 0.0)
     growth = float(np.abs(opening) @ marks)
@@ -263,7 +276,7 @@ def _within_net(
     """Cut the side that takes net exposure out of its band, or further out of it."""
     if params.min_net is None and params.max_net is None:
         return opening
-    marks = np.nan_to_num(book.marks)
+    marks = book.known_marks
     closed = float((book.expected + closing) @ marks)
     present = (float(book.expected @ marks), closed)
     low, high = net_band(params.min_net, params.max_net, book.equity, present)
@@ -306,7 +319,7 @@ def net_band(
 def _cut(opening: IntArray, share: float, book: BookView, params: PlannerParams) -> IntArray:
     """Return a share of every order in whole lots; what is then too small waits."""
     trimmed = np.trunc(opening * share / book.lots * (1.0 + 1e-12)).astype(np.int64) * book.lots
-    too_small = np.abs(trimmed) * np.nan_to_num(book.marks) < params.min_notional_usd
+    too_small = np.abs(trimmed) * book.known_marks < params.min_notional_usd
     return np.where(too_small, 0, trimmed)
 
 

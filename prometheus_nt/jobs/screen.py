@@ -3,7 +3,7 @@
 Nothing of Nautilus runs here, and no record is published: a book is one array of shares and one
 number of micro-dollars. What decides an order and what it costs is asked of the same functions as
 in an event-driven run (`plan_orders`, `OrderGate`, `limit_weights`, `ImpactModel`, `touch`,
-`commission`, `Carry`); when things happen and what they do to the books is written once more, so
+`commissions`, `Carry`); when things happen and what they do to the books is written once more, so
 that a run and its screen check each other. Each session of `run_screen`:
 
 1. `_Book.carry`: financing of the nights before, then dividends and delistings;
@@ -40,7 +40,7 @@ from prometheus_nt.engines.risk import (
     remembers,
 )
 from prometheus_nt.venue.carry import Carry, Delistings, FinancingParams
-from prometheus_nt.venue.fees import commission, in_cents
+from prometheus_nt.venue.fees import commissions
 from prometheus_nt.venue.params import FeeParams
 from prometheus_nt.venue.quotes import ImpactModel, touch, usual_value
 from strategies.catalog import SleeveParams, family
@@ -171,7 +171,7 @@ class _Book:
         self.peak = capital_usd
 
     def equity(self, marks: FloatArray) -> float:
-        held = np.flatnonzero(self.shares)
+        held = self.shares.nonzero()[0]
         value = float(self.shares[held] @ marks[held])
         if np.isnan(value):
             raise AccountingError("screen: an instrument is held that was never marked")
@@ -200,7 +200,7 @@ class _Book:
         self.shares[columns] += shares
 
     def _finance(self, overnight: OvernightFinancing, marks: FloatArray) -> None:
-        short = np.flatnonzero(self.shares < 0)
+        short = (self.shares < 0).nonzero()[0]
         lent = -self.shares[short] * np.rint(marks[short] * MICROS).astype(np.int64)
         free = self.cash - int(lent.sum())
         rate = overnight.debit_rate if free < 0 else overnight.credit_rate
@@ -208,7 +208,7 @@ class _Book:
         self.cash += round(free * rate) - int(fees.sum())
 
     def _collect(self, actions: CorporateActions, marks: FloatArray) -> None:
-        held = np.flatnonzero(self.shares)
+        held = self.shares.nonzero()[0]
         paid = self.shares[held] * actions.dividend_per_share[held] * MICROS
         if not np.isfinite(paid).all():
             raise AccountingError(f"screen: {actions.session}: a dividend is not a number")
@@ -289,7 +289,7 @@ class _Simulation:
     def fill(self, row: int) -> None:
         """Fill what waits and has an opening price; give up what has waited too long."""
         waits, opens = self._waiting != 0, self._market.opens[row]
-        columns = np.flatnonzero(waits & (opens > 0))
+        columns = (waits & (opens > 0)).nonzero()[0]
         shares = self._waiting[columns]
         bids, asks = touch(self._quotes(row, columns, shares))
         prices = np.where(shares > 0, asks, bids)
@@ -324,12 +324,8 @@ class _Simulation:
     ) -> IntArray:
         """Return what each fill costs, (K,) micro-dollars, in whole cents."""
         traded = shares / self._market.units.factor[row, columns]
-        values = (shares * (prices / MICROS)).tolist()
-        charged = [
-            micros(in_cents(commission(size, value, self._fees)))
-            for size, value in zip(traded, values, strict=True)
-        ]
-        return np.array(charged, dtype=np.int64)
+        charged = commissions(traded, shares * (prices / MICROS), self._fees)
+        return np.rint(charged * MICROS).astype(np.int64)
 
     def decide(self, row: int) -> None:
         """Value the book at the close of a row and send the orders for the next open."""
@@ -395,7 +391,7 @@ class _Simulation:
         """Value the sessions from `row` on which nothing can happen; return the next other one."""
         if self._every_session or self._waiting.any() or self._unfinished.any():
             return row
-        held = np.flatnonzero(self._book.shares)
+        held = self._book.shares.nonzero()[0]
         if self._is_financed(held):
             return row
         after = self._next_due(row)

@@ -1,5 +1,6 @@
 """Commissions of the simulated broker."""
 
+import numpy as np
 from nautilus_trader.backtest.models import FeeModel
 from nautilus_trader.model.currencies import USD
 from nautilus_trader.model.objects import Money
@@ -25,6 +26,24 @@ def in_cents(fee: float) -> float:
     must agree to the cent hand over shares as numpy floats, as quotients of an array are.
     """
     return round(fee, 2)
+
+
+def commissions(shares: FloatArray, values_usd: FloatArray, params: FeeParams) -> FloatArray:
+    """Return what `in_cents(commission(...))` says of K orders at once, (K,) USD.
+
+    Parameters
+    ----------
+    shares, values_usd : (K,) arrays
+        Traded shares, and what they are worth.
+    """
+    per_share: FloatArray = params.per_share_usd * shares
+    at_least = params.minimum_usd > per_share
+    fees = np.where(at_least, in_cents(params.minimum_usd), np.round(per_share, 2))
+    caps = params.cap_fraction * values_usd
+    # A cap is a Python float to `commission`, and rounded as one; few orders are so small.
+    for order in (caps < np.where(at_least, params.minimum_usd, per_share)).nonzero()[0].tolist():
+        fees[order] = in_cents(float(caps[order]))
+    return fees
 
 
 class PerShareFees(FeeModel):

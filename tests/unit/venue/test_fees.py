@@ -2,6 +2,8 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nautilus_trader.common.component import TestClock
 from nautilus_trader.common.factories import OrderFactory
 from nautilus_trader.model.currencies import USD
@@ -9,7 +11,7 @@ from nautilus_trader.model.enums import OrderSide
 from nautilus_trader.model.identifiers import StrategyId, TraderId
 from nautilus_trader.model.objects import Money, Price, Quantity
 
-from prometheus_nt.venue.fees import PerShareFees, commission
+from prometheus_nt.venue.fees import PerShareFees, commission, commissions, in_cents
 from prometheus_nt.venue.params import FeeParams
 from prometheus_nt.venue.prices import equity_instrument
 
@@ -148,3 +150,36 @@ def test_a_fee_never_falls_when_the_order_grows():
 def test_a_fill_before_the_first_session_is_a_bug(order_of):
     with pytest.raises(RuntimeError, match="before the first session"):
         _charge(PerShareFees(FeeParams(), ROWS), order_of(1), 1, 10.0)
+
+
+@given(
+    shares=st.lists(st.integers(1, 400_000), min_size=1, max_size=40),
+    price=st.integers(1, 900_000_000),
+    factor=st.sampled_from([1.0, 0.5, 28.0, 3.0]),
+    floor=st.sampled_from([0.0, 0.35, 1.0, 1.005]),
+)
+def test_many_orders_cost_to_the_cent_what_each_costs_alone(shares, price, factor, floor):
+    params = FeeParams(minimum_usd=floor)
+    venue_shares = np.array(shares)
+    traded = venue_shares / np.full(len(shares), factor)
+    values = venue_shares * (price / 1e6)
+
+    found = commissions(traded, values, params)
+
+    alone = [
+        in_cents(commission(size, value, params))
+        for size, value in zip(traded, values.tolist(), strict=True)
+    ]
+    assert found.tolist() == [float(fee) for fee in alone]
+
+
+def test_many_fees_at_half_a_cent_are_rounded_as_each_alone():
+    # 0.005 USD a share: odd shares above the floor end on half a cent.
+    traded = np.arange(1, 5_000) / np.ones(4_999)
+    params = FeeParams(minimum_usd=0.0)
+
+    found = commissions(traded, traded * 50.0, params)
+
+    assert found.tolist() == [
+        float(in_cents(commission(size, float(size) * 50.0, params))) for size in traded
+    ]
