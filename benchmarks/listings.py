@@ -22,7 +22,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from persistence import schema
-from persistence.database import Database, JsonText, upsert
+from persistence.blocks import JsonText
+from persistence.database import Database, upsert
 from persistence.listings import LISTINGS, Filters, listing
 from persistence.tables import governance, operations
 from persistence.tables import runtime as tables

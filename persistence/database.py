@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -39,6 +39,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from persistence.blocks import Block, JsonText, JsonTexts
 from persistence.tables.types import utc
 from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
 
@@ -427,7 +428,8 @@ def _kind(declared: TypeEngine[Any]) -> TypeEngine[Any]:
 def _plain(target: _Target, rows: Sequence[Row]) -> list[list[Any]]:
     """Return the values column by column as plain Python: no NaN, no numpy, no documents."""
     plain = []
-    columns = zip(target.columns, target.converters, zip(*rows, strict=True), strict=True)
+    given: Iterable[Any] = rows.columns if isinstance(rows, Block) else zip(*rows, strict=True)
+    columns = zip(target.columns, target.converters, given, strict=True)
     for name, convert, values in columns:
         try:
             plain.append(convert(values))
@@ -446,7 +448,9 @@ def _converter(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], list[Any]]:
     return list if convert is None else partial(_each_once, convert)
 
 
-def _documents(values: Sequence[Any]) -> list[str | None]:
+def _documents(values: Sequence[Any]) -> list[Any]:
+    if isinstance(values, JsonTexts):
+        return values
     return [None if value is None else _json_text(value) for value in values]
 
 
@@ -466,13 +470,10 @@ def _each_once(convert: Callable[[Any], Any], values: Sequence[Any]) -> list[Any
     return [converted[value] for value in values]
 
 
-class JsonText(str):
-    """A document that is already JSON."""
-
-
 def _json_text(document: Any) -> str:
     if isinstance(document, JsonText):
-        return document
+        # The driver looks for an adapter of every value that is not exactly a string.
+        return str(document)
     try:
         return _ENCODER.encode(document)
     except ValueError:

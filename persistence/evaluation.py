@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from persistence.blocks import Row
 from persistence.database import Database, upsert
-from persistence.rows import Row
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables import runtime as tables
 

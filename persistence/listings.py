@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from persistence.blocks import Row
 from persistence.database import Database
-from persistence.rows import Row
 from persistence.tables import governance, operations, trading
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.errors import ConfigError

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import numpy as np
 import sqlalchemy as sa
 
+from persistence.blocks import Row
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
-from persistence.rows import Row
 from persistence.run_rows import (
     OUTCOME_HORIZONS,
     Batch,
@@ -295,4 +295,4 @@ def _told_columns(table: sa.Table) -> tuple[tuple[str, int], ...]:
 
 def _digest(rows: Sequence[Row]) -> str:
     # Plain values all of them, and a hundred rows a session: `repr` is what is fast enough.
-    return blake2b(repr(rows).encode(), digest_size=8).hexdigest()
+    return blake2b(repr([*rows]).encode(), digest_size=8).hexdigest()

@@ -23,11 +23,11 @@ from sqlalchemy import Connection
 
 from persistence import events
 from persistence.alerts import Alert, raise_alert, resolve
-from persistence.database import Database, JsonText, upsert
+from persistence.blocks import JsonText, Row
+from persistence.database import Database, upsert
 from persistence.executions import record_executions
 from persistence.leases import Lease
 from persistence.live_mirror import Phase
-from persistence.rows import Row
 from persistence.spool import Spool
 from persistence.tables.columns import RUNTIME, written
 from persistence.tables.runtime import backtest_runs

@@ -1,6 +1,7 @@
 """Records as table rows: one function per table, columns in the table's own order.
 
-Numbers that are not finite are unknown, and become NULL. Nothing here reads or writes a database.
+What a record says of every instrument becomes a `Block`, what it says once becomes a row. Numbers
+that are not finite are unknown, and become NULL. Nothing here reads or writes a database.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from persistence.database import JsonText
+from persistence.blocks import Block, JsonTexts, Row, documents
 from prometheus_nt.domain.books import (
     BookTarget,
     Exclusion,
@@ -36,8 +37,6 @@ from prometheus_nt.domain.profiles import Profiles
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import OrderRefusal
 
-Row = tuple[Any, ...]
-
 LISTED_CONTRIBUTIONS = 10
 """Names whose part of the volatility is stored; the record has all of them."""
 
@@ -48,7 +47,7 @@ LABEL_NAMES = {member.value: member.name for member in SignalLabel}
 WEAK = {1: True, 0: False, -1: None}
 TIER_NAMES = {member.value: member.name for member in Tier}
 EXCLUSION_REASONS = {
-    member.value: JsonText(json.dumps({"exclusion": member.name} if member.value else {}))
+    member.value: json.dumps({"exclusion": member.name} if member.value else {})
     for member in Exclusion
 }
 STABILITY_COMPONENTS = (
@@ -92,139 +91,111 @@ class RunContext:
         return f"{self.run_id}:{as_of}"
 
 
-def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Iterator[Row]:
-    """Yield rows of `profiles`; features that are unknown of every instrument are left out."""
+def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Block:
+    """Return rows of `profiles`; features that are unknown of every instrument are left out."""
     features = {name: of for name, of in record.features.items() if np.isfinite(of).any()}
-    snapshot_id = record.snapshot_id
-    parts = zip(
+    rows = len(record.instruments)
+    return Block.of(
+        rows,
+        *run.head,
+        record.as_of,
         record.instruments,
-        _documents(features),
-        _documents(record.risk_flags),
-        record.weak_profile.tolist(),
-        strict=True,
+        documents(features, rows),
+        documents(record.risk_flags, rows),
+        [WEAK[code] for code in record.weak_profile.tolist()],
+        record.schema_id,
+        record.snapshot_id,
+        model_id,
     )
-    for name, structured, flags, weak in parts:
-        yield (
-            *run.head,
-            record.as_of,
-            name,
-            structured,
-            flags,
-            WEAK[weak],
-            record.schema_id,
-            snapshot_id,
-            model_id,
-        )
 
 
-def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Iterator[Row]:
-    """Yield rows of `stability_vectors`, the change risk among the components."""
+def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> Block:
+    """Return rows of `stability_vectors`, the change risk among the components."""
     components = {name: getattr(record, name) for name in STABILITY_COMPONENTS}
     components |= record.change_risk
-    parts = zip(
-        record.instruments, _documents(components), _numbers(record.overall_score), strict=True
+    return Block.of(
+        len(record.instruments),
+        *run.head,
+        "INSTRUMENT",
+        record.as_of,
+        record.instruments,
+        documents(components, len(record.instruments)),
+        _known(record.overall_score),
+        model_id,
     )
-    for name, document, overall in parts:
-        yield (*run.head, "INSTRUMENT", record.as_of, name, document, overall, model_id)
 
 
 def soft_target_rows(
     run: RunContext, record: StabilityVectors, model_id: str, profiles: Profiles | None = None
-) -> Iterator[Row]:
-    """Yield rows of `soft_target_classes`; without a profile nobody is known to be weak."""
-    weak = [-1] * len(record.instruments) if profiles is None else profiles.weak_profile.tolist()
-    parts = zip(
+) -> Block:
+    """Return rows of `soft_target_classes`; without a profile nobody is known to be weak."""
+    rows = len(record.instruments)
+    weak = [-1] * rows if profiles is None else profiles.weak_profile.tolist()
+    return Block.of(
+        rows,
+        *run.head,
+        "INSTRUMENT",
+        record.as_of,
         record.instruments,
-        record.soft_target_class.tolist(),
-        _numbers(record.overall_score),
-        _numbers(record.instability),
-        _numbers(record.high_fragility),
-        _numbers(record.complacent_pricing),
-        weak,
-        strict=True,
+        [CLASS_NAMES.get(code) for code in record.soft_target_class.tolist()],
+        _known(record.overall_score),
+        [WEAK[code] for code in weak],
+        _known(record.instability),
+        _known(record.high_fragility),
+        _known(record.complacent_pricing),
+        model_id,
     )
-    for name, code, overall, instability, high_fragility, complacent, verdict in parts:
-        yield (
-            *run.head,
-            "INSTRUMENT",
-            record.as_of,
-            name,
-            CLASS_NAMES.get(code),
-            overall,
-            WEAK[verdict],
-            instability,
-            high_fragility,
-            complacent,
-            model_id,
-        )
 
 
-def score_rows(run: RunContext, record: InstrumentScores, model_id: str) -> Iterator[Row]:
-    """Yield rows of `instrument_scores`."""
-    parts = zip(
+def score_rows(run: RunContext, record: InstrumentScores, model_id: str) -> Block:
+    """Return rows of `instrument_scores`."""
+    return Block.of(
+        len(record.instruments),
+        *run.head,
+        run.market_id,
+        record.as_of,
         record.instruments,
-        _numbers(record.expected_return),
-        _numbers(record.score),
-        _numbers(record.confidence),
-        record.signal_label.tolist(),
-        _documents(record.alpha_components),
-        strict=True,
+        record.horizon,
+        _known(record.expected_return),
+        _known(record.score),
+        _known(record.confidence),
+        [LABEL_NAMES[code] for code in record.signal_label.tolist()],
+        documents(record.alpha_components, len(record.instruments)),
+        model_id,
     )
-    for instrument, expected, score, confidence, label, components in parts:
-        yield (
-            *run.head,
-            run.market_id,
-            record.as_of,
-            instrument,
-            record.horizon,
-            expected,
-            score,
-            confidence,
-            LABEL_NAMES[label],
-            components,
-            model_id,
-        )
 
 
-def universe_rows(run: RunContext, record: Universe, model_id: str) -> Iterator[Row]:
-    """Yield rows of `universe_members`: every candidate, with the reason if it is out."""
-    parts = zip(
+def universe_rows(run: RunContext, record: Universe, model_id: str) -> Block:
+    """Return rows of `universe_members`: every candidate, with the reason if it is out."""
+    return Block.of(
+        len(record.instruments),
+        *run.head,
+        record.universe_id,
+        record.as_of,
+        "INSTRUMENT",
         record.instruments,
-        record.tier.tolist(),
+        [TIER_NAMES[code] for code in record.tier.tolist()],
         record.included.tolist(),
-        _numbers(record.score),
+        _known(record.score),
         _universe_reasons(record),
-        strict=True,
+        model_id,
     )
-    for name, tier, included, score, reasons in parts:
-        yield (
-            *run.head,
-            record.universe_id,
-            record.as_of,
-            "INSTRUMENT",
-            name,
-            TIER_NAMES[tier],
-            included,
-            score,
-            reasons,
-            model_id,
-        )
 
 
-def _universe_reasons(record: Universe) -> Iterator[JsonText]:
-    """Yield why each instrument is out and, of natural selection, its stage and the cluster."""
+def _universe_reasons(record: Universe) -> JsonTexts:
+    """Return why each instrument is out and, of natural selection, its stage and the cluster."""
     codes = record.exclusion.tolist()
     if record.clusters is None:
-        yield from (EXCLUSION_REASONS[code] for code in codes)
-        return
+        return JsonTexts(EXCLUSION_REASONS[code] for code in codes)
+    found = JsonTexts()
     for code, cluster in zip(codes, record.clusters.tolist(), strict=True):
         reasons = {
             "cluster": cluster if cluster >= 0 else None,
             "exclusion": Exclusion(code).name if code else None,
             "relaxation_stage": record.relaxation_stage,
         }
-        known = {name: reason for name, reason in reasons.items() if reason is not None}
-        yield JsonText(json.dumps(known))
+        found.append(json.dumps({name: why for name, why in reasons.items() if why is not None}))
+    return found
 
 
 def regime_row(run: RunContext, record: RegimeState, model_id: str) -> Row:
@@ -251,45 +222,38 @@ def transition_row(run: RunContext, record: RegimeState, model_id: str) -> Row |
     return (*run.head, record.region, record.as_of, before, record.label.value, model_id)
 
 
-def fragility_rows(run: RunContext, record: FragilityMeasures, model_id: str) -> Iterator[Row]:
-    """Yield rows of `fragility_measures`."""
-    parts = zip(
+def fragility_rows(run: RunContext, record: FragilityMeasures, model_id: str) -> Block:
+    """Return rows of `fragility_measures`."""
+    rows = len(record.instruments)
+    return Block.of(
+        rows,
+        *run.head,
+        "INSTRUMENT",
+        record.as_of,
         record.instruments,
-        _numbers(record.fragility_score),
-        record.fragility_class.tolist(),
-        _numbers(record.drawdown_probability),
-        _documents(record.scenario_losses),
-        _documents(record.components),
-        strict=True,
+        _known(record.fragility_score),
+        [FRAGILITY_NAMES.get(code) for code in record.fragility_class.tolist()],
+        _known(record.drawdown_probability),
+        documents(record.scenario_losses, rows),
+        documents(record.components, rows),
+        model_id,
     )
-    for name, score, code, probability, losses, components in parts:
-        yield (
-            *run.head,
-            "INSTRUMENT",
-            record.as_of,
-            name,
-            score,
-            FRAGILITY_NAMES.get(code),
-            probability,
-            losses,
-            components,
-            model_id,
-        )
 
 
-def book_target_rows(run: RunContext, record: BookTarget, model_id: str) -> Iterator[Row]:
-    """Yield rows of `book_targets`: the names with a weight."""
-    for name, weight in _weights(record.instruments, record.weights).items():
-        yield (
-            *run.head,
-            record.book_id,
-            record.as_of,
-            run.region,
-            "INSTRUMENT",
-            name,
-            weight,
-            model_id,
-        )
+def book_target_rows(run: RunContext, record: BookTarget, model_id: str) -> Block:
+    """Return rows of `book_targets`: the names with a weight."""
+    weights = _weights(record.instruments, record.weights)
+    return Block.of(
+        len(weights),
+        *run.head,
+        record.book_id,
+        record.as_of,
+        run.region,
+        "INSTRUMENT",
+        [*weights],
+        [*weights.values()],
+        model_id,
+    )
 
 
 def target_row(
@@ -427,23 +391,9 @@ def _weights(instruments: tuple[str, ...], weights: FloatArray) -> dict[str, flo
     return {instruments[row]: float(weights[row]) for row in held}
 
 
-def _documents(components: dict[str, FloatArray]) -> Iterator[JsonText]:
-    """Yield one JSON object per instrument, its members sorted by name."""
-    names = sorted(components)
-    columns = [
-        ["null" if value is None else repr(value) for value in _numbers(components[name])]
-        for name in names
-    ]
-    template = "{" + ", ".join(f'"{name}": %s' for name in names) + "}"
-    for values in zip(*columns, strict=True):
-        yield JsonText(template % values)
-
-
-def _numbers(values: FloatArray) -> list[float | None]:
-    listed: list[float | None] = values.tolist()
-    for row in np.flatnonzero(~np.isfinite(values)):
-        listed[row] = None
-    return listed
+def _known(values: FloatArray) -> FloatArray:
+    """Return the numbers with NaN for what is not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _number(value: float) -> float | None:

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from persistence import rows as to_rows
 from persistence.artifacts import Artifact
-from persistence.database import JsonText
+from persistence.blocks import Block, JsonText, Row
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
-from persistence.rows import Row, RunContext
+from persistence.rows import RunContext
 from persistence.tables import runtime as tables
 from prometheus_nt.bus import Published
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio, Universe
@@ -40,10 +40,7 @@ def _trading_rows(mirror: Mirror) -> Iterator[Batch]:
     yield tables.fills, [_fill_row(mirror, fill) for fill in mirror.fills]
     yield tables.executed_actions, [_action_row(mirror, fill) for fill in mirror.fills]
     yield tables.backtest_trades, [_trade_row(mirror, fill) for fill in mirror.fills]
-    yield (
-        tables.positions_snapshots,
-        [row for held in _snapshots(mirror) for row in _position_rows(mirror, held)],
-    )
+    yield tables.positions_snapshots, _position_rows(mirror)
     flows = mirror.ledger.cash_flows
     yield tables.cash_flows, [to_rows.cash_flow_row(run, flow) for flow in flows]
 
@@ -114,14 +111,12 @@ def _stage_decision(run: RunContext, item: Published, known: Callable[[Any], Any
     )
 
 
-def _exploded(
-    mirror: Mirror, record_type: type, explode: Callable[..., Iterator[Row]]
-) -> list[Row]:
+def _exploded(mirror: Mirror, record_type: type, explode: Callable[..., Block]) -> Sequence[Row]:
     """Return the rows of the records of one type, one per instrument."""
-    rows: list[Row] = []
-    for item in _published(mirror, record_type):
-        rows.extend(explode(mirror.run, item.record, _model_id(item)))
-    return rows
+    return Block.joined(
+        explode(mirror.run, item.record, _model_id(item))
+        for item in _published(mirror, record_type)
+    )
 
 
 def _snapshots(mirror: Mirror) -> list[Holdings]:
@@ -131,13 +126,14 @@ def _snapshots(mirror: Mirror) -> list[Holdings]:
     return [held for held in mirror.holdings[:-1] if held.as_of in traded] + mirror.holdings[-1:]
 
 
-def _soft_target_rows(mirror: Mirror) -> list[Row]:
+def _soft_target_rows(mirror: Mirror) -> Sequence[Row]:
     profiles = {item.record.as_of: item.record for item in _published(mirror, Profiles)}
-    rows: list[Row] = []
-    for item in _published(mirror, StabilityVectors):
-        of_the_day = profiles.get(item.record.as_of)
-        rows.extend(to_rows.soft_target_rows(mirror.run, item.record, _model_id(item), of_the_day))
-    return rows
+    return Block.joined(
+        to_rows.soft_target_rows(
+            mirror.run, item.record, _model_id(item), profiles.get(item.record.as_of)
+        )
+        for item in _published(mirror, StabilityVectors)
+    )
 
 
 def _regime_rows(mirror: Mirror) -> Iterator[Batch]:
@@ -387,22 +383,26 @@ def _trade_row(mirror: Mirror, fill: FillTrace) -> Row:
     )
 
 
-def _position_rows(mirror: Mirror, held: Holdings) -> list[Row]:
-    run, at, instruments = mirror.run, instant(held.ts_ns), mirror.ledger.instruments
+def _position_rows(mirror: Mirror) -> Sequence[Row]:
+    run, snapshots = mirror.run, [held for held in _snapshots(mirror) if len(held.columns)]
+    return Block.joined(_positions(run, mirror.ledger.instruments, held) for held in snapshots)
+
+
+def _positions(run: RunContext, instruments: Sequence[str], held: Holdings) -> Block:
     values = held.values
-    parts = zip(
-        held.columns.tolist(),
+    return Block.of(
+        len(held.columns),
+        run.portfolio_id,
+        held.as_of,
+        *run.head,
+        [instruments[column] for column in held.columns.tolist()],
+        instant(held.ts_ns),
         held.shares.tolist(),
         held.average_cost.tolist(),
         values.tolist(),
         (values - held.shares * held.average_cost).tolist(),
         held.unmarked_sessions.tolist(),
-        strict=True,
     )
-    return [
-        (run.portfolio_id, held.as_of, *run.head, instruments[column], at, *numbers)
-        for column, *numbers in parts
-    ]
 
 
 # A day's trades share what is said of them; only the text of it is wanted, and only once.

@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from persistence import events
+from persistence.blocks import Row
 from persistence.database import Database, upsert
 from persistence.listings import LISTINGS, Filters, is_known, listing
-from persistence.rows import Row
 from persistence.tables import columns, governance
 from persistence.tables import runtime as tables
 from prometheus_nt.domain.errors import StoreError

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from persistence.blocks import Row
 from persistence.engine_runs import EngineRunStore, RunFilters
 from persistence.evaluation import (
     score_days,
@@ -28,7 +29,6 @@ from persistence.evaluation import (
     write_evaluations,
     write_target_outcomes,
 )
-from persistence.rows import Row
 from persistence.run_rows import OUTCOME_HORIZONS
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import DataError

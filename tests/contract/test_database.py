@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from persistence.blocks import Block, JsonTexts
 from persistence.database import COPY_FROM_ROWS, Database, upsert
 from persistence.tables.types import JSON, UtcDateTime
 from prometheus_nt.domain.errors import ConfigError, StoreError
@@ -321,3 +322,28 @@ def counted(connection: Connection) -> int:
 def count(database: Database) -> int:
     with database.reader() as connection:
         return counted(connection)
+
+
+@pytest.mark.parametrize("count", [3, FILLER])
+def test_rows_given_as_columns_are_the_rows_given_as_tuples(store, count):
+    numbers = np.arange(count) / 3.0
+    numbers[1] = nan
+    documents = JsonTexts(f'{{"n": {number}}}' for number in range(count))
+    names = ("name", "day", "number", "count", "flag", "document", "moment")
+    parts = (DAY, numbers, list(range(count)), True, documents, MOMENT)
+    block = Block.of(count, [f"block{number}" for number in range(count)], *parts)
+    tuples = [(f"tuple{number}", *row[1:]) for number, row in enumerate(block)]
+
+    with store.writer() as connection:
+        sent = upsert(connection, samples, names, block)
+        upsert(connection, samples, names, tuples)
+        upsert(connection, samples, names, block)
+
+    assert sent == count
+    with store.reader() as connection:
+        found = {row.name: tuple(row)[1:] for row in connection.execute(select(samples))}
+    assert len(found) == 2 * count
+    for number in range(count):
+        assert found[f"block{number}"] == found[f"tuple{number}"]
+    assert found["block1"][1] is None
+    assert found["block2"][6] == {"n": 2}
