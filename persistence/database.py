@@ -29,6 +29,7 @@ from sqlalchemy import (
     Engine,
     Float,
     Integer,
+    LargeBinary,
     Table,
     create_engine,
     event,
@@ -411,7 +412,7 @@ def _last_of_each_key(target: _Target, plain: list[list[Any]]) -> list[list[Any]
 def _csv(target: _Target, plain: list[list[Any]]) -> BytesIO:
     """Return the rows as CSV: strings quoted, NULL empty and unquoted."""
     arrays = [
-        pa.array(values, type=_arrow_type(kind))
+        pa.array(_copied(kind, values), type=_arrow_type(kind))
         for values, kind in zip(plain, target.kinds, strict=True)
     ]
     buffer = BytesIO()
@@ -419,6 +420,13 @@ def _csv(target: _Target, plain: list[list[Any]]) -> BytesIO:
     arrow_csv.write_csv(pa.table(arrays, names=list(target.columns)), buffer, options)
     buffer.seek(0)
     return buffer
+
+
+def _copied(kind: TypeEngine[Any], values: list[Any]) -> list[Any]:
+    """Return the values of a column as COPY reads them: bytes are written in hexadecimal."""
+    if not isinstance(kind, LargeBinary):
+        return values
+    return [None if value is None else f"\\x{value.hex()}" for value in values]
 
 
 def _kind(declared: TypeEngine[Any]) -> TypeEngine[Any]:

@@ -243,6 +243,21 @@ class ReferenceStore:
         rows = self._known(SECTORS, dataset_id, as_of, only)
         return sorted(rows, key=lambda row: (row["issuer_id"], row["start_date"] or date.min))
 
+    def filings(self, dataset_id: str, as_of: datetime, **only: str) -> list[Row]:
+        """Return the filings known at `as_of`, the newest known first; no source states any yet."""
+        return self._stated(reference.filings, dataset_id, as_of, only)
+
+    def earnings_calls(self, dataset_id: str, as_of: datetime, **only: str) -> list[Row]:
+        """Return the calls known at `as_of`, the newest known first; no source states any yet."""
+        return self._stated(reference.earnings_calls, dataset_id, as_of, only)
+
+    def macro_events(self, as_of: datetime) -> list[Row]:
+        """Return the events known at `as_of`, the newest first; no source states any yet."""
+        table = reference.macro_events
+        query = select(table).where(table.c.known_at <= as_of)
+        with self.database.reader() as connection:
+            return _rows(connection.execute(query.order_by(table.c.timestamp.desc())))
+
     def holidays(self, market_id: str) -> list[Row]:
         """Return the stored holidays of a market, by day."""
         table = reference.market_holidays
@@ -254,6 +269,16 @@ class ReferenceStore:
         """Return the indexes whose members the dataset keeps, by name."""
         with self.database.reader() as connection:
             return indexes_of(connection, dataset_id)
+
+    def _stated(
+        self, table: Table, dataset_id: str, as_of: datetime, only: Mapping[str, str]
+    ) -> list[Row]:
+        chosen = [table.c[name] == value for name, value in only.items()]
+        query = select(table).where(table.c.dataset_id == dataset_id, *chosen)
+        query = query.where(table.c.known_at <= as_of).order_by(table.c.known_at.desc())
+        with self.database.reader() as connection:
+            require_dataset(connection, dataset_id)
+            return _rows(connection.execute(query))
 
     def _known(
         self, kind: _Kind, dataset_id: str, as_of: datetime, only: Mapping[str, str]

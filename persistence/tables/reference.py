@@ -193,8 +193,8 @@ market_holidays = Table(
     *_provenance(),
 )
 
-# Nothing of ours writes the next three yet: filings and calls need a source of documents, macro
-# events one of economic releases. A ReferenceSource that has them would.
+# No source of ours states the next three: filings and calls need one of documents, macro events one
+# of economic releases. `show` says so, and docs/tables.md.
 filings = Table(
     "filings",
     HISTORICAL,
@@ -241,8 +241,8 @@ macro_events = Table(
     Index(None, "event_type", "timestamp"),
 )
 
-# Vectors are little-endian float32, or a reference to where they are kept. The encoders make them
-# in memory today; a job that stores them for many sessions would write here.
+# Vectors are little-endian float32, or a reference to where they are kept; `data embed` writes
+# them.
 text_embeddings = Table(
     "text_embeddings",
     HISTORICAL,

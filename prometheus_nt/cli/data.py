@@ -406,6 +406,30 @@ def data_derive(
     print_rows(columns, lines, as_json)
 
 
+@app.command("embed")
+def data_embed(
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="A session; the dataset's last by default."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Store the vectors of instruments' windows and profiles, and of the news known by a close.
+
+    News are read by the text model, where it is installed. Done twice, nothing is written.
+
+    Example: [cyan]prometheus data embed sample_ohlcv --as-of 2012-12-31[/]
+    """
+    from prometheus_nt.jobs.embed import embed
+    from prometheus_nt.jobs.stores import open_stores
+
+    with open_stores(read_settings(), upgrade=True) as stores:
+        done = embed(stores, dataset, None if as_of is None else as_of.date())
+    columns = ("kind", "model_id", "written", "left_out")
+    print_rows(columns, [[getattr(item, name) for name in columns] for item in done], as_json)
+
+
 @app.command("revisions")
 def data_revisions(
     dataset: Annotated[str, typer.Argument(help="Name of a dataset.")],

@@ -33,7 +33,8 @@ def show(
             "universe-members, targets, book-targets, risk-reports, findings; jobs, "
             "job-executions, alerts, proposals, changes, "
             "strategies, portfolios, engine-configs, models; alpha; execution-risk; of a "
-            "--dataset: statements, ratios, news, membership, sectors, returns, volatility, "
+            "--dataset: statements, ratios, news, membership, sectors, embeddings, filings, "
+            "earnings-calls, macro-events, returns, volatility, "
             "factors, exposures, features, correlations"
         ),
     ],
@@ -68,7 +69,7 @@ def show(
 
     Example: [cyan]prometheus show orders --portfolio-id US_CORE_LONG_EQ --limit 50[/]
     """
-    from prometheus_nt.jobs.known import FACT_LISTINGS, FactFilters, known_facts
+    from prometheus_nt.jobs.known import FACT_LISTINGS, WITHOUT_SOURCE, FactFilters, known_facts
     from prometheus_nt.jobs.show import (
         EXECUTION_RISK,
         Filters,
@@ -104,6 +105,8 @@ def show(
         columns, rows = listing(settings, what, filters, include_outcomes=include_outcomes)
     else:
         columns, rows = derived_listing(settings, what, filters, dataset, instrument_id)
+    if not rows and what in WITHOUT_SOURCE:
+        say(WITHOUT_SOURCE[what])
     print_rows(columns, rows, as_json, as_csv=as_csv)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from persistence.embeddings import LISTED, EmbeddingStore
 from persistence.reference_store import RATIOS, ReferenceStore
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
@@ -114,6 +115,25 @@ def _sectors(question: _Question) -> list[dict[str, Any]]:
     return question.store.sectors(question.dataset, question.instant, **question.about_issuer)
 
 
+def _embeddings(question: _Question) -> list[dict[str, Any]]:
+    store = EmbeddingStore(question.store.database)
+    return store.listed(question.dataset, question.instant, question.instrument, question.limit)
+
+
+def _filings(question: _Question) -> list[dict[str, Any]]:
+    return question.store.filings(question.dataset, question.instant, **question.about_issuer)
+
+
+def _calls(question: _Question) -> list[dict[str, Any]]:
+    return question.store.earnings_calls(
+        question.dataset, question.instant, **question.about_issuer
+    )
+
+
+def _macro_events(question: _Question) -> list[dict[str, Any]]:
+    return question.store.macro_events(question.instant)
+
+
 PERIOD = ("issuer_id", "frequency", "period_end")
 FACT_LISTINGS: dict[str, tuple[tuple[str, ...], Callable[[_Question], list[dict[str, Any]]]]] = {
     "statements": (
@@ -127,5 +147,20 @@ FACT_LISTINGS: dict[str, tuple[tuple[str, ...], Callable[[_Question], list[dict[
         _membership,
     ),
     "sectors": (("issuer_id", "sector", "industry", "start_date", "known_at"), _sectors),
+    "embeddings": (LISTED, _embeddings),
+    "filings": (("issuer_id", "filing_type", "filing_date", "text_ref", "known_at"), _filings),
+    "earnings-calls": (("issuer_id", "call_date", "transcript_ref", "known_at"), _calls),
+    "macro-events": (
+        ("event_type", "timestamp", "country", "description", "known_at"),
+        _macro_events,
+    ),
 }
 """What can be listed -> its columns, and who answers."""
+
+WITHOUT_SOURCE = {
+    "filings": "no source here states filings: this table is kept for one that does",
+    "earnings-calls": "no source here states earnings calls: this table is kept for one that does",
+    "macro-events": "no source here states macro events: this table is kept for one that does",
+    "embeddings": "no vectors are stored; `prometheus data embed DATASET` computes them",
+}
+"""Why a listing is empty where it is nobody's mistake."""
