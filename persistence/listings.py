@@ -115,6 +115,8 @@ def _by_run(
     keys = [column.name for column in table.primary_key if column.name != "run_id"]
     if table is tables.backtest_trades:
         keys = ["trade_date", "trade_id"]
+    if table is trading.order_status_history:
+        keys = ["session", "timestamp", "event_id"]
     return Listing(table, tuple(columns.split()), tuple(keys), dated, "run", scope)
 
 
@@ -196,6 +198,11 @@ LISTINGS = {
         ("trade_date", "action_id"),
         "trade_date",
         "run",
+    ),
+    "order-history": _by_run(
+        trading.order_status_history,
+        "timestamp session order_id status quantity filled_quantity reason mode run_id event_id",
+        dated="session",
     ),
     "cash-flows": _by_run(
         tables.cash_flows,
@@ -292,6 +299,16 @@ LISTINGS = {
         "change_id proposal_id strategy_id change_type target_component previous_value new_value"
         " is_reverted applied_by applied_at",
         "applied_at change_id",
+    ),
+    "experiments": _small(
+        governance.experiments,
+        "experiment_id name strategy_id status created_at spec rationale",
+        "created_at experiment_id",
+    ),
+    "experiment-results": _small(
+        governance.experiment_results,
+        "experiment_id arm run_id verdict created_at metrics",
+        "created_at experiment_id arm run_id",
     ),
     "strategies": _small(
         governance.strategies, "strategy_id name metadata created_at updated_at", "strategy_id"

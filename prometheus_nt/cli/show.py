@@ -27,11 +27,12 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            help="runs, orders, fills, positions, equity, trades, executed-actions, cash-flows; "
+            help="runs, orders, fills, positions, equity, trades, executed-actions, cash-flows, "
+            "order-history; "
             "engine-runs, engine-decisions, risk-actions, trials; of the newest run that fits: "
             "scores, stability, soft-targets, fragility, regimes, regime-transitions, profiles, "
             "universe-members, targets, book-targets, risk-reports, findings; jobs, "
-            "job-executions, alerts, proposals, changes, "
+            "job-executions, alerts, proposals, changes, experiments, experiment-results, "
             "strategies, portfolios, engine-configs, models; alpha; execution-risk; of a "
             "--dataset: statements, ratios, news, membership, sectors, embeddings, filings, "
             "earnings-calls, macro-events, returns, volatility, "

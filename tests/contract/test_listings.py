@@ -19,6 +19,8 @@ FEW = {
     "alerts",
     "meta_config_proposals",
     "config_change_log",
+    "experiments",
+    "experiment_results",
     "strategies",
     "portfolios",
     "engine_configs",
