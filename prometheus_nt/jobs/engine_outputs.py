@@ -30,7 +30,7 @@ from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.ledger import BookState
 from prometheus_nt.domain.market import RegimeState, ScenarioOutlook, SimulatedReturns
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import Params, content_hash
+from prometheus_nt.domain.record import Params, Record, content_hash
 from prometheus_nt.engines.risk import RiskParams, remembers
 from prometheus_nt.jobs.identity import engine_hash, package_versions
 from strategies.catalog import SleeveParams
@@ -255,7 +255,8 @@ class SharedDay:
             found = tape.at(positions[as_of])
             if label is None or found is None or isinstance(found, InsufficientHistory):
                 return found
-            named: Any = replace(found, **{label: getattr(params, label)})  # type: ignore[arg-type]
+            book: Any = found
+            named: Record = replace(book, **{label: getattr(params, label)})
             return named
 
         return read

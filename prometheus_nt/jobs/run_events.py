@@ -18,7 +18,7 @@ from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.record import SessionArray
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.domain.safety import TradingState
-from prometheus_nt.jobs.paper import HALTED, SWITCH
+from prometheus_nt.jobs.paper_run import HALTED, SWITCH
 from prometheus_nt.jobs.safety import moves
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.divergence_records import Cause, RunEvent
