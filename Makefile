@@ -45,6 +45,7 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/record.py
 	$(BIN)/python benchmarks/day.py
+	$(BIN)/python benchmarks/campaign.py
 
 bench-rows: $(STAMP)  ## every `show` over ten million rows, as ratios; some minutes and 3 GB of disk
 	$(BIN)/python benchmarks/listings.py
