@@ -13,10 +13,13 @@ from persistence.tables import runtime as tables
 
 @dataclass(frozen=True)
 class Wanted:
-    """The newest target of a run. weights : instrument id -> fraction of equity."""
+    """The newest target of a run.
+
+    weights : instrument id -> fraction of equity; None where what is stored names none.
+    """
 
     session: date
-    weights: dict[str, float]
+    weights: dict[str, float] | None
 
 
 def wanted_at(database: Database, run: Record, as_of: date | None) -> Wanted | None:
@@ -29,7 +32,7 @@ def wanted_at(database: Database, run: Record, as_of: date | None) -> Wanted | N
         query = query.where(target.as_of_date <= as_of)
     with database.reader() as connection:
         row = connection.execute(query.order_by(target.as_of_date.desc()).limit(1)).first()
-    return None if row is None else Wanted(row.as_of_date, row.target_positions["weights"])
+    return None if row is None else Wanted(row.as_of_date, row.target_positions.get("weights"))
 
 
 def slippage_of(database: Database, fill_ids: Sequence[str]) -> dict[str, float]:

@@ -73,14 +73,15 @@ def _document(stores: Stores, found: dict[str, Any], traded: dict[str, Any]) -> 
 
 
 def _target(target: dict[str, Any] | None, instrument_id: str) -> dict[str, Any] | None:
+    """Return the target of a decision; the weight is None where what is stored names none."""
     if target is None:
         return None
-    weights = target["target_positions"]["weights"]
+    weights = target["target_positions"].get("weights")
     return {
         "portfolio_id": target["portfolio_id"],
         "as_of_date": target["as_of_date"],
-        "weight": weights.get(instrument_id, 0.0),
-        "names": len(weights),
+        "weight": None if weights is None else weights.get(instrument_id, 0.0),
+        "names": None if weights is None else len(weights),
         "optimization_params": target["optimization_params"],
     }
 

@@ -35,6 +35,7 @@ router = APIRouter(prefix="/api/status", tags=["status"])
 
 MOST_TRADES = 500
 NO_REPORT = "no risk report of this portfolio up to this session"
+NO_TARGET = "a run of the portfolio has no target up to this session that names its weights"
 Trades = Annotated[int, Query(ge=1, le=MOST_TRADES)]
 
 
@@ -105,7 +106,8 @@ def portfolio(
         pnl=pnl,
         exposures=_exposures(desk, current, positions),
         unknown=reasons({**fields, **found}, NO_RUN)
-        | reasons(gains, NO_SESSION_BEFORE if current else NO_RUN),
+        | reasons(gains, NO_SESSION_BEFORE if current else NO_RUN)
+        | reasons({"positions.target_weight": wanted}, NO_TARGET if current else NO_RUN),
         **fields,
         **found,
     )
@@ -324,7 +326,7 @@ def _wanted(
     total: dict[str, float] = {}
     for run in runs:
         wanted = wanted_at(desk.stores.runtime.database, run, as_of)
-        if wanted is None or equity <= 0:
+        if wanted is None or wanted.weights is None or equity <= 0:
             return None
         _add(total, wanted.weights, held[run["run_id"]].equity / equity)
     return total

@@ -162,6 +162,18 @@ def test_a_book_without_a_target_wants_what_nobody_knows(client, world, database
     assert {each["target_weight"] for each in answer["positions"]} == {None}
 
 
+def test_a_target_that_names_no_weights_is_not_known_and_says_why(client, decided, database):
+    with database.writer() as connection:
+        connection.execute(sa.update(tables.target_portfolios).values(target_positions={"a": 1}))
+
+    book = read(client, "/api/status/portfolio", portfolio_id=PORTFOLIO)
+    target = steps_of(read(client, f"/api/lineage/fills/{decided}%231"))["target"]["facts"]
+
+    assert {each["target_weight"] for each in book["positions"]} == {None}
+    assert "names its weights" in book["unknown"]["positions.target_weight"]
+    assert (target["weight"], target["names"]) == (None, None)
+
+
 def test_a_target_of_a_later_session_is_not_known_yet(client, world, database):
     held = {"run_id": world.run_id("FAST"), "portfolio_id": PORTFOLIO, "mode": "BACKTEST"}
     held |= {"as_of_date": SESSIONS[-2], "instrument_id": "A.US", "market_value": 9.9}
