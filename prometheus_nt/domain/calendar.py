@@ -8,7 +8,7 @@ today's, which is not how it traded then.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -62,7 +62,12 @@ class MarketCalendar:
         if market_id not in MARKETS:
             known = ", ".join(MARKETS)
             raise ConfigError(f"market: unknown market {market_id!r}; known markets: {known}")
-        return _build(market_id)
+        return _CALENDARS.of(market_id)
+
+    @classmethod
+    def build_by(cls, build: "Callable[[str], MarketCalendar]") -> None:
+        """Have the calendars that are not there yet built by `build`, from a market's id."""
+        _CALENDARS.build = build
 
     def require_covered(self, day: date, field: str | None = None) -> None:
         """Raise `DataError` for a day before or after the calendar, naming the `field` it is of."""
@@ -156,8 +161,8 @@ _CORRECTIONS: Mapping[str, Callable[[Hours, ZoneInfo], None]] = {
 }
 
 
-@lru_cache(maxsize=len(MARKETS))
-def _build(market_id: str) -> MarketCalendar:
+def build_calendar(market_id: str) -> MarketCalendar:
+    """Return a new calendar of a market; it costs a second, and what it imports stays in memory."""
     start = LATER_FIRST_DAYS.get(market_id, FIRST_DAY)
     # It brings pandas: a second that commands without a calendar need not wait.
     import exchange_calendars
@@ -171,11 +176,33 @@ def _build(market_id: str) -> MarketCalendar:
     hours = Hours(sessions, raw.opens_nanos.copy(), closes.copy(), half_days, *breaks)
     if market_id in _CORRECTIONS:
         _CORRECTIONS[market_id](hours, ZoneInfo(TIMEZONES[market_id]))
-    calendar = MarketCalendar(market_id, **vars(hours))
-    for array in vars(hours).values():
-        array.flags.writeable = False
-    return calendar
+    return MarketCalendar(market_id, **vars(hours))
 
 
 def _break_nanos(raw: Any) -> tuple[IntArray, IntArray]:
     return raw.break_starts_nanos, raw.break_ends_nanos
+
+
+class _Calendars:
+    """The calendars of a process: who asks for one that is being built waits for it."""
+
+    def __init__(self, build: Callable[[str], MarketCalendar]) -> None:
+        self.build = build
+        self._built: dict[str, MarketCalendar] = {}
+        self._lock = Lock()
+
+    def of(self, market_id: str) -> MarketCalendar:
+        with self._lock:
+            if market_id not in self._built:
+                self._built[market_id] = _frozen(self.build(market_id))
+            return self._built[market_id]
+
+
+def _frozen(calendar: MarketCalendar) -> MarketCalendar:
+    for value in vars(calendar).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return calendar
+
+
+_CALENDARS = _Calendars(build_calendar)
