@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache, partial
@@ -99,6 +99,8 @@ class Database:
         self._path = Path(url.database or "") if self.dialect == "sqlite" else None
         self._engines: dict[str, Engine] = {}
         self._opening = Lock()
+        self._watching: sqlite3.Connection | None = None
+        self._marking = Lock()
 
     @classmethod
     def open(cls, url: str) -> "Database":
@@ -156,6 +158,21 @@ class Database:
         with self.reader() as connection:
             connection.exec_driver_sql(asked)
 
+    def commit_mark(self) -> object:
+        """Return what differs from what it was before as soon as anybody has committed since."""
+        if self._path is None:
+            with self._translated(), self._engine("mark").connect() as connection:
+                return connection.exec_driver_sql(_SNAPSHOT).scalar_one()
+        # Of SQLite's it only says something beside another of the same connection.
+        with self._translated(), self._marking, closing(self._watched().cursor()) as cursor:
+            return cursor.execute("PRAGMA data_version").fetchone()[0]
+
+    def schema_mark(self) -> object:
+        """Return what differs if a table, a column or an index was made, changed or dropped."""
+        asked = _SCHEMA if self._path is None else "PRAGMA schema_version"
+        with self.reader() as connection:
+            return connection.exec_driver_sql(asked).scalar_one()
+
     @contextmanager
     def migration(self) -> Iterator[Connection]:
         """Yield the connection of one transaction that may change the schema, alone."""
@@ -176,6 +193,10 @@ class Database:
         for engine in self._engines.values():
             engine.dispose()
         self._engines.clear()
+        with self._marking:
+            if self._watching is not None:
+                self._watching.close()
+                self._watching = None
 
     def _engine(self, role: str) -> Engine:
         with self._opening:
@@ -185,13 +206,25 @@ class Database:
 
     def _new_engine(self, role: str) -> Engine:
         if self._path is None:
-            return create_engine(self._url, pool_pre_ping=True, hide_parameters=True)
+            alone = {"isolation_level": "AUTOCOMMIT"} if role == "mark" else {}
+            return create_engine(self._url, pool_pre_ping=True, hide_parameters=True, **alone)
         if role == "reader":
             read_only = {"mode": "ro", "uri": "true"}
             url = URL.create("sqlite", database=f"file:{quote(str(self._path))}", query=read_only)
             return _sqlite_engine(url, _READER_PRAGMAS, "BEGIN")
         _make_folder(self._path.parent)
         return _sqlite_engine(self._url, _PRAGMAS[role], "BEGIN IMMEDIATE")
+
+    def _watched(self) -> sqlite3.Connection:
+        if self._path is None or not self._path.exists():
+            raise StoreError(f"{self._path}: no such database; run `prometheus db upgrade`")
+        if self._watching is None:
+            address = f"file:{quote(str(self._path))}?mode=ro"
+            seconds = BUSY_TIMEOUT_MS / 1_000
+            self._watching = sqlite3.connect(
+                address, uri=True, timeout=seconds, isolation_level=None, check_same_thread=False
+            )
+        return self._watching
 
     def _require_whole_references(self, connection: Connection) -> None:
         orphan = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
@@ -206,6 +239,14 @@ class Database:
             kind = StoreUnavailable if _is_outage(error) else StoreError
             raise kind(f"{self.safe_url}: {_reason(error)}") from error
 
+
+_SNAPSHOT = "SELECT pg_current_snapshot()::text"
+_SCHEMA = """
+    SELECT md5(string_agg(concat_ws(',', attrelid, attnum, attname, atttypid, atttypmod,
+                                    attnotnull, attisdropped), ';' ORDER BY attrelid, attnum))
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relnamespace = current_schema()::regnamespace
+"""
 
 _EXPECTED = "expected sqlite:///path/to/file.db or postgresql://user:password@host/name"
 

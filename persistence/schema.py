@@ -62,6 +62,13 @@ def check(database: Database, branch: str) -> None:
         raise StoreError(f"{database.safe_url}: the {branch} schema differs: {listed}")
 
 
+def state_of(database: Database, branch: str) -> tuple[object, ...]:
+    """Return what differs once the schema of `branch` or its revision has moved; cheap to ask."""
+    with database.reader() as connection:
+        heads = MigrationContext.configure(connection, opts=_options(branch)).get_current_heads()
+    return database.schema_mark(), *sorted(heads)
+
+
 def revisions(branch: str) -> list[str]:
     """Return the revisions of a branch, the first one first."""
     walked = ScriptDirectory.from_config(_config(branch)).walk_revisions()

@@ -1,5 +1,6 @@
 """What every database promises, on either engine."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from math import inf, nan
@@ -347,3 +348,59 @@ def test_rows_given_as_columns_are_the_rows_given_as_tuples(store, count):
         assert found[f"block{number}"] == found[f"tuple{number}"]
     assert found["block1"][1] is None
     assert found["block2"][6] == {"n": 2}
+
+
+def test_the_mark_of_commits_moves_with_every_commit_and_with_nothing_else(store):
+    row = [("a", DAY)]
+    marks = [store.commit_mark(), store.commit_mark()]
+    with store.reader() as connection:
+        connection.execute(select(samples)).all()
+    marks.append(store.commit_mark())
+
+    with store.writer() as connection:
+        upsert(connection, samples, ["name", "day"], row)
+        within = store.commit_mark()
+    after = [store.commit_mark(), store.commit_mark()]
+    with Database.open(store._url.render_as_string(hide_password=False)).writer() as connection:
+        connection.execute(samples.delete())
+
+    assert len(set(marks)) == 1
+    assert len({*marks, after[0], store.commit_mark()}) == 3
+    assert after[0] not in (*marks, within)
+    assert after[1] == after[0]
+
+
+def test_the_mark_of_commits_is_asked_by_many_threads_at_once(store):
+    with ThreadPoolExecutor(8) as threads:
+        marks = list(threads.map(lambda _: store.commit_mark(), range(64)))
+
+    assert len(set(marks)) == 1
+
+
+def test_the_mark_of_commits_of_a_database_that_is_not_there_says_what_to_do(tmp_path):
+    absent = Database.open(f"sqlite:///{tmp_path / 'absent.db'}")
+
+    with pytest.raises(StoreError, match="db upgrade"):
+        absent.commit_mark()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TABLE other (number INTEGER)",
+        "ALTER TABLE samples ADD COLUMN late INTEGER",
+        "ALTER TABLE samples DROP COLUMN words",
+        "CREATE INDEX ix_samples_number ON samples (number)",
+        "DROP TABLE samples",
+    ],
+)
+def test_the_mark_of_the_schema_moves_with_its_tables_and_not_with_their_rows(store, change):
+    before = store.schema_mark()
+    with store.writer() as connection:
+        upsert(connection, samples, ["name", "day"], [("a", DAY)])
+    written = store.schema_mark()
+    with store.writer() as connection:
+        connection.exec_driver_sql(change)
+
+    assert before == written
+    assert store.schema_mark() != before

@@ -142,5 +142,24 @@ def test_a_schema_that_is_behind_is_not_ready(settings, database):
     assert "events" in json.dumps(answer.json()["databases"])
 
 
+def test_a_schema_that_is_changed_under_the_server_is_not_ready_any_more(client, database):
+    ready = client.get("/ready").status_code
+    with database.writer() as connection:
+        connection.exec_driver_sql("DROP TABLE events")
+    changed = client.get("/ready").status_code
+
+    assert (ready, changed) == (200, 503)
+
+
+def test_a_revision_that_is_changed_under_the_server_is_not_ready_any_more(client, database):
+    ready = client.get("/ready").status_code
+    with database.writer() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version_runtime SET version_num = '0001'")
+    changed = client.get("/ready")
+
+    assert (ready, changed.status_code) == (200, 503)
+    assert "0001" in changed.text
+
+
 def test_an_unknown_path_is_an_error_in_the_common_form(client: httpx.Client):
     assert client.get("/api/nothing").json()["error"]["type"] == "Refused"
