@@ -1,7 +1,7 @@
 """What moves in the stores, told to whoever listens: one poller for all of them.
 
-1. While somebody listens, `Hub` reads what moved every `POLL_SECONDS`, by index, and goes back a
-   little each time: writers take their time before they commit.
+1. While somebody listens, `Hub` looks every `POLL_SECONDS` whether anybody has committed, and then
+   reads what moved, by index. It goes back a little: writers take their time before they commit.
 2. What is new by its content becomes an event, numbered, kept for a while, and put into the queue
    of each listener who asked for its topic. A queue that is full has lost its listener.
 3. An event's id says where to go on: by number while this server still has what followed, else by
@@ -85,10 +85,19 @@ class Hub:
     ----------
     read : function of a moment and topics
         Returns what moved since; it is called in a thread.
+    mark : function
+        Returns what differs once anybody has committed; it is called in a thread. Without one
+        everybody may have at any time.
     """
 
-    def __init__(self, read: Read, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
-        self._read, self._clock = read, clock
+    def __init__(
+        self,
+        read: Read,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        mark: Callable[[], object] = object,
+    ):
+        self._read, self._clock, self._mark = read, clock, mark
+        self._marked: object = None
         self._listeners: set[Listener] = set()
         # Those as well who are about to join: the poller must not stop under them.
         self._here = 0
@@ -174,10 +183,14 @@ class Hub:
                 _log.warning("stream: the database is away: %s", away)
 
     async def _poll(self) -> None:
-        """Tell what is new since the last reading."""
-        now = self._clock()
+        """Tell what is new since the last reading, if anybody has committed since."""
+        now, mark = self._clock(), await asyncio.to_thread(self._mark)
         before = now if self._read_at is None else self._read_at
+        if mark == self._marked:
+            self._read_at = now
+            return
         found = await self._moved(before - OVERLAP)
+        self._marked = mark
         seen, self._seen = self._seen, {}
         self._read_at = now
         for moved in found:

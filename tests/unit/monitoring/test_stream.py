@@ -83,6 +83,53 @@ def test_one_poller_serves_all_and_rests_while_nobody_listens(rows):
     assert after <= 1
 
 
+def test_while_nobody_commits_nothing_is_read_and_the_next_commit_is_told(rows):
+    commits = [1]
+
+    async def scenario():
+        hub = Hub(rows.read, lambda: NOW, mark=lambda: commits[0])
+        events = hub.listen(["jobs"], None)
+        await heard(events, 1)
+        await asyncio.sleep(0.05)
+        before = rows.readings
+        await asyncio.sleep(0.1)
+        resting = rows.readings - before
+        rows.put("new", at=NOW, status="PENDING")
+        commits[0] += 1
+        (told,) = await heard(events, 1)
+        await events.aclose()
+        return resting, told
+
+    resting, told = asyncio.run(scenario())
+
+    assert resting == 0
+    assert '"status": "PENDING"' in told
+
+
+def test_what_could_not_be_read_is_read_at_the_next_turn_though_nobody_commits(rows):
+    failures = [StoreUnavailable("away")]
+    read, commits = rows.read, [1]
+
+    def sometimes(since, topics):
+        if commits[0] == 2 and failures:
+            raise failures.pop()
+        return read(since, topics)
+
+    async def scenario():
+        hub = Hub(sometimes, lambda: NOW, mark=lambda: commits[0])
+        events = hub.listen(["jobs"], None)
+        await heard(events, 1)
+        await asyncio.sleep(0.05)
+        rows.put("new", at=NOW, status="PENDING")
+        commits[0] = 2
+        (told,) = await heard(events, 1)
+        await events.aclose()
+        return told
+
+    assert '"status": "PENDING"' in asyncio.run(scenario())
+    assert failures == []
+
+
 def test_who_does_not_keep_up_is_given_up_and_the_others_hear_on(rows, monkeypatch):
     monkeypatch.setattr(stream, "MOST_WAITING", 3)
 
