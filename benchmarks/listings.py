@@ -89,6 +89,8 @@ NAMED_BY_RUN = ("order_id", "fill_id", "action_id", "trade_id", "decision_id", "
 ENGINES = ("SLEEVE", *(stage.upper() for stage in ("profiles", "regime", "stability", "fragility")))
 VALUES: dict[str, Any] = {
     "scenario_pnl": JsonText('{"covid": {"covered": 1.0, "pnl": -0.25}}'),
+    "current_value": JsonText('{"value": 0.25}'),
+    "proposed_value": JsonText('{"value": 0.5}'),
     "market_id": "US_EQ",
     "region": "US",
     "entity_type": "INSTRUMENT",
@@ -278,6 +280,9 @@ def _numbered(table: sa.Table, columns: Sequence["sa.Column[Any]"], number: int)
     }
     times = ("recorded_at", "created_at", "applied_at")
     row |= {name: BEGAN + timedelta(minutes=number) for name in times if name in table.c}
+    if table is governance.jobs:
+        # A server that opens this database has a worker: nothing waits for it.
+        row["status"] = "COMPLETED"
     if "open_change" in table.c:
         row["open_change"] = None
     if "strategy_id" in table.c:

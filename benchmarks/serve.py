@@ -1,14 +1,17 @@
 """What the desk's readings cost at a million rows while a campaign writes: p95 of every endpoint.
 
 1. A runtime database is filled as `benchmarks/listings.py` fills it.
-2. `prometheus serve` runs in a process of its own, while every second a run is appended.
-3. Readers ask every GET path of the interface in turn, each with a pause between two questions as
-   a panel that refreshes has. They begin at different moments.
+2. `prometheus serve` runs in a process of its own. Every path is asked once (`_first_answers`).
+3. Then every second a run is appended, and readers ask every GET path of the interface in turn,
+   each with a pause between two questions as a panel that refreshes has. They begin at different
+   moments. A listener hears of each run (`_listen`).
 
-Example: python benchmarks/serve.py --rows 1000000 --readers 50 --seconds 60
+What the server itself costs is told by its processor time: on a machine that has other work, the
+clock says more about that. Example: python benchmarks/serve.py --readers 50 --seconds 60
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -18,22 +21,27 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import numpy as np
+import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from listings import OF_A_RUN, _copy, _fill, _run, _template
+from listings import OF_A_RUN, SESSIONS, _copy, _fill, _run, _template, _write
 
 from persistence import schema
 from persistence.database import Database
+from persistence.tables import runtime as tables
 
 MOST_MILLISECONDS = 100.0
 MOST_MEGABYTES = 200.0
 MOST_SECONDS_TO_PAGE = 1.5
+MOST_SECONDS_TO_HEAR = 1.0
 PAUSE_SECONDS = 2.0
 """Of a reader between two questions: five panels that refresh every ten seconds."""
 
@@ -47,8 +55,11 @@ NAMES = {
     "table": "fills",
     "view_id": "root",
     "space_id": "stability",
+    "job_id": "00000007",
+    "proposal_id": "00000007",
+    "trace_id": "US_CORE_LONG_EQ-US-20221230",
 }
-SKIPPED = ("/api/stream", "/{job_id}", "/{proposal_id}")
+SKIPPED = ("/api/stream", "/logs", "/report")
 """What never ends, or is of something that the benchmark's database has none of."""
 
 
@@ -67,14 +78,25 @@ def main() -> None:
         home = asked.keep or Path(folder)
         _prepare(home, asked.rows)
         with _served(home) as (address, server):
-            first = _first_page(address)
-            taken = _ask(home, address, asked)
+            page = _first_page(address)
+            paths = _paths(address, home)
+            first = _first_answers(address, paths)
+            before = _processor_seconds(server.pid)
+            taken, heard = _ask(home, address, paths, asked)
+            spent = _processor_seconds(server.pid) - before
             megabytes = _megabytes(server.pid)
-    worst = _report(taken)
-    print(f"server: {megabytes:.0f} MB, / limit {megabytes / MOST_MEGABYTES:.2f}")
-    print(f"first page: {first:.2f} s, / limit {first / MOST_SECONDS_TO_PAGE:.2f}")
-    within = (worst <= MOST_MILLISECONDS, megabytes <= MOST_MEGABYTES)
-    sys.exit(0 if all(within) and first <= MOST_SECONDS_TO_PAGE else 1)
+    worst = _report(taken, first)
+    answers = sum(len(times) for times in taken.values())
+    print(f"server: {1e3 * spent / answers:.1f} ms of processor time an answer")
+    limits = {
+        "p95 of the slowest, ms": (worst, MOST_MILLISECONDS),
+        "server, MB": (megabytes, MOST_MEGABYTES),
+        "first page, s": (page, MOST_SECONDS_TO_PAGE),
+        "a run heard of after, s (p95)": (float(np.quantile(heard, 0.95)), MOST_SECONDS_TO_HEAR),
+    }
+    for name, (found, most) in limits.items():
+        print(f"{name}: {found:.2f}, / limit {found / most:.2f}")
+    sys.exit(0 if all(found <= most for found, most in limits.values()) else 1)
 
 
 def _prepare(home: Path, rows: int) -> None:
@@ -126,39 +148,68 @@ def _first_page(address: str) -> float:
     return time.perf_counter() - begun
 
 
-def _paths(address: str) -> list[str]:
+def _paths(address: str, home: Path) -> list[str]:
     """Return every GET path of the interface with what it requires filled in."""
-    document = httpx.get(f"{address}/api/openapi.json").json()
+    document, names = httpx.get(f"{address}/api/openapi.json").json(), NAMES | _of_store(home)
     found = []
     for path, methods in document["paths"].items():
         if "get" not in methods or any(part in path for part in SKIPPED):
             continue
         needed = [one for one in methods["get"].get("parameters", []) if one["required"]]
-        if any(one["name"] not in NAMES for one in needed):
+        if any(one["name"] not in names for one in needed) or path == "/api/compare":
             continue
         query = "&".join(
-            f"{one['name']}={NAMES[one['name']]}" for one in needed if one["in"] == "query"
+            f"{one['name']}={names[one['name']]}" for one in needed if one["in"] == "query"
         )
-        found.append(re.sub(r"{(\w+)}", lambda name: NAMES[name[1]], path) + f"?{query}")
+        found.append(re.sub(r"{(\w+)}", lambda name: names[name[1]], path) + f"?{query}")
     return found
 
 
-def _ask(home: Path, address: str, asked: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the milliseconds of every answer, by path."""
+def _of_store(home: Path) -> dict[str, str]:
+    """Return the names of a run of the store, and of what it traded."""
+    run_id, fills = _run(7).run_id, tables.fills.c
+    query = sa.select(fills.fill_id, fills.order_id).where(fills.run_id == run_id).limit(1)
+    with (
+        closing(Database.open(f"sqlite:///{home / 'runtime.db'}")) as database,
+        database.reader() as connection,
+    ):
+        fill_id, order_id = connection.execute(query).one()
+    return {"run_id": run_id, "fill_id": fill_id, "order_id": order_id}
+
+
+def _first_answers(address: str, paths: list[str]) -> dict[str, float]:
+    """Return the milliseconds of the first answer to each path, one after the other."""
     taken: dict[str, list[float]] = defaultdict(list)
-    paths, ended = _paths(address), threading.Event()
-    readers = [
+    with closing(_connected(address)) as connection:
+        for path in paths:
+            _ask_once(connection, path, taken)
+    return {path: times[0] for path, times in taken.items()}
+
+
+def _ask(
+    home: Path, address: str, paths: list[str], asked: argparse.Namespace
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Return the milliseconds of every answer by path, and the seconds until a run was heard of."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    ended, heard = threading.Event(), []
+    database = Database.open(f"sqlite:///{home / 'runtime.db'}")
+    with database.writer() as connection:
+        for table, sessions, names in OF_A_RUN:
+            _template(connection, table, sessions, names)
+    threads = [
         threading.Thread(target=_read, args=(address, paths, number, asked, ended, taken))
         for number in range(asked.readers)
     ]
-    writer = threading.Thread(target=_write, args=(home, ended))
-    for thread in (*readers, writer):
+    threads.append(threading.Thread(target=_listen, args=(address, ended, heard)))
+    threads.append(threading.Thread(target=_append, args=(database, ended)))
+    for thread in threads:
         thread.start()
     time.sleep(asked.seconds)
     ended.set()
-    for thread in (*readers, writer):
+    for thread in threads:
         thread.join()
-    return taken
+    database.close()
+    return taken, heard
 
 
 def _read(
@@ -170,30 +221,55 @@ def _read(
     taken: dict[str, list[float]],
 ) -> None:
     ended.wait(asked.pause * number / asked.readers)
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with closing(_connected(address)) as connection:
         while not ended.is_set():
-            path = paths[number % len(paths)]
-            begun = time.perf_counter()
-            status = client.get(path).status_code
-            taken[path if status == 200 else f"{status} {path}"].append(
-                1e3 * (time.perf_counter() - begun)
-            )
+            _ask_once(connection, paths[number % len(paths)], taken)
             number += 1
             ended.wait(asked.pause)
 
 
-def _write(home: Path, ended: threading.Event) -> None:
+def _connected(address: str) -> HTTPConnection:
+    # Of all clients the cheapest: fifty of them share the machine with the server.
+    return HTTPConnection(address.removeprefix("http://"), timeout=60)
+
+
+def _ask_once(connection: HTTPConnection, path: str, taken: dict[str, list[float]]) -> None:
+    begun = time.perf_counter()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    milliseconds = 1e3 * (time.perf_counter() - begun)
+    taken[path if answer.status == 200 else f"{answer.status} {path}"].append(milliseconds)
+
+
+def _listen(address: str, ended: threading.Event, heard: list[float]) -> None:
+    """Note the seconds from each run's commit, at most, to the event that tells of it."""
+    with closing(_connected(address)) as connection:
+        connection.request("GET", "/api/stream?topics=runs")
+        stream = connection.getresponse()
+        while not ended.is_set():
+            line = stream.readline()
+            if line.startswith(b"data: "):
+                created = datetime.fromisoformat(json.loads(line[6:])["created_at"])
+                heard.append((datetime.now(UTC) - created).total_seconds())
+
+
+def _append(database: Database, ended: threading.Event) -> None:
     """Append a run every second, as a campaign's workers do between them."""
-    database = Database.open(f"sqlite:///{home / 'runtime.db'}")
-    with database.writer() as connection:
-        for table, sessions, names in OF_A_RUN:
-            _template(connection, table, sessions, names)
     number = int(time.time())
     while not ended.wait(1.0):
         number += 1
         with database.writer() as connection:
-            _copy(connection, OF_A_RUN, [_run(number)])
-    database.close()
+            owner = _run(number)
+            _copy(connection, OF_A_RUN, [owner])
+            began = {**owner.parameters, "status": "COMPLETED", "created_at": datetime.now(UTC)}
+            span = {"start_date": SESSIONS[0], "end_date": SESSIONS[-1]}
+            _write(connection, tables.backtest_runs, [began | span])
+
+
+def _processor_seconds(process: int) -> float:
+    spent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _megabytes(process: int) -> float:
@@ -202,13 +278,15 @@ def _megabytes(process: int) -> float:
     return float(found[1]) / 1024 if found else float("nan")
 
 
-def _report(taken: dict[str, list[float]]) -> float:
-    print(f"{'path':<70}{'asked':>7}{'p50 ms':>9}{'p95 ms':>9}{'/ limit':>9}")
+def _report(taken: dict[str, list[float]], first: dict[str, float]) -> float:
+    columns = ("asked", "p50 ms", "p95 ms", "/ limit", "first ms")
+    print(f"{'path':<70}" + "".join(f"{name:>9}" for name in columns))
     worst = 0.0
     for path, times in sorted(taken.items()):
         half, most = np.quantile(times, [0.5, 0.95])
         worst = max(worst, most)
-        print(f"{path:<70}{len(times):>7}{half:>9.1f}{most:>9.1f}{most / MOST_MILLISECONDS:>9.2f}")
+        told = f"{path:<70}{len(times):>9}{half:>9.1f}{most:>9.1f}{most / MOST_MILLISECONDS:>9.2f}"
+        print(f"{told}{first.get(path, float('nan')):>9.1f}")
     every = [value for times in taken.values() for value in times]
     print(f"\n{len(every)} answers, p95 of all {np.quantile(every, 0.95):.1f} ms")
     return worst

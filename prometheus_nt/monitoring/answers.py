@@ -27,7 +27,7 @@ _Session = Annotated[
 ]
 
 
-def _as_of(as_of: _Session = None, as_of_date: _Session = None) -> date | None:
+async def _as_of(as_of: _Session = None, as_of_date: _Session = None) -> date | None:
     """Return the session asked for, under either name."""
     if as_of is not None and as_of_date is not None and as_of != as_of_date:
         raise ConfigError(f"as_of: {as_of} and as_of_date: {as_of_date} differ; give one of them")

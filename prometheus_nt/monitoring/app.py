@@ -8,12 +8,15 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from persistence import events
+from persistence.database import Database
 from persistence.news import moved_since
 from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import PrometheusError, StoreError
@@ -23,6 +26,7 @@ from prometheus_nt.monitoring.answers import Failure, failure, status_of
 from prometheus_nt.monitoring.conditional import Conditional
 from prometheus_nt.monitoring.desk import Desk
 from prometheus_nt.monitoring.guard import ControlCall, Guard
+from prometheus_nt.monitoring.kept import Kept
 from prometheus_nt.monitoring.routes import (
     alerts,
     assistant,
@@ -57,6 +61,10 @@ ROUTERS = (
     *(trading.router, scenes.router, assistant.router, geo.router, embeddings.router),
 )
 
+READERS_AT_ONCE = 4
+"""Threads that answer. More would only take turns, each of them with a connection to a database of
+its own and the memory that goes with it."""
+
 CONTROL_STREAM = "control"
 """The sealed stream of everything that somebody asked to change."""
 
@@ -89,6 +97,7 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
     app.add_exception_handler(PrometheusError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Kept, databases=_databases)
     app.add_middleware(Conditional)
     app.add_middleware(Guard, access=access, record=_recorder(app))
     return app
@@ -97,15 +106,22 @@ def create_app(settings: Settings, access: Access) -> FastAPI:
 def _with_stores(settings: Settings, access: Access) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = READERS_AT_ONCE
         with open_stores(settings) as stores:
             app.state.desk = Desk(settings, stores, access)
-            app.state.hub = Hub(partial(moved_since, stores.runtime.database))
+            runtime = stores.runtime.database
+            app.state.hub = Hub(partial(moved_since, runtime), mark=runtime.commit_mark)
             try:
                 yield
             finally:
                 app.state.hub.close()
 
     return lifespan
+
+
+def _databases(scope: Scope) -> tuple[Database, ...]:
+    stores: Stores = scope["app"].state.desk.stores
+    return stores.runtime.database, stores.historical.database
 
 
 def _recorder(app: FastAPI) -> Callable[[ControlCall], None]:

@@ -1,6 +1,6 @@
 """What a route is handed: the open stores, who asks, and the role that an action needs."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -26,12 +26,13 @@ class Desk:
     brief: Brief = field(default_factory=lambda: Brief(BRIEF_SECONDS))
 
 
-def _desk(request: Request) -> Desk:
+# These are no threads' work: a hop to one and back costs more than they do.
+async def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
@@ -43,11 +44,11 @@ Asking = Annotated[Caller, Depends(_caller)]
 """Who asks, as a parameter of a route."""
 
 
-def needs(role: Role) -> Callable[[Request], None]:
+def needs(role: Role) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that refuses callers without a role, for a route's `dependencies`."""
 
-    def require(request: Request) -> None:
-        caller = _caller(request)
+    async def require(request: Request) -> None:
+        caller = await _caller(request)
         if caller.role < role:
             raise HTTPException(
                 403, f"{caller.name} has the role {caller.role.name}; this needs {role.name}"

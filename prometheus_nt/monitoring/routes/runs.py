@@ -160,7 +160,7 @@ class Comparison(Answer):
     best_is_luck: float | None
 
 
-def _filters(
+async def _filters(
     strategy_id: Name | None = None,
     sleeve_id: Name | None = None,
     mode: Mode | None = None,
