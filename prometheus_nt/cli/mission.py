@@ -13,7 +13,7 @@ import typer
 
 from prometheus_nt.cli import campaign, meta, show
 from prometheus_nt.cli.arguments import JsonFlag, node_of, read_settings
-from prometheus_nt.cli.day import print_days
+from prometheus_nt.cli.day import day_full, print_days
 from prometheus_nt.domain.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Our commands under the mission's names.")
@@ -53,6 +53,8 @@ def _listing(script: str, what: str, options: str) -> Callable[..., None]:
 
 for name, (listed, example) in LISTED.items():
     app.command(name)(_listing(name, listed, example))
+
+app.command("run_full_day_core_pipeline")(day_full)
 
 Node = Annotated[Path, typer.Option(help="The node's YAML file.")]
 DEFAULT_NODE = Path("configs/us_core_long_eq_ohlcv.yaml")
