@@ -88,6 +88,13 @@ class RuntimeStore:
             found = connection.execute(_open_runs(sleeve_id, mode)).mappings()
             return [dict(row) for row in found]
 
+    def set_metrics(self, run_id: str, metrics: dict[str, Any]) -> None:
+        """Record the figures of a run that goes on."""
+        this = tables.backtest_runs.c.run_id == run_id
+        changed = sa.update(tables.backtest_runs).where(this).values(metrics_json=metrics)
+        with self.database.writer() as connection:
+            connection.execute(changed)
+
     def finish_trading(self, run_id: str) -> None:
         """Record that a run that trades has ended for good."""
         ended = {"status": "FINISHED", "completed_at": datetime.now(UTC)}

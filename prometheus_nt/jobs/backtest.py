@@ -18,7 +18,6 @@ from typing import Any
 
 from persistence.artifacts import RunFolder
 from persistence.engine_outputs import OutputStore
-from persistence.mirror import Mirror
 from prometheus_nt.actors.pipeline import Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import (
@@ -34,7 +33,7 @@ from prometheus_nt.jobs.backtest_market import (
     recorded_market,
     visible_scenarios,
 )
-from prometheus_nt.jobs.backtest_record import record_run, run_manifest
+from prometheus_nt.jobs.backtest_record import order_list_hash, record_run, run_manifest
 from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.identity import code_hash
@@ -260,7 +259,7 @@ def _run_sleeve(
         try:
             with calm_collector():
                 _drive(node, market, sleeve.sleeve_id, progress)
-                found_hash = _order_list_hash(node.mirror)
+                found_hash = order_list_hash(node.mirror)
                 _require_same_orders(identity.run_id, known_hash, found_hash)
                 notes = book_notes(run.members)
                 manifest = run_manifest(identity, facts, market, stores, found_hash, notes)
@@ -332,22 +331,6 @@ def _drive(
     node.mirror.attach(node.engine.kernel.msgbus)
     node.feed.run(market.first, market.last, report)
     node.mirror.require_same_books()
-
-
-def _order_list_hash(mirror: Mirror) -> str:
-    """Return the hash of every order and fill: what, when, how much and at what price.
-
-    Identifiers that Nautilus draws at random are left out.
-    """
-    orders = [
-        (o.ts_ns, o.column, o.side, o.order_type, o.quantity, o.limit_price, o.stop_price, o.status)
-        for o in mirror.orders.values()
-    ]
-    fills = [
-        (f.ts_ns, f.order.column, f.order.side, f.quantity, f.price, f.commission)
-        for f in mirror.fills
-    ]
-    return content_hash([mirror.ledger.instruments, orders, fills])
 
 
 def _facts(config: NodeConfig, sleeve: SleeveParams, market: RecordedMarket) -> dict[str, Any]:

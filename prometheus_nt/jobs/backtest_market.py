@@ -66,16 +66,23 @@ def recorded_market(config: NodeConfig, stores: Stores, load: LoadPanel | None) 
     panel = node_panel(config, stores, revision, load)
     require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     metadata = read_metadata(stores, panel)
-    benchmark = None
-    if config.data.benchmark is not None:
-        dataset = config.data.benchmark_dataset or config.data.dataset
-        same = dataset == config.data.dataset
-        sessions, levels = load_series(
-            stores.historical, dataset, config.data.benchmark, revision if same else None
-        )
-        benchmark = _aligned(panel, sessions, levels)
+    benchmark = benchmark_on(config, stores, panel, revision)
     first, last = _traded_rows(config, panel)
     return RecordedMarket(panel, revision, benchmark, first, last, metadata)
+
+
+def benchmark_on(
+    config: NodeConfig, stores: Stores, panel: MarketPanel, revision: int
+) -> FloatArray | None:
+    """Return the levels of a node's benchmark on a panel's sessions; None if it has none."""
+    if config.data.benchmark is None:
+        return None
+    dataset = config.data.benchmark_dataset or config.data.dataset
+    same = dataset == config.data.dataset
+    sessions, levels = load_series(
+        stores.historical, dataset, config.data.benchmark, revision if same else None
+    )
+    return _aligned(panel, sessions, levels)
 
 
 def require_fitting(config: NodeConfig, dataset: dict[str, Any], panel: MarketPanel) -> None:

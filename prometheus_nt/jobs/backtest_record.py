@@ -6,6 +6,7 @@
 from typing import Any
 
 from persistence.artifacts import RunFolder
+from persistence.mirror import Mirror
 from persistence.run_rows import (
     artifact_rows,
     equity_rows,
@@ -13,6 +14,7 @@ from persistence.run_rows import (
     run_rows,
     runner_decision,
 )
+from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import RunIdentity
 from prometheus_nt.jobs.backtest_market import RecordedMarket
 from prometheus_nt.jobs.findings import record_findings
@@ -108,6 +110,22 @@ def run_manifest(
             *metadata_notes(market.metadata, market.panel, market.first, market.last),
         ],
     }
+
+
+def order_list_hash(mirror: Mirror) -> str:
+    """Return the hash of every order and fill: what, when, how much and at what price.
+
+    Identifiers that Nautilus draws at random are left out.
+    """
+    orders = [
+        (o.ts_ns, o.column, o.side, o.order_type, o.quantity, o.limit_price, o.stop_price, o.status)
+        for o in mirror.orders.values()
+    ]
+    fills = [
+        (f.ts_ns, f.order.column, f.order.side, f.quantity, f.price, f.commission)
+        for f in mirror.fills
+    ]
+    return content_hash([mirror.ledger.instruments, orders, fills])
 
 
 def _benchmark_name(data: dict[str, Any], stores: Stores) -> str | None:

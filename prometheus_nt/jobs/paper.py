@@ -6,6 +6,7 @@
 3. `PaperTrader.trade` runs them: the open, its record, the close, its record. Then the venue gets
    the orders that were decided (`jobs.venues`).
 4. With `fast` that is all; else the desk waits for the next session, until stopped.
+5. Each run has its report (`ReportDesk`), whatever the node stops for.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from prometheus_nt.jobs.backtest_market import require_fitting
 from prometheus_nt.jobs.paper_data import paper_panel
 from prometheus_nt.jobs.paper_desk import Desk
 from prometheus_nt.jobs.paper_identity import run_to_trade
+from prometheus_nt.jobs.paper_report import ReportDesk
 from prometheus_nt.jobs.paper_request import PaperRequest, PaperSummary, Tell
 from prometheus_nt.jobs.paper_run import trading
 from prometheus_nt.jobs.stores import Stores
@@ -59,11 +61,16 @@ def run_paper(
             opened.enter_context(trading(config, sleeve, stores, run, panel, venue))
             for sleeve, run in zip(config.sleeves, runs, strict=True)
         ]
+        reports = ReportDesk(config, stores, traders)
         desk = Desk(config, stores, request, traders, venue, now)
-        desk.trade_stored(stop, tell)
-        if not request.fast:
-            desk.trade_on(stop, tell)
-        desk.settle()
+        desk.when_idle = reports.when_due
+        try:
+            desk.trade_stored(stop, tell)
+            if not request.fast:
+                desk.trade_on(stop, tell)
+            desk.settle()
+        finally:
+            reports.make()
         return [trader.summary() for trader in traders]
 
 

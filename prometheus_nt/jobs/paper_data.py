@@ -12,14 +12,14 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 
-from adapters.gates.health import bar_coverage
+from adapters.gates.health import ALIVE_WITHIN, bar_coverage
 from persistence.alerts import Alert, raise_alert, resolve
 from persistence.tape import SeenSession, seen_session
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError, StoreUnavailable
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
-from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.record import FloatArray, IntArray, SessionArray
 from prometheus_nt.jobs.metadata import read_metadata
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper_trader import PaperTrader
@@ -89,7 +89,7 @@ class DataWatch:
         return received > 0 and received >= self._config.day.min_data_coverage * expected
 
     def _coverage(self, panel: MarketPanel, row: int, known: Delistings) -> tuple[int, int]:
-        rows = panel.derived(_newest_rows)
+        rows = panel.derived(newest_rows)
         begun = rows[row] >= 0
         # Whose first bar is a later one is not listed yet.
         listed = begun | (rows[-1] < 0)
@@ -154,7 +154,21 @@ def _row_after(panel: MarketPanel, session: date) -> int:
     return int(np.searchsorted(panel.sessions, np.datetime64(session, "D"), side="right"))
 
 
-def _newest_rows(panel: MarketPanel) -> FloatArray:
+def missing_bars(panel: MarketPanel, delisted: SessionArray) -> IntArray:
+    """Return how many instruments each session lacked, whose newest bar was not old, (T,).
+
+    Parameters
+    ----------
+    delisted : (N,) array of the first day without a listing; NaT where there is none.
+    """
+    rows, newest = np.arange(len(panel))[:, None], panel.derived(newest_rows)
+    alive = (newest >= 0) & (newest > rows - ALIVE_WITHIN)
+    gone = delisted[None, :] <= panel.sessions[:, None]
+    missing: IntArray = (alive & (newest < rows) & ~gone).sum(axis=1)
+    return missing
+
+
+def newest_rows(panel: MarketPanel) -> FloatArray:
     """Return the row of the newest bar until each session, (T, N); -1 before the first."""
     rows = np.arange(float(len(panel)))[:, None]
     newest: FloatArray = np.maximum.accumulate(np.where(panel.close > 0, rows, -1.0), axis=0)

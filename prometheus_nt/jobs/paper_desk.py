@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class Desk:
-    """All traders of a node, and the data they wait for."""
+    """All traders of a node, and the data they wait for.
+
+    `when_idle` is called between two looks for a session's data.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Desk:
         self._config, self._request = config, request
         self._traders, self._venue, self._now = traders, venue, now
         self._stale: date | None = None
+        self.when_idle: Callable[[], None] = lambda: None
         venue.chore = self._keep_leases
         self._until = request.until or config.sessions.end
         self._calendar = MarketCalendar.of(config.market)
@@ -108,6 +112,7 @@ class Desk:
 
     def _idle(self) -> None:
         self._venue.look()
+        self.when_idle()
         self._keep_leases()
 
     def _keep_leases(self) -> None:

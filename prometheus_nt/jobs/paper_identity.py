@@ -117,18 +117,25 @@ def begin(
     ConfigError
         If another run of the sleeve was begun meanwhile.
     """
-    facts = {
+    facts = run_facts(config, sleeve, identity, identity.started)
+    for run in stores.runtime.begin_trading(identity, facts):
+        same = run["config_hash"] == identity.config_hash
+        raise ConfigError(_beside(run, identity) if same else _changed(config, sleeve, run))
+
+
+def run_facts(
+    config: NodeConfig, sleeve: SleeveParams, identity: TradingIdentity, last: date
+) -> dict[str, Any]:
+    """Return what is recorded of a run besides its identity, when it has come to a session."""
+    return {
         "portfolio_id": sleeve.portfolio_id,
         "market_id": config.market,
         "start_date": identity.started,
-        "end_date": identity.started,
+        "end_date": last,
         "universe_id": config.engines_of(sleeve).universe.universe_id,
         "dataset_id": config.data.dataset,
         "config_json": config.resolved(sleeve),
     }
-    for run in stores.runtime.begin_trading(identity, facts):
-        same = run["config_hash"] == identity.config_hash
-        raise ConfigError(_beside(run, identity) if same else _changed(config, sleeve, run))
 
 
 def changed_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -56,6 +56,11 @@ class PaperSwitch:
         self._moment = datetime.now(UTC)
         self._state: TradingState | None = TradingState.ARMED
 
+    @property
+    def stopped(self) -> frozenset[tuple[str, str]]:
+        """The phases in which it held something back: session and OPEN or CLOSE."""
+        return frozenset(self._stopped)
+
     def enter(self, session: date, phase: PhaseName, *, replayed: bool) -> None:
         """Begin a phase; one that was recorded before is what it was then."""
         self._phase = (session.isoformat(), phase)

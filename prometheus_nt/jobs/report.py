@@ -85,7 +85,9 @@ def write_report(
 
 
 def remake_report(stores: Stores, run: str) -> Path:
-    """Make the report of a finished run again, from its files; return where it is.
+    """Make the report of a finished run, or of one that trades, again; return where it is.
+
+    From its files: a run that trades writes them when its node stops, and after each session.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def remake_report(stores: Stores, run: str) -> Path:
         If no one run matches, it did not finish, or its files are gone.
     """
     row = stores.runtime.find_run(run)
-    if row["status"] != "COMPLETED":
+    if row["mode"] == Mode.BACKTEST.value and row["status"] != "COMPLETED":
         raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run has a report")
     folder = RunFolder(stores.settings.runs_dir, row["run_id"])
     series = load_run_series(folder)
