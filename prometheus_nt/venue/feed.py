@@ -163,9 +163,13 @@ class SessionFeed:
         self._opens_ns, self._closes_ns = _times(self._calendar, panel)
 
     def _close(self, row: int, before: list[Any]) -> None:
+        closed_ns = int(self._closes_ns[row])
         self._push(before + self._closing_batch(row))
-        self._require_reached(int(self._closes_ns[row]))
+        self._require_reached(closed_ns)
         self._has_closed = True
+        # Nautilus pickles a closed position before it opens it again, for statistics that nobody
+        # reads; without it a fill costs a fifth less.
+        self._parts.engine.cache.purge_closed_positions(closed_ns)
 
     def _push(self, batch: list[Any]) -> None:
         engine = self._parts.engine
