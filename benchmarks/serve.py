@@ -25,6 +25,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -79,7 +80,8 @@ def main() -> None:
         _prepare(home, asked.rows)
         with _served(home) as (address, server):
             page = _first_page(address)
-            paths = _paths(address, home)
+            document = httpx.get(f"{address}/api/openapi.json").json()
+            paths = paths_of(document, names_of(home))
             first = _first_answers(address, paths)
             before = _processor_seconds(server.pid)
             taken, heard = _ask(home, address, paths, asked)
@@ -148,9 +150,8 @@ def _first_page(address: str) -> float:
     return time.perf_counter() - begun
 
 
-def _paths(address: str, home: Path) -> list[str]:
-    """Return every GET path of the interface with what it requires filled in."""
-    document, names = httpx.get(f"{address}/api/openapi.json").json(), NAMES | _of_store(home)
+def paths_of(document: dict[str, Any], names: dict[str, str]) -> list[str]:
+    """Return every GET path of an interface whose required parameters have names, filled in."""
     found = []
     for path, methods in document["paths"].items():
         if "get" not in methods or any(part in path for part in SKIPPED):
@@ -165,14 +166,17 @@ def _paths(address: str, home: Path) -> list[str]:
     return found
 
 
-def _of_store(home: Path) -> dict[str, str]:
-    """Return the names of a run of the store, and of what it traded."""
+def names_of(home: Path) -> dict[str, str]:
+    """Return a name for each parameter that the benchmark's database has something of."""
+    with closing(Database.open(f"sqlite:///{home / 'runtime.db'}")) as database:
+        return NAMES | traded_in(database)
+
+
+def traded_in(database: Database) -> dict[str, str]:
+    """Return the names of a run, and of something that it traded."""
     run_id, fills = _run(7).run_id, tables.fills.c
     query = sa.select(fills.fill_id, fills.order_id).where(fills.run_id == run_id).limit(1)
-    with (
-        closing(Database.open(f"sqlite:///{home / 'runtime.db'}")) as database,
-        database.reader() as connection,
-    ):
+    with database.reader() as connection:
         fill_id, order_id = connection.execute(query).one()
     return {"run_id": run_id, "fill_id": fill_id, "order_id": order_id}
 
