@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
+from persistence.arrow import pa, pq
 from prometheus_nt.domain.errors import StoreError
 
 SESSIONS_PER_GROUP = 252
@@ -67,7 +66,7 @@ class RunFolder:
         rows = max((len(array) for array in arrays.values()), default=0)
         return self._write(name, sink.getvalue(), "npz", rows)
 
-    def write_measures(self, name: str, table: pa.Table, session_rows: int) -> Artifact:
+    def write_measures(self, name: str, table: "pa.Table", session_rows: int) -> Artifact:
         """Write columns of numbers, and the texts that they are about, as small Parquet.
 
         `session_rows` rows belong to one session: a group of rows is a year of them.
@@ -152,7 +151,7 @@ class RunFolder:
         return artifact
 
 
-def _arrow(values: Any) -> pa.Array:
+def _arrow(values: Any) -> "pa.Array":
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         return pa.array(values)
     return pa.array(values.tolist() if isinstance(values, np.ndarray) else list(values))

@@ -14,11 +14,10 @@ from typing import cast
 
 import numpy as np
 import psycopg2.extensions
-import pyarrow as pa
 from psycopg2.extras import execute_values
-from pyarrow import csv as arrow_csv
 from sqlalchemy import Connection
 
+from persistence.arrow import arrow_csv, pa
 from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray
 
 NUMBERS = ("open", "high", "low", "close", "adjusted_close", "volume")

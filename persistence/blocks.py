@@ -5,9 +5,8 @@ from itertools import chain
 from typing import Any, overload
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from persistence.arrow import pa, pc
 from prometheus_nt.domain.record import FloatArray
 
 Row = tuple[Any, ...]
@@ -112,7 +111,7 @@ def documents(members: dict[str, FloatArray], rows: int) -> JsonTexts:
     return JsonTexts(pc.binary_join_element_wise(*parts, "}", "").to_pylist())
 
 
-def _number_texts(values: FloatArray) -> pa.Array:
+def _number_texts(values: FloatArray) -> "pa.Array":
     known = np.isfinite(values)
     size = np.abs(values)
     with np.errstate(invalid="ignore"):

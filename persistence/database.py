@@ -16,9 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import psycopg2.extensions
-import pyarrow as pa
 from psycopg2.extras import execute_values
-from pyarrow import csv as arrow_csv
 from sqlalchemy import (
     JSON,
     URL,
@@ -40,6 +38,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from persistence.arrow import arrow_csv, pa
 from persistence.blocks import Block, JsonText, JsonTexts
 from persistence.tables.types import utc
 from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
@@ -567,7 +566,7 @@ def _sqlite_time(moment: datetime) -> str:
     return moment.isoformat(" ", "microseconds")[:26]
 
 
-def _arrow_type(kind: TypeEngine[Any]) -> pa.DataType:
+def _arrow_type(kind: TypeEngine[Any]) -> "pa.DataType":
     if isinstance(kind, Float):
         return pa.float64()
     if isinstance(kind, Boolean):

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from persistence.arrow import pa, pq
 from persistence.artifacts import Artifact, RunFolder
 from persistence.database import Database, upsert
 from persistence.historical import require_dataset
@@ -483,7 +482,7 @@ def _first(keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return next(iter(keys.values()))
 
 
-def _to_arrow(table: DerivedTable) -> pa.Table:
+def _to_arrow(table: DerivedTable) -> "pa.Table":
     layout, width = LAYOUTS[table.name], len(_first(table.keys))
     sessions = len(table.sessions)
     columns = {layout.session: pa.array(np.repeat(table.sessions, width))}
@@ -497,7 +496,7 @@ def _to_arrow(table: DerivedTable) -> pa.Table:
     return pa.table(columns)
 
 
-def _from_arrow(name: str, stored: pa.Table) -> DerivedTable:
+def _from_arrow(name: str, stored: "pa.Table") -> DerivedTable:
     layout = LAYOUTS[name]
     days = stored[layout.session].to_numpy().astype("datetime64[D]")
     sessions = np.unique(days)

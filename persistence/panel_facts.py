@@ -17,11 +17,9 @@ from typing import Any, Literal, Self
 from zipfile import BadZipFile
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import compute as pc
-from pyarrow import json as arrow_json
 from sqlalchemy import Connection, Select, Text, cast, select
 
+from persistence.arrow import arrow_json, pa, pc
 from persistence.reference_store import indexes_of, revisions_of
 from persistence.tables import historical, reference
 from persistence.whole_files import whole_file
