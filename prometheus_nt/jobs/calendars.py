@@ -3,27 +3,39 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
+from threading import Thread
 
-from prometheus_nt.domain.calendar import MarketCalendar, build_calendar
+from prometheus_nt.domain.calendar import MARKETS, MarketCalendar, build_calendar
 
 PATIENCE_SECONDS = 120.0
 
 
 def build_calendars_elsewhere() -> None:
-    """From now on have calendars built by other processes, so that this one never has pandas."""
+    """Have all calendars built by another process, so that this one never has pandas.
+
+    It begins at once; who asks for one before it is there waits.
+    """
     MarketCalendar.build_by(_built_elsewhere)
+    Thread(target=MarketCalendar.of, args=(next(iter(MARKETS)),), daemon=True).start()
 
 
 def _built_elsewhere(market_id: str) -> MarketCalendar:
     """Return a calendar that another process built; built here where that one fails."""
-    command = [sys.executable, "-m", __name__, market_id]
     try:
-        built = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
+        return _all_built_elsewhere()[market_id]
     except (OSError, subprocess.SubprocessError):
         return build_calendar(market_id)
-    calendar: MarketCalendar = pickle.loads(built.stdout)
-    return calendar
+
+
+@cache
+def _all_built_elsewhere() -> Mapping[str, MarketCalendar]:
+    command = [sys.executable, "-m", __name__]
+    built = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
+    calendars: Mapping[str, MarketCalendar] = pickle.loads(built.stdout)
+    return calendars
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(pickle.dumps(build_calendar(sys.argv[1])))
+    sys.stdout.buffer.write(pickle.dumps({name: build_calendar(name) for name in MARKETS}))

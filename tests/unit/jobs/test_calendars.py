@@ -19,6 +19,13 @@ print(len(calendar.sessions), "pandas" in sys.modules, "exchange_calendars" in s
 """
 
 
+@pytest.fixture(autouse=True)
+def anew():
+    calendars._all_built_elsewhere.cache_clear()
+    yield
+    calendars._all_built_elsewhere.cache_clear()
+
+
 def same(one: MarketCalendar, other: MarketCalendar) -> bool:
     pairs = zip(vars(one).items(), vars(other).values(), strict=True)
     return all(np.array_equal(mine, theirs) for (_, mine), theirs in pairs)
