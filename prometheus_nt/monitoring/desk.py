@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import partial, wraps
+from typing import Annotated, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 
 from prometheus_nt.config import Settings
@@ -15,15 +17,25 @@ BRIEF_SECONDS = 10.0
 """How old a state may be that costs seconds to find; below the pace at which one is polled."""
 
 
+SLOW_AT_ONCE = 2
+
+Asked = ParamSpec("Asked")
+Answered = TypeVar("Answered")
+
+
 @dataclass(frozen=True)
 class Desk:
-    """The server's own state, made once: routes hold none."""
+    """The server's own state, made once: routes hold none.
+
+    slow : how many answers that may take seconds are computed at once
+    """
 
     settings: Settings
     stores: Stores
     access: Access
     memo: Memo = field(default_factory=Memo)
     brief: Brief = field(default_factory=lambda: Brief(BRIEF_SECONDS))
+    slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
 
 
 # These are no threads' work: a hop to one and back costs more than they do.
@@ -55,3 +67,19 @@ def needs(role: Role) -> Callable[[Request], Awaitable[None]]:
             )
 
     return require
+
+
+def aside(route: Callable[Asked, Answered]) -> Callable[Asked, Awaitable[Answered]]:
+    """Have a route that may take seconds answer in threads that no other route needs.
+
+    The route takes the desk as `desk`.
+    """
+
+    @wraps(route)
+    async def answer(*given: Asked.args, **named: Asked.kwargs) -> Answered:
+        desk = named["desk"]
+        if not isinstance(desk, Desk):
+            raise TypeError(f"{route.__name__}: takes no desk")
+        return await to_thread.run_sync(partial(route, *given, **named), limiter=desk.slow)
+
+    return answer

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from prometheus_nt.jobs.health import FINDING_COLUMNS, audit
 from prometheus_nt.monitoring.answers import Answer, AsOf, Limit, Name, Page, Part, page_of
-from prometheus_nt.monitoring.desk import Desk, OurDesk
+from prometheus_nt.monitoring.desk import Desk, OurDesk, aside
 
 router = APIRouter(prefix="/api/data", tags=["data"])
 
@@ -88,6 +88,7 @@ def datasets(desk: OurDesk) -> Page[DatasetRow]:
 
 
 @router.get("/health")
+@aside
 def data_health(
     desk: OurDesk, dataset: Name | None = None, as_of: AsOf = None, limit: Limit = 200
 ) -> DataHealth:

@@ -32,7 +32,7 @@ from prometheus_nt.monitoring.answers import (
     Part,
     page_of,
 )
-from prometheus_nt.monitoring.desk import Asking, Desk, OurDesk, needs
+from prometheus_nt.monitoring.desk import Asking, Desk, OurDesk, aside, needs
 from prometheus_nt.monitoring.routes.jobs import Submitted, submitted
 
 router = APIRouter(prefix="/api/intelligence", tags=["intelligence"])
@@ -200,6 +200,7 @@ class Reason(_Call):
 
 
 @router.get("/diagnostics/{strategy_id}")
+@aside
 def diagnostics(
     desk: OurDesk,
     strategy_id: Name,

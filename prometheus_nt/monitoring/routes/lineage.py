@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 
 from prometheus_nt.jobs.lineage import lineage_of_fill, lineage_of_order
 from prometheus_nt.monitoring.answers import Answer, Part
-from prometheus_nt.monitoring.desk import OurDesk
+from prometheus_nt.monitoring.desk import OurDesk, aside
 
 router = APIRouter(prefix="/api/lineage", tags=["lineage"])
 
@@ -52,6 +52,7 @@ class Lineage(Answer):
 
 
 @router.get("/fills/{fill_id:path}")
+@aside
 def lineage_of_a_fill(desk: OurDesk, fill_id: Traded) -> Lineage:
     """Return why a fill happened."""
     found = lineage_of_fill(desk.stores, fill_id)
@@ -61,6 +62,7 @@ def lineage_of_a_fill(desk: OurDesk, fill_id: Traded) -> Lineage:
 
 
 @router.get("/orders/{order_id:path}")
+@aside
 def lineage_of_an_order(desk: OurDesk, order_id: Traded) -> Lineage:
     """Return why an order was sent, and how it was filled."""
     found = lineage_of_order(desk.stores, order_id)

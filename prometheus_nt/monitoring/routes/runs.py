@@ -31,7 +31,7 @@ from prometheus_nt.monitoring.answers import (
     Part,
     page_of,
 )
-from prometheus_nt.monitoring.desk import Desk, OurDesk
+from prometheus_nt.monitoring.desk import Desk, OurDesk, aside
 from prometheus_nt.reporting.luck import Luck, RecordLuck, luck_of, recounted
 from prometheus_nt.reporting.page import POLICY
 
@@ -252,6 +252,7 @@ def run_report(desk: OurDesk, run_id: Name) -> HTMLResponse:
 
 
 @router.get("/compare")
+@aside
 def compare(
     desk: OurDesk, run_id: Annotated[list[Name], Query(min_length=2, max_length=MOST_COMPARED)]
 ) -> Comparison:
