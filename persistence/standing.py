@@ -10,8 +10,9 @@ Every statement goes through the key of its table: run, scope, session, entity.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +28,8 @@ Record = dict[str, Any]
 
 MOST_DAYS = 200
 """Runs of days, one of each sleeve, that may answer."""
+MOST_STATEMENTS = 128
+"""Statements that are kept of each kind: they are asked for again and again."""
 
 
 @dataclass(frozen=True)
@@ -233,31 +236,52 @@ def _places(connection: Connection, spec: Listing, filters: Filters, most: int) 
 
 def _sessions(connection: Connection, spec: Listing, last: Standing, most: int) -> list[date]:
     """Return the sessions of a run up to `last`, newest first: one seek of the key for each."""
-    dated, first = _dated(spec), sa.literal(last.session, sa.Date)
-    walk = sa.select(first.label("session")).cte("walk", recursive=True)
-    of_run = _of(spec, last)[:-1]
+    given = {"run_id": last.run_id, "last": last.session, "most": most}
+    if spec.scope is not None:
+        given["scope"] = last.scope
+    return list(connection.execute(_walk(spec), given).scalars())
+
+
+@lru_cache(maxsize=MOST_STATEMENTS)
+def _walk(spec: Listing) -> "sa.Select[Any]":
+    """Return the statement of a run's sessions, from the parameter `last` back."""
+    dated, last = _dated(spec), sa.bindparam("last", type_=sa.Date)
+    of_run = [spec.table.c.run_id == sa.bindparam("run_id")]
+    if spec.scope is not None:
+        of_run.append(spec.table.c[spec.scope] == sa.bindparam("scope"))
+    walk = sa.select(last.label("session")).cte("walk", recursive=True)
     earlier = sa.select(sa.func.max(dated)).where(*of_run, dated < walk.c.session)
     step = sa.select(earlier.scalar_subquery()).where(walk.c.session.is_not(None))
     walked = walk.union_all(step)
-    query = sa.select(walked.c.session).where(walked.c.session.is_not(None)).limit(most)
-    return list(connection.execute(query).scalars())
+    query = sa.select(walked.c.session).where(walked.c.session.is_not(None))
+    return query.limit(sa.bindparam("most", type_=sa.Integer))
 
 
 def _ranked(
     connection: Connection, spec: Listing, filters: Filters, *, days: bool
 ) -> list[Standing]:
     """Return the newest session of each run that may answer, those that answer first in front."""
+    if filters.run_id is not None and days:
+        return []
+    # What chooses rows chooses no runs.
+    query = _candidates(spec, replace(filters, entity_id=None, limit=0), days)
+    return [Standing(*row) for row in connection.execute(query) if row[2] is not None]
+
+
+@lru_cache(maxsize=MOST_STATEMENTS)
+def _candidates(spec: Listing, filters: Filters, days: bool) -> "sa.Select[Any]":
+    """Return the statement of the runs that may answer, each with its scope and newest session.
+
+    To build it costs several times what it costs to run it.
+    """
     if filters.run_id is not None:
-        named = sa.select(sa.literal(filters.run_id).label("run_id"), sa.literal(0).label("place"))
-        owners = None if days else named.subquery()
+        run_id, place = sa.literal(filters.run_id), sa.literal(0)
+        owners = sa.select(run_id.label("run_id"), place.label("place")).subquery()
     else:
         owners = (_days(filters) if days else _runs(filters)).subquery()
-    if owners is None:
-        return []
-    scope = _scope(spec, filters, owners)
     newest = _newest(spec, filters, owners).scalar_subquery()
-    query = sa.select(owners.c.run_id, scope, newest).order_by(owners.c.place.desc())
-    return [Standing(*row) for row in connection.execute(query) if row[2] is not None]
+    query = sa.select(owners.c.run_id, _scope(spec, filters, owners), newest)
+    return query.order_by(owners.c.place.desc())
 
 
 def _scope(spec: Listing, filters: Filters, owners: "sa.Subquery") -> "sa.ColumnElement[Any]":
