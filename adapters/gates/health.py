@@ -20,7 +20,7 @@ from prometheus_nt.domain.record import BoolArray, FloatArray, IntArray, Params,
 from prometheus_nt.engines.numerics.returns import has_bar, total_return_index
 
 ALIVE_WITHIN = 10
-"""Sessions within which an instrument must have had a bar to be expected on the day."""
+"""Sessions by which an instrument may be silent longer than the others and still be expected."""
 
 
 class Health(StrEnum):
@@ -149,9 +149,9 @@ def bar_coverage(
 ) -> tuple[int, int]:
     """Return how many instruments have the bar of `as_of`, and how many should.
 
-    Expected are those that have it, and those whose listing has not ended and whose newest bar is
-    one of the newest `ALIVE_WITHIN` sessions that anybody has. Who has been silent for longer will
-    not come today either: an audit calls it stale.
+    Expected are those that have it, and those whose listing has not ended, unless they have been
+    silent for `ALIVE_WITHIN` sessions longer than half of the others: they will not come today
+    either, and an audit calls them stale. A source that fails for most is waited for without end.
 
     Parameters
     ----------
@@ -163,10 +163,10 @@ def bar_coverage(
     """
     here = newest == np.datetime64(as_of, "D")
     never = np.isnat(newest)
-    alive = never.copy()
-    if not never.all():
-        last = int(np.searchsorted(calendar.sessions, newest[~never].max()))
-        alive |= newest >= calendar.sessions[max(0, last - ALIVE_WITHIN + 1)]
+    alive, known = never.copy(), np.sort(newest[~never & ~gone])
+    if known.size:
+        usual = int(np.searchsorted(calendar.sessions, known[known.size // 2]))
+        alive |= newest >= calendar.sessions[max(0, usual - ALIVE_WITHIN + 1)]
     return int(here.sum()), int((here | (alive & ~gone)).sum())
 
 

@@ -292,7 +292,10 @@ class _Daemon:
             for node in nodes:
                 if not self._sessions(node):
                     end = node.sessions.end
-                    remedy = "name one with --as-of, or change sessions.start and sessions.end"
+                    remedy = (
+                        "name one with --as-of, or let the node go on: sessions.end: null, as in "
+                        "configs/layers/daily.yaml (-c NODE.yaml,configs/layers/daily.yaml)"
+                    )
                     raise ConfigError(
                         f"{subject_of(node)}: trades from {node.sessions.start} to {end or 'now'}, "
                         f"and no session of it is to be looked after; {remedy}"

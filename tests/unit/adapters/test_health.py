@@ -105,7 +105,8 @@ def newest(*ages):
     ("ages", "gone", "counted"),
     [
         ((0, 0, 1), (), (2, 3)),
-        ((0, 9, 10), (), (1, 2)),  # the tenth session before is one too many
+        ((0, 0, 0, 9, 10), (), (3, 4)),  # the tenth session before is one too many
+        ((0, 20, 20, 20), (), (1, 4)),  # a source that fails for most is waited for
         ((0, 1, None), (1,), (1, 2)),  # a recorded end is not waited for, a first bar is
         ((0, 0), (1,), (2, 2)),  # its last day is the day
         ((30, 31, 45), (), (0, 2)),  # nobody's bar came: those alive then are waited for
