@@ -153,6 +153,31 @@ class RuntimeStore:
         problem = "no run" if not found else "more than one run"
         raise StoreError(f"{problem} matches {text!r}; `prometheus show runs` lists them")
 
+    def newest_traded_run(self) -> dict[str, Any]:
+        """Return the paper or live run that was begun last and has closed a session.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+        runs, days = tables.backtest_runs, tables.backtest_daily_equity.c
+        closed = sa.exists().where(days.run_id == runs.c.run_id)
+        # What SQLite needs to see to use the index of the few rows that no backtest wrote.
+        query = sa.select(runs).where(sa.text("mode <> 'BACKTEST'"), closed)
+        with self.database.reader() as connection:
+            newest = query.order_by(runs.c.created_at.desc()).limit(1)
+            row = connection.execute(newest).mappings().first()
+        if row is None:
+            raise StoreError("latest: no run has traded on paper or live; `prometheus paper` does")
+        return dict(row)
+
+    def sleeves(self) -> list[str]:
+        """Return the sleeves that have ever begun a run, by name."""
+        query = sa.select(tables.backtest_runs.c.sleeve_id).distinct().order_by("sleeve_id")
+        with self.database.reader() as connection:
+            return list(connection.execute(query).scalars())
+
     def newest_run(self, sleeve_id: str, config_hash: str) -> dict[str, Any]:
         """Return the newest finished run of a sleeve with this configuration.
 

@@ -190,7 +190,7 @@ def check_audit(
     Every line is hashed over itself and the line before, and every step that was begun has to have
     ended. No database is needed.
 
-    Example: [cyan]prometheus check audit ~/.prometheus/flows/FLOW-01/audit.jsonl[/]
+    Example: [cyan]prometheus check audit var/flows/FLOW-01/audit.jsonl[/]
     """
     from prometheus_nt.jobs.check.audit import COLUMNS, audit_file
 

@@ -35,17 +35,21 @@ def halt(
     every: AllFlag = False,
     reason: Reason = "",
     listed: Annotated[bool, typer.Option("--list", help="Show every switch instead.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a sleeve that has never begun a run.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Pull the kill switch: no order of a sleeve, or of any, leaves until it is armed again.
 
     A running node sees it before its next orders leave, and orders that wait are cancelled.
-    Positions stay. It holds over restarts.
+    Positions stay. It holds over restarts. A name that no run has is refused, for a misspelt halt
+    stops nobody.
 
     Example: [cyan]prometheus halt --all --reason "prices look wrong"[/]
     """
     from prometheus_nt.jobs.safety import halt as pull
-    from prometheus_nt.jobs.safety import switch_states
+    from prometheus_nt.jobs.safety import require_known_sleeve, switch_states
     from prometheus_nt.jobs.stores import open_stores
 
     with open_stores(read_settings()) as stores:
@@ -53,9 +57,9 @@ def halt(
             _print_states(switch_states(stores), as_json)
             return
         scope = _scope(sleeve, every)
+        if scope != ALL and not force:
+            require_known_sleeve(stores, scope)
         done = pull(stores, scope, reason, getpass.getuser())
-        if scope != ALL and not stores.runtime.is_known(scope):
-            say(f"no run of {scope} is known here; it is halted, if you meant that name")
     _print_states([done], as_json)
 
 

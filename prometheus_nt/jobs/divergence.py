@@ -53,7 +53,7 @@ WORST = 10
 class DivergenceRequest:
     """Which runs to compare, and how.
 
-    run : id of the run, its beginning, or `latest`.
+    run : id of the run, its beginning, or `latest`: the newest that traded.
     backtest : id of the other run; None finds the backtest that corresponds, or makes it.
     events : faults and actions of people that the caller knows of, beside what is recorded.
     write_page : leave page and figures in the run's folder.
@@ -105,7 +105,8 @@ def measure_divergence(
     PrometheusError
         If the backtest has to be made, and fails.
     """
-    run = stores.runtime.find_run(request.run)
+    traded = stores.runtime.newest_traded_run
+    run = traded() if request.run == "latest" else stores.runtime.find_run(request.run)
     other, made = _counterpart(stores, run, request.backtest, progress)
     rows_a, rows_b = read_rows(stores, run), read_rows(stores, other)
     _require_comparable(rows_a, rows_b)

@@ -51,6 +51,7 @@ class PaperSwitch:
             (found["session"], found["phase"]): TradingState(found["state"])
             for found in map(json.loads, spool.records())
         }
+        self._told: str | None = None
         self._known: dict[str, list[SwitchState]] = {}
         self._phase: tuple[str, PhaseName] | None = None
         self._moment = datetime.now(UTC)
@@ -79,6 +80,8 @@ class PaperSwitch:
         """
         if self._state is None:
             self._state = self._ask()
+        if self._state is TradingState.ARMED:
+            self._told = None
         return self._state
 
     def at_this_moment(self) -> TradingState:
@@ -105,7 +108,10 @@ class PaperSwitch:
     def _remember(self, found: SwitchState) -> None:
         assert self._phase is not None
         session, phase = self._phase
-        log.warning("session=%s phase=%s %s", session, phase, found)
+        if str(found) != self._told:
+            # Once for what stops it, not for every session that it stops.
+            log.warning("session=%s phase=%s from here on: %s", session, phase, found)
+            self._told = str(found)
         self._stopped[self._phase] = found.state
         said = {"session": session, "phase": phase, "state": found.state, "by": str(found)}
         self._spool.append(json.dumps(said).encode())

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 from persistence import kill_switch
@@ -171,6 +172,19 @@ def _braked(stores: Stores) -> set[str]:
 
 def _scopes(scope: str) -> tuple[str, ...]:
     return (ALL,) if scope == ALL else (ALL, scope)
+
+
+def require_known_sleeve(stores: Stores, sleeve_id: str) -> None:
+    """Raise `ConfigError` for a sleeve that has never begun a run: its switch would stop nobody."""
+    known = stores.runtime.sleeves()
+    if sleeve_id in known:
+        return
+    close = get_close_matches(sleeve_id, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+    raise ConfigError(
+        f"{sleeve_id}: no sleeve of this name has begun a run, so nothing would stop; {hint}; to "
+        "keep one that is about to begin from trading, halt it with --force; everything: --all"
+    )
 
 
 def _require_said(reason: str, verb: str) -> None:

@@ -37,13 +37,16 @@ def test_the_exit_code_says_whether_the_run_is_within_tolerance(invoke, home, mo
     window = ("--fast", "--from", "2005-02-14", "--until", "2005-03-18")
     (run,) = json.loads(invoke("paper", CONFIG, *window, "--json").stdout)
 
-    same = invoke("divergence", run["run_id"], "--json")
+    same = invoke("divergence", "latest", "--json")
 
     assert same.exit_code == 0
+    assert run["run_id"] in same.stdout
     found = json.loads(same.stdout)
     assert (found["within"], found["identical"], found["made_backtest"]) == (True, True, True)
     assert found["orders"]["fills_same"] > 0
 
+    # The backtest that was made for it is younger, and no run that traded.
+    assert invoke("divergence", "latest", "--no-html").exit_code == 0
     monkeypatch.setenv("PROMETHEUS_HOME", str(home))
     database = Database.open(read_settings().runtime_url)
     with database.writer() as connection:

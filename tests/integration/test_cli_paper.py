@@ -11,6 +11,7 @@ from prometheus_nt.domain.errors import ConfigError
 pytestmark = pytest.mark.integration
 
 CONFIG = "configs/us_core_long_eq_ohlcv.yaml"
+LIVE = ("--set", "mode=live")
 AT_BROKER = ("--set", "venue=ib", "--set", "ib.account=U7654321")
 
 
@@ -80,10 +81,10 @@ def test_what_a_paper_run_would_do_without_is_refused(
 @pytest.mark.parametrize(
     ("command", "settings", "named"),
     [
-        ("live", (), "set venue to ib"),
+        ("live", (), "the first key is the line `mode: live`"),
+        ("live", LIVE, "set venue to ib"),
         ("paper", ("--fast", "--set", "venue=ib"), "prometheus rehearse"),
-        ("live", (*AT_BROKER, "--set", "ib.port=4001"), "LIVE_ACCOUNT"),
-        ("live", AT_BROKER, "port of the other kind of account"),
+        ("live", (*LIVE, *AT_BROKER), "PROMETHEUS_LIVE_KEY: is not set"),
         ("paper", AT_BROKER, "no paper account"),
     ],
 )
@@ -104,10 +105,65 @@ def test_a_rehearsal_says_what_differs_and_fails(invoke):
     )
 
     assert same.exit_code == 0
-    (comparison,) = json.loads(same.stdout)["comparisons"]
-    assert (comparison["sessions"], comparison["differences"]) == (3, [])
-    assert comparison["fills"] > 0
+    (report,) = json.loads(same.stdout)["reports"]
+    assert report["identical"]
+    assert report["orders"]["fills_same"] > 0
     assert other.exit_code == 1
-    assert "REJECTED" in other.stdout
-    assert "fault: reject AAPL" in other.stderr
+    assert "fault: reject" in other.stderr
+    assert "AAPL" in other.stdout
     assert tolerated.exit_code == 0
+
+
+@pytest.fixture
+def traded(invoke):
+    window = ("--fast", "--from", "2005-02-14", "--until", "2005-02-22")
+    (run,) = json.loads(invoke("paper", CONFIG, *window, "--json").stdout)
+    return run
+
+
+@pytest.mark.usefixtures("traded")
+def test_a_misspelt_sleeve_is_not_halted_unless_it_is_meant(invoke):
+    with pytest.raises(ConfigError, match=r"did you mean US_CORE_LONG_EQ_H21\?.*--force"):
+        invoke("halt", "US_CORE_LONG_EQ_H12", "--reason", "drill")
+    with pytest.raises(ConfigError, match="known: US_CORE_LONG_EQ_H21;"):
+        invoke("halt", "NOPE", "--reason", "drill")
+    before = json.loads(invoke("halt", "--list", "--json").stdout)
+
+    forced = invoke("halt", "SOON_H5", "--reason", "not before Monday", "--force", "--json")
+
+    (after,) = json.loads(forced.stdout)
+    assert [each["scope"] for each in before] == ["ALL"]
+    assert (after["scope"], after["state"]) == ("SOON_H5", "HALTED")
+
+
+@pytest.mark.usefixtures("traded")
+def test_a_preview_under_a_halt_says_so_once(invoke, caplog):
+    invoke("halt", "--all", "--reason", "drill")
+    caplog.clear()
+
+    with caplog.at_level("WARNING", "prometheus_nt.jobs.paper_switch"):
+        invoke("preview", CONFIG, "--set", "sessions.end=2005-03-04", "--json")
+
+    invoke("arm", "--all", "--reason", "over", "--confirm", "ALL")
+    said = [one.message for one in caplog.records if one.name.endswith("paper_switch")]
+    assert len(said) == 1
+    assert "from here on: ALL" in said[0]
+
+
+def test_a_changed_node_and_the_way_out_at_the_command_line(invoke, traded):
+    wider = ("paper", CONFIG, "--fast", "--set", "engines.portfolio.max_weight=0.4")
+    with pytest.raises(ConfigError, match=f"prometheus finish {traded['run_id']}"):
+        invoke(*wider)
+
+    (ended,) = [json.loads(invoke("finish", traded["run_id"], "--json").stdout)]
+    window = ("--from", "2005-02-14", "--until", "2005-02-15", "--json")
+    (changed,) = json.loads(invoke(*wider, *window).stdout)
+
+    assert ended["run_id"] == traded["run_id"] != changed["run_id"]
+    shown = json.loads(invoke("show", "runs", "--mode", "PAPER", "--json").stdout)
+    assert {run["run_id"]: run["status"] for run in shown} == {
+        traded["run_id"]: "FINISHED",
+        changed["run_id"]: "STOPPED",
+    }
+    report = invoke("report", changed["run_id"], "--json")
+    assert json.loads(report.stdout)["report"].endswith("report.html")
