@@ -303,7 +303,7 @@ class Mirror:
         self._quotes = {}
         # A copy: a first fill marks its instrument, and what was published may not change.
         self._marks = self.ledger.marks = state.marks.copy()
-        held: IntArray = np.flatnonzero(state.shares)
+        held: IntArray = state.shares.nonzero()[0]
         self.holdings.append(
             Holdings(
                 as_of=state.as_of,

@@ -152,7 +152,7 @@ class Ledger:
         AccountingError
             If a held instrument was never marked: its value is unknown, not zero.
         """
-        held = np.flatnonzero(self.shares)
+        held = self.shares.nonzero()[0]
         value = self.shares[held] @ self.marks[held]
         if np.isnan(value):
             names = [self.instruments[row] for row in held if np.isnan(self.marks[row])]
@@ -239,7 +239,7 @@ class Ledger:
         AccountingError
             If what a held instrument pays is not a number.
         """
-        unknown = np.flatnonzero((self.shares != 0) & ~np.isfinite(per_share))
+        unknown = ((self.shares != 0) & ~np.isfinite(per_share)).nonzero()[0]
         if len(unknown):
             names = ", ".join(self.instruments[row] for row in unknown)
             raise AccountingError(f"{session}: the dividend of {names} is not a number")
@@ -317,7 +317,7 @@ class Ledger:
 
     def _charge_borrowing(self, overnight: OvernightFinancing) -> int:
         """Book the borrow fees; return the value of all short shares, micro-dollars."""
-        short: IntArray = np.flatnonzero(self.shares < 0)
+        short: IntArray = (self.shares < 0).nonzero()[0]
         if not len(short):
             return 0
         marks = self.marks[short]

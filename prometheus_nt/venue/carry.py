@@ -118,7 +118,7 @@ class Carry:
 
     def at_open(self, row: int) -> CorporateActions | None:
         """Return what holders at the close of row - 1 receive at the open of `row`, if anything."""
-        delisted: IntArray = np.flatnonzero(self._delisted_at == row)
+        delisted: IntArray = (self._delisted_at == row).nonzero()[0]
         if row == 0 or not (self._pays[row] or self._divides[row] or len(delisted)):
             return None
         sessions = self._panel.sessions
