@@ -301,7 +301,10 @@ async def cash_of(link: Link) -> float:
         link.send("end of account", lambda c: c.cancelAccountSummary(numbers[0]))
     told = {tag: float(text) for _, whose, tag, text, _ in rows if whose == account}
     if CASH not in told:
-        raise VenueError(f"ib: the account {masked(account)} does not say its {CASH}")
+        raise VenueError(
+            f"ib: the account {masked(account)} does not say its {CASH}, so the books cannot be "
+            "compared with it; look at the account in the gateway's own program, then start again"
+        )
     return told[CASH] + told.get(DIVIDENDS, 0.0)
 
 

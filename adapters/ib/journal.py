@@ -88,6 +88,17 @@ class Intent:
     priority: str | None = None
 
 
+def journalled(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a journal that another process may be writing, oldest first.
+
+    Raises
+    ------
+    StoreError
+        If a line before the last is damaged.
+    """
+    return _whole_lines(path)[0] if path.exists() else []
+
+
 class Journal:
     """Every intent of one account and client id, and what became of it.
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from threading import Event
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -34,6 +33,7 @@ from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import GateRefusal, StoreError, TradingHalted
 from prometheus_nt.domain.safety import CLOSING, TradingState
 from prometheus_nt.jobs.broker_reports import keep_report
+from prometheus_nt.jobs.ib_nodes import JOURNAL_FILE, node_folder, remember_node
 from prometheus_nt.jobs.order_trail import OrderTrail, answer_of, plan_of, router_of
 from prometheus_nt.jobs.safety import halts_of_broker, switch_state
 from prometheus_nt.jobs.stores import Stores
@@ -80,8 +80,11 @@ def open_ib_venue(
         for name in names
         if known.require(name).asset_class != "INDEX"
     }
-    file = _journal_of(stores.settings.home, params.account, params.client_id)
-    broker = Broker(params, file, wanted, equity_instrument, config.ib.patience)
+    home = stores.settings.home
+    journal = node_folder(home, params) / JOURNAL_FILE
+    broker = Broker(params, journal, wanted, equity_instrument, config.ib.patience)
+    sleeves = [sleeve.sleeve_id for sleeve in config.sleeves]
+    remember_node(home, params, sleeves, config.ib.cash_tolerance)
     venue = IbVenue(config, broker, now, _switches(config, stores))
     venue.heard = lambda report: keep_report(stores, report)
     try:
@@ -148,7 +151,7 @@ class IbVenue:
     def look(self) -> None:
         """Raise if trading must halt, and go on with what the evening could not finish."""
         self._require_calm()
-        self._withdraw_held_back()
+        self._clear_held_back()
         if self._evening:
             self._go_on(0.0, Event())
 
@@ -175,6 +178,10 @@ class IbVenue:
     def _stop_trading(self, reason: str) -> None:
         """Pull the kill switches, and cancel what still works at the broker."""
         self._pull(reason)
+        self._clear_held_back()
+
+    def _clear_held_back(self) -> None:
+        """Cancel what the switches hold back, and wait for a moment until it is gone."""
         deadline = time.monotonic() + self._params.patience.answer_seconds
         while self._withdraw_held_back() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -452,7 +459,3 @@ def _difference(ours: Mapping[str, int], look: Look) -> tuple[str, str] | None:
         if mine != theirs:
             return name, f"the broker holds {theirs} shares, the books say {mine}"
     return None
-
-
-def _journal_of(home: Path, account: str, client_id: int) -> Path:
-    return home / "ib" / f"{account}-{client_id}" / "orders.journal"

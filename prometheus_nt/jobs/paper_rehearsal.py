@@ -14,7 +14,6 @@ from persistence.spool import Spool
 from persistence.tape import SessionTape
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.paper_data import paper_panel
 from prometheus_nt.jobs.paper_desk import Desk
 from prometheus_nt.jobs.paper_identity import (
@@ -33,7 +32,7 @@ from prometheus_nt.jobs.paper_run import (
 from prometheus_nt.jobs.paper_switch import PaperSwitch
 from prometheus_nt.jobs.paper_trader import PaperTrader, TraderFiles
 from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.jobs.venues import SandboxVenue
+from prometheus_nt.jobs.venues import PaperVenue, SandboxVenue
 from strategies.catalog import SleeveParams
 
 
@@ -61,29 +60,23 @@ class _Rehearsed:
 
 @contextmanager
 def rehearsal(
-    config: NodeConfig, sleeve: SleeveParams, stores: Stores, start: date | None
+    config: NodeConfig,
+    sleeve: SleeveParams,
+    stores: Stores,
+    start: date | None,
+    venue: PaperVenue,
 ) -> Iterator[PaperTrader]:
-    """Yield the trader of a paper run on a copy of its files, before its first session.
+    """Yield the trader of a run on a copy of its files, before its first session.
 
     It asks for no lease and writes to no database. Without a run it begins one at `start`, or at
-    the newest session of the dataset.
-
-    Raises
-    ------
-    ConfigError
-        If the node trades at a broker, who cannot be rehearsed with.
+    the newest session of the dataset. `venue` is one that nothing leaves by.
     """
-    if config.venue != "sandbox":
-        raise ConfigError(
-            f"venue: {config.venue} fills at the broker, so nothing can be tried without it; "
-            "--set venue=sandbox shows what would be sent, `prometheus rehearse` what becomes of it"
-        )
     panel = paper_panel(config, stores)
     asked = start or open_run_start(config, sleeve, stores) or panel.as_of
     identity = trading_identity(config, sleeve, panel, first_session(config, panel, asked))
     with ExitStack() as files:
         folder = Path(files.enter_context(TemporaryDirectory(prefix="prometheus-rehearsal-")))
-        kept = run_dir(stores, identity.run_id, "paper")
+        kept = run_dir(stores, identity.run_id, config.mode)
         names = (TAPE, SWITCH, ANSWERS)
         tape_file, moves, answers = (_copied(kept / name, folder / name) for name in names)
         for spool in (tape_file, moves, answers):
@@ -94,7 +87,7 @@ def rehearsal(
         calendar = MarketCalendar.of(config.market)
         switch = PaperSwitch(stores, sleeve.sleeve_id, calendar, moves, read_only=True)
         copies = TraderFiles(_Rehearsed(len(tape.sessions)), tape, switch, AnswerTape(answers))
-        trader = PaperTrader(config, sleeve, stores, identity, copies, SandboxVenue())
+        trader = PaperTrader(config, sleeve, stores, identity, copies, venue)
         files.callback(trader.close)
         yield trader
 

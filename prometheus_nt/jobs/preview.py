@@ -1,7 +1,8 @@
 """A dry run: what a paper node would send at the next open, and what a wind-down would; nothing is.
 
 1. A rehearsal (`jobs.paper_rehearsal`) runs the sessions of a run's tape again on a copy of its
-   files; without a run it begins one at the newest session.
+   files; without a run it begins one at the newest session. What a broker answered comes from the
+   node's own records (`recorded_venue`).
 2. `preview` lets it trade what the dataset has besides, and reads the orders that wait.
 3. `flatten_preview` asks the same node's gate what of its positions could be closed.
 """
@@ -22,6 +23,7 @@ from prometheus_nt.domain.runs import Mode
 from prometheus_nt.domain.safety import SwitchState, TradingState
 from prometheus_nt.jobs.paper_rehearsal import rehearsal, rehearse_stored
 from prometheus_nt.jobs.paper_trader import PaperTrader
+from prometheus_nt.jobs.recorded_venue import venue_on_record
 from prometheus_nt.jobs.safety import switch_state
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.venue.fees import commission, in_cents
@@ -81,16 +83,18 @@ def preview(
     """Return what each sleeve of a paper node would send at the next open; nothing is written."""
     found = []
     for sleeve in config.sleeves:
-        with rehearsal(config, sleeve, stores, start) as trader:
+        venue = venue_on_record(config, stores, sleeve.sleeve_id)
+        with rehearsal(config, sleeve, stores, start, venue) as trader:
             rehearse_stored(config, stores, trader, now)
             found.append(_preview_of(config, stores, trader))
     return found
 
 
 def flatten_preview(stores: Stores, sleeve_id: str) -> OrderPreview:
-    """Return the orders that would close what the newest paper run of a sleeve holds."""
-    config, sleeve, run = newest_paper_run(stores, sleeve_id)
-    with rehearsal(config, sleeve, stores, run["start_date"]) as trader:
+    """Return the orders that would close what the newest run of a sleeve holds."""
+    config, sleeve, run = newest_traded_run(stores, sleeve_id)
+    venue = venue_on_record(config, stores, sleeve_id)
+    with rehearsal(config, sleeve, stores, run["start_date"], venue) as trader:
         trader.trade(Event(), None)
         strategy, panel = trader.node.sleeve, trader.tape.panel()
         book = strategy.book(panel)
@@ -108,20 +112,21 @@ def flatten_preview(stores: Stores, sleeve_id: str) -> OrderPreview:
         return _of(stores, trader, rows, refusal)
 
 
-def newest_paper_run(
-    stores: Stores, sleeve_id: str
+def newest_traded_run(
+    stores: Stores, sleeve_id: str, mode: Mode | None = None
 ) -> tuple[NodeConfig, SleeveParams, dict[str, Any]]:
-    """Return the newest paper run of a sleeve, and the node and sleeve that it trades by.
+    """Return the newest run of a sleeve, paper or live, and the node and sleeve that it trades by.
 
     Raises
     ------
     ConfigError
         If it has none, or this version reads its settings differently.
     """
-    runs = stores.runtime.trading_runs(sleeve_id, Mode.PAPER.value)
+    modes = (Mode.PAPER, Mode.LIVE) if mode is None else (mode,)
+    runs = [run for each in modes for run in stores.runtime.trading_runs(sleeve_id, each.value)]
     if not runs:
-        raise ConfigError(f"{sleeve_id} has no paper run; `prometheus show runs --mode PAPER`")
-    run = runs[0]
+        raise ConfigError(f"{sleeve_id} has traded nothing; `prometheus show runs --mode PAPER`")
+    run = max(runs, key=lambda run: run["created_at"])
     content = {**run["config_json"], "sleeves": [run["config_json"]["sleeve"]]}
     del content["sleeve"]
     config = validated(NodeConfig, content, f"run {run['run_id']}")

@@ -3,24 +3,35 @@
 1. The record is added up from rows alone (`rebuild_books`).
 2. The venue of a paper run is the simulated exchange: it is run again from the tape, up to the last
    recorded close, and asked for its own positions and waiting orders (`sandbox_books`).
-3. `breaks_of` lists every difference, by name; nothing is ever corrected here. A break halts the
+3. At a broker its own lists are asked for, beside the node (`ib_books`); the record is brought up
+   to now by what the node's journal has heard since.
+4. `breaks_of` lists every difference, by name; nothing is ever corrected here. A break halts the
    sleeve.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from threading import Event
+from typing import Any
 
 from persistence.broker_reports import BrokerReport
 from persistence.rebuild import Books, rebuild_books
+from prometheus_nt.actors.session_clock import wall_clock
+from prometheus_nt.config import NodeConfig
+from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.ledger import MICROS, CashFlowKind
 from prometheus_nt.domain.safety import HaltCause, SwitchState
 from prometheus_nt.jobs.broker_reports import keep_report
+from prometheus_nt.jobs.ib_books import compare_account
+from prometheus_nt.jobs.ib_nodes import node_of_sleeve
 from prometheus_nt.jobs.paper_rehearsal import rehearsal
 from prometheus_nt.jobs.paper_trader import PaperTrader
-from prometheus_nt.jobs.preview import newest_paper_run
+from prometheus_nt.jobs.preview import newest_traded_run
 from prometheus_nt.jobs.safety import halt, switch_state
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.jobs.venues import SandboxVenue
+from strategies.catalog import SleeveParams
 
 SANDBOX = "sandbox"
 """Account of what the simulated exchange holds."""
@@ -42,6 +53,7 @@ class Reconciliation:
     """What was compared after the close of `as_of`, and what differs.
 
     switch : the kill switch afterwards
+    notes : what was not compared, and why
     """
 
     sleeve_id: str
@@ -51,39 +63,93 @@ class Reconciliation:
     open_orders: int
     breaks: tuple[Break, ...]
     switch: SwitchState
+    notes: tuple[str, ...] = ()
 
 
-def reconcile(stores: Stores, sleeve_id: str, by: str, *, pull: bool = True) -> Reconciliation:
-    """Compare the newest paper run of a sleeve with its venue; a break halts it unless told not to.
+@dataclass(frozen=True)
+class _Compared:
+    """What two sides say, and what they were asked after the close of `as_of`."""
+
+    as_of: date | None
+    recorded: Books
+    breaks: tuple[Break, ...]
+    sleeves: tuple[str, ...]
+    report: BrokerReport
+    notes: tuple[str, ...] = ()
+
+
+def reconcile(
+    stores: Stores,
+    sleeve_id: str,
+    by: str,
+    *,
+    pull: bool = True,
+    now: Callable[[], datetime] = wall_clock,
+) -> Reconciliation:
+    """Compare the newest run of a sleeve with its venue; a break halts it unless told not to.
+
+    At a broker all sleeves of the node are compared together, because they share its account, and
+    a break halts them all.
 
     Raises
     ------
     ConfigError
-        If the sleeve has no paper run.
+        If the sleeve has traded nothing, or nothing is known of the node that does.
+    VenueError
+        If the broker cannot be asked.
     """
-    config, sleeve, run = newest_paper_run(stores, sleeve_id)
-    recorded = rebuild_books(stores.runtime.database, run["run_id"], sleeve.capital_usd)
-    with rehearsal(config, sleeve, stores, run["start_date"]) as trader:
-        venue = sandbox_books(trader, run["end_date"])
-        mirror = trader.node.mirror
-        as_of = mirror.holdings[-1].as_of if mirror.holdings else None
-    keep_report(stores, _report(run["run_id"], as_of, recorded, venue))
-    breaks = breaks_of(recorded, venue)
-    if breaks and pull:
-        first = breaks[0]
+    config, sleeve, run = newest_traded_run(stores, sleeve_id)
+    if config.venue == "sandbox":
+        found = _with_sandbox(config, sleeve, stores, run)
+    else:
+        found = _with_broker(config, stores, sleeve_id, now)
+    keep_report(stores, found.report)
+    if found.breaks and pull:
+        first = found.breaks[0]
         reason = (
-            f"{len(breaks)} breaks, the first: {first.kind} of {first.subject} is "
+            f"{len(found.breaks)} breaks, the first: {first.kind} of {first.subject} is "
             f"{first.recorded} in the record and {first.at_venue} at the venue"
         )
-        halt(stores, sleeve_id, reason, by, HaltCause.RECONCILE_BREAK)
+        for each in found.sleeves:
+            halt(stores, each, reason, by, HaltCause.RECONCILE_BREAK)
     return Reconciliation(
         sleeve_id=sleeve_id,
         run_id=run["run_id"],
-        as_of=as_of,
-        positions=len(recorded.shares),
-        open_orders=len(recorded.open_orders),
-        breaks=breaks,
+        as_of=found.as_of,
+        positions=len(found.recorded.shares),
+        open_orders=len(found.recorded.open_orders),
+        breaks=found.breaks,
         switch=switch_state(stores, sleeve_id),
+        notes=found.notes,
+    )
+
+
+def _with_sandbox(
+    config: NodeConfig, sleeve: SleeveParams, stores: Stores, run: Mapping[str, Any]
+) -> _Compared:
+    recorded = rebuild_books(stores.runtime.database, run["run_id"], sleeve.capital_usd)
+    with rehearsal(config, sleeve, stores, run["start_date"], SandboxVenue()) as trader:
+        venue = sandbox_books(trader, run["end_date"])
+        holdings = trader.node.mirror.holdings
+    as_of = holdings[-1].as_of if holdings else None
+    report = _report(run["run_id"], as_of, recorded, venue)
+    breaks = breaks_of(recorded, venue)
+    return _Compared(as_of, recorded, breaks, (sleeve.sleeve_id,), report)
+
+
+def _with_broker(
+    config: NodeConfig, stores: Stores, sleeve_id: str, now: Callable[[], datetime]
+) -> _Compared:
+    node = node_of_sleeve(stores.settings.home, config.mode, sleeve_id)
+    if node is None:
+        raise ConfigError(
+            f"{sleeve_id}: no node has traded it at the broker from {stores.settings.home}; "
+            "reconcile where the node runs"
+        )
+    found = compare_account(stores, node, now)
+    breaks = breaks_of(found.expected, found.at_broker)
+    return _Compared(
+        found.report.as_of, found.expected, breaks, node.sleeves, found.report, found.notes
     )
 
 

@@ -25,7 +25,7 @@ from persistence.runtime import RuntimeStore
 from persistence.traded_rows import equity_rows_of
 from prometheus_nt.config import IbConfig, NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
-from prometheus_nt.domain.errors import TradingHalted
+from prometheus_nt.domain.errors import TradingHalted, VenueError
 from prometheus_nt.domain.instruments import IB
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.divergence import DivergenceReport, DivergenceRequest, measure_divergence
@@ -121,7 +121,7 @@ def rehearse(
             asked = PaperRequest(start=start, until=end)
             try:
                 run_paper(node, own, asked, market, tell, market.now)
-            except TradingHalted as failure:
+            except (TradingHalted, VenueError) as failure:
                 halted = str(failure)
         known = InstrumentStore(own.historical.database).read()
         events = tuple(events_of(market.struck, partial(known.resolve, as_of=end, scheme=IB)))
@@ -199,7 +199,7 @@ def _node(plain: dict[str, Any], market: SimulatedMarket) -> NodeConfig:
             "port": market.port,
             "also_ports": (market.port,),
             "patience": QUICK,
-            "answer_minutes": 1.0,
+            "answer_minutes": min(plain["ib"]["answer_minutes"], 1.0),
         }
     )
     changed = {"mode": "paper", "venue": "ib", "ib": broker.model_dump()}
