@@ -168,6 +168,14 @@ class Broker:
         """
         self._run(self._place(orders))
 
+    def working(self) -> list[str]:
+        """Return the references of our orders of which the end was not told."""
+        return self._call(
+            lambda: [
+                ref for ref, order in self._desk.orders.by_ref.items() if not order.told.is_final
+            ]
+        )
+
     def withdraw(self, ref: str) -> None:
         """Ask for the end of an order; what comes of it, `outcome` says.
 

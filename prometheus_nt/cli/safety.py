@@ -16,6 +16,7 @@ from prometheus_nt.cli.arguments import (
     read_settings,
 )
 from prometheus_nt.console import print_json, print_rows, say
+from prometheus_nt.domain.errors import VenueError
 from prometheus_nt.domain.safety import ALL, SwitchState
 
 if TYPE_CHECKING:
@@ -96,10 +97,10 @@ def flatten(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Close everything that a sleeve holds on paper, and nothing else; then it is halted.
+    """Close everything that a sleeve holds, and nothing else; then it is halted.
 
-    Shows the orders first. What waits is cancelled; the closing orders are decided at the next
-    close of the node that trades it, and fill at the open after.
+    Shows the orders first. What waits is cancelled, at the broker too; the closing orders are
+    decided at the next close of the node that trades it, and fill at the open after.
 
     Example: [cyan]prometheus flatten US_CORE_LONG_EQ_H21 --reason "strategy retired"[/]
     """
@@ -108,21 +109,33 @@ def flatten(
     from prometheus_nt.jobs.stores import open_stores
 
     with open_stores(read_settings()) as stores:
-        found = flatten_preview(stores, sleeve)
-        if not as_json:
-            _print_preview(found)
-        if found.refusal is not None:
-            say(f"the gate refuses this: {found.refusal}")
-            raise typer.Exit(1)
+        try:
+            found = flatten_preview(stores, sleeve)
+        except VenueError as unknown:
+            # Getting out must not wait for a picture of it.
+            say(f"the orders cannot be shown: {unknown}")
+            found = None
+        if found is not None:
+            _require_passing(found, as_json)
         typed = sleeve if yes else _typed(confirm, f"type {sleeve} to close all of it")
         if typed != sleeve:
             say(f"{sleeve} stays as it is")
             raise typer.Exit(1)
         done = wind_down(stores, sleeve, reason, getpass.getuser())
     if as_json:
-        print_json({"switch": asdict(done), "orders": [asdict(row) for row in found.rows]})
+        orders = None if found is None else [asdict(row) for row in found.rows]
+        print_json({"switch": asdict(done), "orders": orders})
         return
     _print_states([done], as_json=False)
+
+
+def _require_passing(found: "OrderPreview", as_json: bool) -> None:
+    """Show what would close a sleeve, and end if the gate refuses it."""
+    if not as_json:
+        _print_preview(found)
+    if found.refusal is not None:
+        say(f"the gate refuses this: {found.refusal}")
+        raise typer.Exit(1)
 
 
 def reconcile(
@@ -134,7 +147,9 @@ def reconcile(
 ) -> None:
     """Compare what is recorded of a sleeve with its venue: positions, open orders, cash.
 
-    Lists every break and ends with exit code 1 if there is one; corrects nothing.
+    At a broker its own lists are asked for, beside the node that trades there, and all sleeves of
+    the node are compared together. Lists every break and ends with exit code 1 if there is one;
+    corrects nothing.
 
     Example: [cyan]prometheus reconcile US_CORE_LONG_EQ_H21[/]
     """
@@ -154,6 +169,8 @@ def reconcile(
             f"{found.run_id} as of {found.as_of}: {found.positions} positions,"
             f" {found.open_orders} open orders, {len(found.breaks)} breaks; {found.switch}"
         )
+        for note in found.notes:
+            say(note)
     if found.breaks:
         raise typer.Exit(1)
 
@@ -170,7 +187,7 @@ def preview(
     """Show what a paper node would send at the next open; nothing is sent or written.
 
     Goes on from the paper run of this configuration; without one, a run begins at the newest
-    session.
+    session. Of a node at a broker it knows what that node has recorded; the broker is not asked.
 
     Example: [cyan]prometheus preview configs/us_core_long_eq_ohlcv.yaml[/]
     """

@@ -20,7 +20,7 @@ from threading import Event
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from adapters.ib.broker import TRANSIENT, Broker, Look, OpenOrder, Outcome
+from adapters.ib.broker import TRANSIENT, Broker, Look, OpenOrder
 from adapters.ib.config import link_params
 from adapters.ib.halt import HaltReason
 from adapters.ib.orders import Standing
@@ -151,7 +151,7 @@ class IbVenue:
     def look(self) -> None:
         """Raise if trading must halt, and go on with what the evening could not finish."""
         self._require_calm()
-        self._clear_held_back()
+        self._clear(self._held_back)
         if self._evening:
             self._go_on(0.0, Event())
 
@@ -176,39 +176,41 @@ class IbVenue:
             raise
 
     def _stop_trading(self, reason: str) -> None:
-        """Pull the kill switches, and cancel what still works at the broker."""
+        """Pull the kill switches, and cancel everything that works at the broker."""
         self._pull(reason)
-        self._clear_held_back()
+        self._clear(self._broker.working)
 
-    def _clear_held_back(self) -> None:
-        """Cancel what the switches hold back, and wait for a moment until it is gone."""
+    def _clear(self, working: Callable[[], list[str]]) -> None:
+        """Cancel orders, and wait for a moment until they are gone."""
         deadline = time.monotonic() + self._params.patience.answer_seconds
-        while self._withdraw_held_back() and time.monotonic() < deadline:
+        while (refs := working()) and time.monotonic() < deadline:
+            for ref in refs:
+                self._withdraw(ref)
             time.sleep(POLL_SECONDS)
 
-    def _withdraw_held_back(self) -> int:
-        """Cancel what may not leave any more, each order once; return how many work on."""
-        working = 0
+    def _held_back(self) -> list[str]:
+        """Return what works at the broker and may not leave any more."""
+        found = []
         for book in self._books:
             state = book.may_send()
             for order in router_of(book).waiting():
-                if not _may_leave(order, state):
-                    working += self._withdraw(*self._trail.newest(book, order), state)
-        return working
+                ref, outcome = self._trail.newest(book, order)
+                works = outcome is not None and not outcome.standing.is_final
+                if works and not _may_leave(order, state):
+                    found.append(ref)
+        return found
 
-    def _withdraw(self, ref: str, outcome: Outcome | None, state: TradingState) -> bool:
-        """Ask for the end of an order, once; return whether it works on."""
-        if outcome is None or outcome.standing.is_final:
-            return False
-        if ref not in self._withdrawn:
-            try:
-                self._broker.withdraw(ref)
-            except (GateRefusal, TradingHalted) as refused:
-                log.warning("order=%s works on although trading is %s: %s", ref, state, refused)
-                return True
-            self._withdrawn.add(ref)
-            log.warning("order=%s is withdrawn: trading is %s", ref, state)
-        return True
+    def _withdraw(self, ref: str) -> None:
+        """Ask for the end of an order, once."""
+        if ref in self._withdrawn:
+            return
+        try:
+            self._broker.withdraw(ref)
+        except (GateRefusal, TradingHalted) as refused:
+            log.warning("order=%s works on although trading has stopped: %s", ref, refused)
+            return
+        self._withdrawn.add(ref)
+        log.warning("order=%s is withdrawn", ref)
 
     # -- what became of orders
 

@@ -117,7 +117,7 @@ def added_up(fills, flows):
 def random_events(random):
     for number in range(random.integers(0, 3)):
         row = int(random.integers(0, COUNT))
-        cause = Cause.FAULT if random.random() < 0.7 else Cause.MANUAL
+        cause = (Cause.FAULT, Cause.MANUAL, Cause.HALT)[random.integers(3)]
         name = str(random.choice(NAMES)) if random.random() < 0.5 else None
         yield RunEvent(DAYS[row], f"event-{number}", cause, instrument_id=name)
 

@@ -53,6 +53,9 @@ class FakeBroker:
         self.pulled: list[str] = []
         self.refuses_to_cancel = False
 
+    def working(self):
+        return [ref for ref, each in self.outcomes.items() if not each.standing.is_final]
+
     def withdraw(self, ref) -> None:
         if self.refuses_to_cancel:
             raise GateRefusal("link", "the link is down")
@@ -425,8 +428,6 @@ def test_a_halt_of_the_account_cancels_what_works_there(broker, tmp_path):
     book, venue = FakeBook(tmp_path, FakeOrder()), venue_of(broker)
     venue.after_close([book], Event())
     broker.halts.append((HaltReason.UNKNOWN_ORDER, "", "somebody's"))
-    # As the switch that is pulled first does.
-    book.state = TradingState.HALTED
 
     with pytest.raises(TradingHalted, match="UNKNOWN_ORDER"):
         venue.look()

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from persistence.spool import Spool
+from persistence.spool import Spool, records_of
 from prometheus_nt.domain.errors import StoreError, TradingHalted
 
 
@@ -89,3 +89,20 @@ def test_a_folder_in_the_place_of_the_file_halts(path):
 
     with pytest.raises(TradingHalted, match="cannot be written"):
         Spool(path)
+
+
+def test_records_can_be_read_while_another_process_holds_the_spool(path):
+    spool = Spool(path)
+    spool.append(b"one", b"two")
+    content = path.read_bytes()
+
+    assert records_of(path) == [b"one", b"two"]
+    assert path.read_bytes() == content
+    spool.append(b"three")
+    assert records_of(path) == [b"one", b"two", b"three"]
+    spool.close()
+
+
+def test_a_spool_that_is_not_there_has_no_records_and_is_not_made(path):
+    assert records_of(path) == []
+    assert not path.exists()
