@@ -75,7 +75,10 @@ def run_paper(
 
 
 def _require_possible(config: NodeConfig, request: PaperRequest) -> None:
-    """Refuse what a paper run would silently do without."""
+    """Refuse what a run would silently do without, and a span in which it would do nothing."""
+    first, last = request.start, request.until
+    if first is not None and last is not None and last < first:
+        raise ConfigError(f"--until: {last} lies before --from, {first}; name a later session")
     if request.fast and config.venue != "sandbox":
         raise ConfigError(
             "--fast: a broker trades at the speed of life; rehearse it with `prometheus rehearse`"
