@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check fmt slow bench bench-rows calibration kills golden size clean
+.PHONY: help setup demo test check fmt slow bench bench-rows bench-serve calibration kills golden size clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## speed and memory on 500 instruments x 2,520 sessions, as rat
 
 bench-rows: $(STAMP)  ## every `show` over ten million rows, as ratios; some minutes and 3 GB of disk
 	$(BIN)/python benchmarks/listings.py
+
+bench-serve: $(STAMP)  ## every reading of a million rows by fifty readers while runs are appended; two minutes
+	$(BIN)/python benchmarks/serve.py
 
 calibration: $(STAMP)  ## how often selection is wrong on 500 campaigns whose truth is known; some minutes
 	$(BIN)/python benchmarks/calibration.py 500
