@@ -11,11 +11,13 @@
 Nothing that ended is done twice: a stopped campaign goes on where it was, from its rows alone.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from persistence.campaigns import ENDED, CampaignRow, CampaignStore, TrialRow
@@ -28,6 +30,7 @@ from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.executor import Ending, Executor, Handle, new_executor
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.jobs.observability import about_run
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
 from prometheus_nt.jobs.trial import (
@@ -39,6 +42,8 @@ from prometheus_nt.jobs.trial import (
 )
 from prometheus_nt.meta.findings import Finding, screen_gap
 from strategies.catalog import CATALOG
+
+log = logging.getLogger(__name__)
 
 DEFAULT_BASE = Path("configs/us_core_long_eq_ohlcv.yaml")
 
@@ -193,11 +198,18 @@ def resume_campaign(
         )
     runner = _Runner(campaign, stores, store, worker_name(), progress)
     store.claim(campaign.campaign_id, runner.owner)
+    began = monotonic()
+    log.info("campaign=%s workers=%d began", campaign.campaign_id, workers)
     try:
-        runner.run_on(executor or stores.settings.executor, workers, retry)
+        with about_run(campaign.campaign_id):
+            runner.run_on(executor or stores.settings.executor, workers, retry)
     finally:
-        ended = all(status in ENDED for status, _ in store.progress(campaign.campaign_id))
-        store.release(campaign.campaign_id, "COMPLETED" if ended else "STOPPED")
+        found = Counter(status for status, _ in store.progress(campaign.campaign_id))
+        status = "COMPLETED" if set(found) <= set(ENDED) else "STOPPED"
+        store.release(campaign.campaign_id, status)
+        counts = " ".join(f"{name.lower()}={count}" for name, count in sorted(found.items()))
+        seconds = monotonic() - began
+        log.info("campaign=%s %s seconds=%.1f %s", campaign.campaign_id, counts, seconds, status)
     return campaign_status(stores, campaign.campaign_id)
 
 

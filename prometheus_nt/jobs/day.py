@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from prometheus_nt.jobs.collector import calm_collector
 from prometheus_nt.jobs.heartbeat import Heartbeat, renewed, worker_name
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
+from prometheus_nt.jobs.observability import about_run
 from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.registry import register_run
@@ -178,20 +180,32 @@ class DayRunner:
         held = self._runs.claim(run.run_id, self._owner)
         if held is None:
             return self._runs.run(run.run_id)
+        with about_run(run.run_id):
+            return self._advanced(held)
+
+    def _advanced(self, held: EngineRun) -> EngineRun:
+        began = monotonic()
         try:
             coverage = self._do(held)
         except PrometheusError as failure:
-            reason = type(failure).__name__
-            log.exception("run=%s phase=%s reason=%s failed", run.run_id, held.phase, reason)
+            reason, seconds = type(failure).__name__, monotonic() - began
+            log.exception(
+                "run=%s phase=%s attempt=%s reason=%s seconds=%.1f failed",
+                *(held.run_id, held.phase, held.attempt, reason, seconds),
+            )
             return self._runs.fail(held, _told(held, failure))
         except KeyboardInterrupt:
             # Who stops a day may run it again at once, and not when the lease has run out.
             self._runs.release(held)
             raise
         if coverage is None:
+            log.info("run=%s phase=%s waits for its data", held.run_id, held.phase)
             self._runs.release(held)
-            return self._runs.run(run.run_id)
-        log.info("run=%s phase=%s attempt=%s completed", run.run_id, held.phase, held.attempt)
+            return self._runs.run(held.run_id)
+        log.info(
+            "run=%s phase=%s attempt=%s coverage=%s seconds=%.1f completed",
+            *(held.run_id, held.phase, held.attempt, coverage, monotonic() - began),
+        )
         return self._runs.complete_phase(held, next_phase(held.phase), coverage)
 
     def _do(self, held: EngineRun) -> Coverage | None:

@@ -8,6 +8,7 @@
    changed, and nothing else.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,8 @@ from persistence.revisions import Writer
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.instruments import store_id
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with instruments stored, instruments in all, and the instrument just stored."""
@@ -140,11 +143,24 @@ def ingest(
     store.write_dataset(asdict(source.info))
     store.write_instruments(dataset_id, [asdict(instrument) for instrument in chosen], writer)
     _store_issues(store, dataset_id, None, refused)
-    keeper = _Keeper(store, source.info, writer, len(chosen), progress)
+    keeper, began = _Keeper(store, source.info, writer, len(chosen), progress), monotonic()
+    log.info("dataset=%s instruments=%d ingest began", dataset_id, len(chosen))
     with keeper, closing(_readings(source, chosen, now, options or IngestOptions())) as readings:
         for reading in readings:
             keeper.take(reading)
     report = keeper.report(refused)
+    log.info(
+        "dataset=%s loaded=%d failed=%d rows_read=%d rows_written=%d rows_quarantined=%d "
+        "issues=%d seconds=%.1f ingest ended",
+        dataset_id,
+        len(report.loaded),
+        len(report.failed),
+        report.rows_read,
+        report.rows_written,
+        report.rows_quarantined,
+        len(report.issues),
+        monotonic() - began,
+    )
     if not report.loaded:
         raise DataError(f"{dataset_id}: {_why_nothing(report)}")
     return report

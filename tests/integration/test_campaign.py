@@ -103,7 +103,10 @@ def test_the_same_rows_inline_with_one_worker_and_with_two(tmp_path, campaign_fi
     assert len({row for row in rows[0]["fills"]}) > 0
 
 
-def test_a_finished_campaign_run_again_does_nothing_and_another_finds_its_runs(home, campaign_file):
+def test_a_finished_campaign_run_again_does_nothing_and_another_finds_its_runs(
+    home, campaign_file, caplog
+):
+    caplog.set_level("INFO", "prometheus_nt.jobs.campaign")
     with open_stores(home) as stores:
         first = run_campaign(load_campaign(campaign_file()), stores)
         before = _rows(stores)
@@ -112,6 +115,9 @@ def test_a_finished_campaign_run_again_does_nothing_and_another_finds_its_runs(h
         renamed = run_campaign(load_campaign(campaign_file(campaign="other")), stores)
 
     assert again == first
+    said = [one.getMessage() for one in caplog.records if one.name.endswith("jobs.campaign")]
+    assert [message.split()[-1] for message in said] == ["began", "COMPLETED"] * 3
+    assert [message.split()[1] for message in said[1::2]] == ["ok=4", "ok=4", "cached=4"]
     assert before == after
     assert (renamed.ok, renamed.cached) == (0, 4)
 

@@ -245,4 +245,13 @@ def test_a_run_and_a_day_are_logged_once_per_event(settings, stores):
     phases = [line["message"] for line in lines if line["logger"].endswith(".day")]
     assert [message.split()[-1] for message in of_run] == ["began", "completed"]
     assert len(phases) == 5 and all(message.endswith("completed") for message in phases)
+    assert all(" attempt=" in said and " coverage=" in said for said in phases)
+    assert all(" seconds=" in said for said in phases)
+    days = {line["run_id"] for line in lines if line["logger"].endswith(".day")}
+    assert days == {"US_CORE_LONG_EQ-US-BACKTEST-20051101"}
+    ingested = [line["message"] for line in lines if line["logger"].endswith(".ingest")]
+    assert [message.split()[-1] for message in ingested] == ["began", "ended"]
+    assert ingested[0].startswith("dataset=sample_ohlcv instruments=6 ")
+    counts = ("loaded=6", "failed=0", "rows_read=", "rows_written=", "seconds=")
+    assert all(count in ingested[1] for count in counts)
     schema.check(stores.runtime.database, "runtime")
