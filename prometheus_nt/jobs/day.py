@@ -13,17 +13,22 @@ Every write is an upsert: a phase that was cut off is simply done again.
 
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from persistence.engine_outputs import OutputStore
 from persistence.engine_runs import LEASE, EngineRun, EngineRunStore, RunFilters
 from persistence.mirror import Mirror
 from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
+from prometheus_nt.actors.pipeline import Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, Universe
 from prometheus_nt.domain.calendar import MarketCalendar
@@ -35,6 +40,7 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest_market import require_fitting, visible_scenarios
 from prometheus_nt.jobs.collector import calm_collector
+from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.heartbeat import Heartbeat, renewed, worker_name
 from prometheus_nt.jobs.identity import code_hash
 from prometheus_nt.jobs.metadata import NodeMetadata, delistings_at_close, read_metadata
@@ -49,6 +55,9 @@ from strategies.catalog import SleeveParams, family
 __all__ = ["DayRunner", "ensure_day", "session_of", "worker_name"]
 
 log = logging.getLogger(__name__)
+
+SHARED_FROM = 2
+"""Sleeves of a node from which on its engines' outputs are kept for the next one."""
 
 BEATS = 5
 """Times that a lease is renewed before it would end: one beat that fails costs nothing."""
@@ -340,13 +349,34 @@ class DayRunner:
         key = (run.run_id, metadata.fingerprint(panel))
         if key not in self._replayed:
             self._replayed.clear()
-            self._replayed[key] = [
-                self._replay_sleeve(run, panel, metadata, sleeve) for sleeve in self._config.sleeves
-            ]
+            with self._shared_outputs() as outputs:
+                self._replayed[key] = [
+                    self._replay_sleeve(run, panel, metadata, sleeve, outputs)
+                    for sleeve in self._config.sleeves
+                ]
         return self._replayed[key]
 
+    @contextmanager
+    def _shared_outputs(self) -> Iterator[OutputStore | None]:
+        """Yield where the sleeves of a day find what an earlier one's engines made, if any shares.
+
+        It lives as long as the replay: tomorrow's data are others, and so is every key.
+        """
+        if len(self._config.sleeves) < SHARED_FROM:
+            yield None
+            return
+        cache = self._stores.settings.cache_dir
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix="day-", dir=cache) as folder:
+            yield OutputStore(Path(folder))
+
     def _replay_sleeve(
-        self, run: EngineRun, panel: MarketPanel, metadata: NodeMetadata, sleeve: SleeveParams
+        self,
+        run: EngineRun,
+        panel: MarketPanel,
+        metadata: NodeMetadata,
+        sleeve: SleeveParams,
+        outputs: OutputStore | None,
     ) -> _Replayed:
         calendar = MarketCalendar.of(self._config.market)
         start = self._config.sessions.start
@@ -363,11 +393,14 @@ class DayRunner:
         )
         stores, config = self._stores, self._config
         register_run(stores, config, sleeve, identity)
-        recorded = Recorded(
-            delistings_at_close(metadata.delistings, panel),
-            visible_scenarios(config, sleeve, panel, run.as_of, stores),
-        )
-        node = wire_backtest(config, sleeve, panel, identity, recorded=recorded)
+        scenarios = visible_scenarios(config, sleeve, panel, run.as_of, stores)
+        recorded = Recorded(delistings_at_close(metadata.delistings, panel), scenarios)
+        table: Sequence[Stage] | None = None
+        if outputs is not None and not sleeve.follows_members:
+            data = identity.data_fingerprint
+            sessions = SharedSessions(panel, row, len(panel) - 1, data, scenarios)
+            table = SharedDay.of(outputs, sessions, config, sleeve).table()
+        node = wire_backtest(config, sleeve, panel, identity, table, recorded)
         try:
             with calm_collector():
                 node.mirror.attach(node.engine.kernel.msgbus)
