@@ -89,13 +89,15 @@ def render_selection(view: SelectionView) -> str:
             "walk-forward",
             "Choosing, walked forward",
             "Whoever had the best Sharpe ratio in a training is followed through the test after "
-            "it: the record of the selection itself, not of its winner.",
+            "it: the record of the selection itself, not of its winner."
+            + _on_difference(view.selection),
             (_folds(view),),
         ),
         Section(
             "equity",
             "Growth of one dollar out of sample",
-            "After all costs, the best ranked.",
+            "After all costs, the best ranked; of near-copies only the last drawn can be seen."
+            + _on_difference(view.selection),
             (_equity(view),),
         ),
         Section("variants", "What distinguishes them", "", (_settings(view),)),
@@ -139,15 +141,34 @@ def _banner(view: SelectionView) -> str:
     )
 
 
+OBJECTIVES = {
+    "sharpe": "Sharpe ratio",
+    "cumulative_return": "total return",
+    "calmar": "Calmar ratio",
+}
+
+
 def _on_ranking(selection: Selection) -> str:
     rules = selection.rules
     less = "" if rules.against == "zero" else " less those of the benchmark"
     return (
-        f"By {rules.objective.replace('_', ' ')}, on returns after all costs{less}, out of "
+        f"By {OBJECTIVES[rules.objective]}, on returns after all costs{less}, out of "
         "sample. Above zero: probability that the true Sharpe ratio is; deflated: that it exceeds "
         f"the hurdle of luck (formula of {rules.revision}). A survivor earns more than nothing "
         f"with {rules.level:.0%} chance of one mistake among all. Intervals are those of "
-        "resampled records; a drawdown deeper than the last one comes in one of forty."
+        "resampled records; a drawdown deeper than the last one comes in one of forty. Rejected "
+        "is whoever has a veto, a record that is too short, or a screen and no run."
+        + _on_difference(selection)
+    )
+
+
+def _on_difference(selection: Selection) -> str:
+    """Return what growth and drawdowns are of, where they are not of a book alone."""
+    if selection.rules.against == "zero":
+        return ""
+    return (
+        " Total returns, drawdowns and growth are those of the difference from the benchmark, "
+        "session by session, not of the book."
     )
 
 

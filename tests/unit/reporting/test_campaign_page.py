@@ -10,7 +10,7 @@ RULES = SelectionRules(paths=200, blocks=8)
 
 @pytest.fixture
 def view_of():
-    def make(bps=0.0, failed=(), trials=12, walked=False, tried=None):
+    def make(bps=0.0, failed=(), trials=12, walked=False, tried=None, rules=RULES):
         rng = np.random.default_rng(8)
         returns = rng.normal(0.0, 0.01, (600, trials))
         returns[:, :1] += bps / 1e4
@@ -21,7 +21,7 @@ def view_of():
         return SelectionView(
             title="S",
             scope="campaign <one>",
-            selection=select(names, returns, tried or Tried(failed=len(failed)), RULES),
+            selection=select(names, returns, tried or Tried(failed=len(failed)), rules),
             sessions=np.busday_offset("2015-01-05", np.arange(600)),
             tested=np.arange(600),
             names=names,
@@ -86,3 +86,14 @@ def test_the_folds_show_who_was_chosen_and_what_came_of_all_of_it(view_of):
     assert f"{abs(total):.2%}" in page
     assert f"{view.sessions[200]} to {view.sessions[299]}" in page
     assert "the campaign has no folds" in render_selection(view_of())
+
+
+def test_growth_measured_against_a_benchmark_is_never_taken_for_the_books(view_of):
+    against = RULES.model_copy(update={"against": "benchmark"})
+
+    alone, compared = render_selection(view_of()), render_selection(view_of(rules=against))
+
+    assert "By Sharpe ratio, on returns after all costs, out of sample" in alone
+    assert "of the difference from the benchmark" not in alone
+    assert "By Sharpe ratio, on returns after all costs less those of the benchmark" in compared
+    assert compared.count("of the difference from the benchmark") == 3
