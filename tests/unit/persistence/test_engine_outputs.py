@@ -2,6 +2,7 @@
 
 from datetime import date
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +149,32 @@ def test_of_several_processes_one_computes_and_all_read(tmp_path):
 
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert counted.value == 1
+
+
+def test_a_tape_that_nobody_holds_any_more_is_closed_and_unmapped(tmp_path):
+    store = _store(tmp_path)
+    tape = store.tape("key", NAMES, lambda: [_book(0.25)])
+    weights = tape.at(0).weights
+
+    del tape
+    assert _mapped(tmp_path) == 1  # its array is still in use
+    assert weights.tolist() == [0.5, 0.25]
+
+    del weights
+    assert _mapped(tmp_path) == 0
+
+
+def test_many_uses_of_a_tape_leave_no_file_open(tmp_path):
+    store = _store(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(100):
+        assert store.tape("key", NAMES, lambda: [_book(0.25)]).at(0) is not None
+
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def _mapped(folder):
+    """Return how many files of a folder this process has mapped."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    return sum(str(folder) in line for line in maps)
