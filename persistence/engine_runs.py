@@ -107,19 +107,14 @@ class EngineRunStore:
             return [_record(row) for row in connection.execute(query).mappings()]
 
     def claim(self, run_id: str, owner: str, *, now: datetime | None = None) -> EngineRun | None:
-        """Take the lease of a run for its present phase; None if somebody else holds it.
+        """Take the lease of a run for its present phase; None if there is nothing to take.
 
-        Raises
-        ------
-        PhaseError
-            If the run is completed or failed.
+        Somebody else holds it, or has brought it to its end since the caller looked.
         """
         now = now or datetime.now(UTC)
         with self.database.writer() as connection:
             found = _read(connection, run_id, lock=True)
-            if found.phase in TERMINAL:
-                raise PhaseError(f"{run_id}: is {found.phase}; there is nothing to claim")
-            if _is_held(found, now):
+            if found.phase in TERMINAL or _is_held(found, now):
                 return None
             if found.owner is not None:
                 _end_attempt(connection, found, "ABANDONED", now)

@@ -55,6 +55,27 @@ def test_one_flipped_byte_is_located(database, sequence):
     assert "not what was sealed" in verify(database).reason
 
 
+SEALED = ("kind", "payload", "previous_hash", "hash")
+"""All of an entry but its name, whose change is another stream, and the clock."""
+
+
+@pytest.mark.parametrize("column", SEALED)
+def test_one_flipped_bit_of_any_sealed_character_is_located(database, column):
+    write(database, "s", [("MADE", {"value": number}) for number in range(4)])
+    with database.reader() as connection:
+        query = sa.select(table.c[column]).where(table.c.sequence == 3)
+        written = connection.execute(query).scalar_one()
+
+    for place in range(len(written)):
+        flipped = written[:place] + chr(ord(written[place]) ^ 1) + written[place + 1 :]
+        change(database, 3, **{column: flipped})
+
+        assert verify(database).sequence == 3, (column, place)
+
+    change(database, 3, **{column: written})
+    assert verify(database) is None
+
+
 def test_a_removed_and_a_resealed_entry_are_located(database):
     write(database, "s", [("MADE", {"value": number}) for number in range(4)])
     with database.writer() as connection:

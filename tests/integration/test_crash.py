@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 import traceback
 from contextlib import closing
 from datetime import date
@@ -36,6 +37,8 @@ from prometheus_nt.jobs.stores import Stores
 
 pytestmark = pytest.mark.integration
 
+MOST_SECONDS = 300
+"""A worker that waits longer for the others is stuck, on however busy a machine."""
 KILL_POINTS = int(os.environ.get("PROMETHEUS_KILL_POINTS", "4"))
 """PROMETHEUS_KILL_POINTS=100 makes that many trials of a backtest, and as many of a day."""
 
@@ -87,6 +90,18 @@ class Trial:
         """Return how many calls had been made at each step of the work."""
         assert self.killed_at(None) is False
         return [int(line) for line in (self.home / "marks").read_text().split()]
+
+    def at_once(self, workers):
+        """Let several processes do the work at the same time; all of them must end well."""
+        (self.home / "killed").touch()  # nobody counts calls
+        children = []
+        for _ in range(workers):
+            child = os.fork()
+            if child == 0:
+                self._child(None)
+            children.append(child)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        assert not any(ends), (self.home / "error").read_text()
 
     def killed_at(self, point):
         child = os.fork()
@@ -178,6 +193,20 @@ def taken_through_its_day(stores, mark):
     assert done.phase is RunPhase.COMPLETED
 
 
+def advanced_with_others(stores, mark):
+    """Advance the day whenever nobody else does, until it is completed."""
+    run = ensure_day(CONFIG, DAY, stores)
+    runner = DayRunner(CONFIG, stores, f"worker-{os.getpid()}")
+    until = time.monotonic() + MOST_SECONDS
+    while run.phase is not RunPhase.COMPLETED and time.monotonic() < until:
+        moved = runner.advance(run)
+        if moved.phase is run.phase:
+            time.sleep(0.01)
+        run = moved
+    assert run.phase is RunPhase.COMPLETED
+    mark()
+
+
 def sqlite_trial(work, historical, template, home):
     trial = Trial(work, historical, f"sqlite:///{home}/runtime.db", home)
     shutil.copy(template, home / "runtime.db")
@@ -258,3 +287,25 @@ def test_a_day_killed_in_any_phase_is_completed_by_the_next(historical, sqlite_t
         assert all(each[-1] == "COMPLETED" for each in ends.values()), (point, ends)
         assert all(set(each[:-1]) <= {"ABANDONED"} for each in ends.values()), (point, ends)
         shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_workers_that_advance_one_day_at_once_do_each_phase_once(
+    request, historical, sqlite_template, tmp_path, engine
+):
+    def trial(work, name):
+        if engine == "sqlite":
+            return sqlite_trial(work, historical, sqlite_template, tmp_path / name)
+        url = request.getfixturevalue("postgres_url")("migrated")
+        return Trial(work, historical, url, tmp_path / name)
+
+    alone = trial(taken_through_its_day, "alone")
+    assert alone.killed_at(None) is False
+    together = trial(advanced_with_others, "together")
+
+    together.at_once(workers=3)
+
+    ends = together.attempts()
+    assert len(ends) == len(CHAIN) - 1
+    assert all(each == ["COMPLETED"] for each in ends.values()), ends
+    assert not differing(together.everything(), alone.everything())
