@@ -19,7 +19,7 @@ from tests.integration.monitoring.conftest import running
 from tests.integration.monitoring.test_intelligence_api import KEY, STRATEGY, draft
 from tests.integration.monitoring.test_serve import serving
 from tests.integration.monitoring.world import put
-from tests.ui.conftest import walk
+from tests.ui.conftest import PATIENCE_MS, walk
 
 pytestmark = pytest.mark.integration
 
@@ -178,7 +178,9 @@ def test_the_stages_of_a_day_light_up_on_the_map_while_it_runs(visitor, working)
 
         asked = {"config": [STRATEGY.lower()], "as_of": "2005-11-01"}
         working.post("/api/jobs", json={"kind": "day", "spec": asked})
-        page.wait_for_function("() => window.lit.includes('runtime_db')")
+        # A whole day is worked through meanwhile, by a process of its own.
+        lit_last = "() => window.lit.includes('runtime_db')"
+        page.wait_for_function(lit_last, timeout=5 * PATIENCE_MS)
 
         lit = page.evaluate("() => window.lit")
         assert set(lit) == {node for nodes in view["works_in"].values() for node in nodes}
