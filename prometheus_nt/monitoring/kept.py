@@ -3,8 +3,8 @@
 1. `_mark` tells what both databases hold by something that moves with every commit. An answer that
    was begun under the same mark is as good as a new one: nobody is told less than was committed
    when he asked.
-2. Not everything is in the databases: files of runs, the clock. So an answer is given again for
-   `KEPT_SECONDS` alone.
+2. Not everything is in the databases: the clock is not. So an answer is given again for
+   `KEPT_SECONDS` alone, and what is read from files of a run (`OF_FILES`) never.
 3. Of any number who ask for one that is being computed, one computes it (`_lead`), the others wait
    (`_follow`); if it turns out to be none that can be given twice, each computes his own.
 4. A call that may have changed something makes all answers old that were begun before it ended.
@@ -26,6 +26,7 @@ from persistence.database import Database
 from prometheus_nt.domain.errors import StoreError
 
 KEPT_SECONDS = 1.0
+OF_FILES = "/api/runs/"
 MOST_KEPT = 256
 LARGEST_KEPT = 1_000_000
 """Bytes of an answer that is kept for who asks later."""
@@ -68,8 +69,10 @@ class Kept:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith("/api/"):
             await self._app(scope, receive, send)
-        elif scope["method"] == "GET":
+        elif scope["method"] == "GET" and not scope["path"].startswith(OF_FILES):
             await self._answer(scope, receive, send)
+        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
         else:
             try:
                 await self._app(scope, receive, send)

@@ -119,8 +119,13 @@ def test_errors_and_pages_are_not_given_again(answer):
     assert answers_of({}, {}, **answer) == ["0!", "1!"]
 
 
-def test_what_is_not_of_the_interface_passes():
-    assert answers_of({"path": "/ready"}, {"path": "/ready"}) == ["0!", "1!"]
+@pytest.mark.parametrize("path", ["/ready", "/api/runs/R-1", "/api/runs/R-1/equity"])
+def test_what_is_not_of_the_interface_or_is_read_from_files_passes(path):
+    assert answers_of({"path": path}, {"path": path}) == ["0!", "1!"]
+
+
+def test_a_question_that_asks_for_headers_alone_changes_nothing():
+    assert answers_of({}, {"method": "HEAD"}, {}) == ["0!", "1!", "0!"]
 
 
 def test_of_many_who_ask_at_once_one_computes():
