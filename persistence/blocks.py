@@ -12,7 +12,7 @@ from prometheus_nt.domain.record import FloatArray
 Row = tuple[Any, ...]
 Column = Sequence[Any] | FloatArray
 
-PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e16
+PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e10
 """Between these Python writes a number without an exponent, and Arrow the same digits."""
 
 
