@@ -23,10 +23,11 @@ from persistence.database import Database
 from persistence.engine_runs import EngineRun
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.day import DayRunner, ensure_day
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 HORIZONS = (21, 63, 5)
 """Of the sleeves, the one of a node with one first."""

@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adapters.sample import sample_ohlcv
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 CONFIG = Path(__file__).parent.parent / "configs" / "us_core_long_eq_ohlcv.yaml"
 WINDOW = ["sessions.start=2005-01-03", "sessions.end=2008-12-31"]

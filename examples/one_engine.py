@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adapters.sample import sample_sp500
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.market import SoftTargetClass
 from prometheus_nt.engines.stability import StabilityParams, measure_stability
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 
 def main() -> None:

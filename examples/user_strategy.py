@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from adapters.sample import sample_sp500
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.check.strategies import check_strategy
 from prometheus_nt.jobs.check.user_strategy import UserStrategy
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 
 def momentum(panel: MarketPanel) -> np.ndarray:

@@ -16,11 +16,12 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from prometheus_nt.config import NodeConfig, deep_merge, nested, read_yaml, validated
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params, content_hash
 from prometheus_nt.meta.selection import SelectionRules
+from prometheus_nt.yaml_models import deep_merge, nested, read_yaml, validated
 from strategies.catalog import SleeveParams, family
 
 COMPARISONS = {

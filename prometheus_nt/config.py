@@ -1,28 +1,22 @@
-"""Configuration: YAML and environment in, one frozen and validated object out.
+"""Configuration of a node: files, applied settings, environment and `key=value` as one.
 
-The only reader of configuration files and of the environment. Secrets (database URLs) come from
-the environment alone and are part of no file, no hash and no printout.
+Secrets come from the environment alone (`settings`) and are part of no file and no hash.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from adapters.ib.config import DeskParams
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.daily_jobs import JobKind, JobRule, Rules, rules_of
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import Params, content_hash
-from prometheus_nt.domain.runs import ExecutorKind
 from prometheus_nt.engines.assessment import AssessmentParams
 from prometheus_nt.engines.fragility import FragilityParams
 from prometheus_nt.engines.portfolio import PortfolioParams
@@ -33,15 +27,24 @@ from prometheus_nt.engines.stability import StabilityParams
 from prometheus_nt.engines.universe import UniverseParams
 from prometheus_nt.venue.carry import FinancingParams
 from prometheus_nt.venue.params import FeeParams, QuoteParams, Replay, RouterParams
+from prometheus_nt.yaml_models import (
+    Location,
+    Origin,
+    assignment_of,
+    deep_merge,
+    explained,
+    holds,
+    layered,
+    nested,
+    read_yaml,
+    validated,
+    value_of,
+)
 from strategies.catalog import SleeveParams, family
 from strategies.limits import MODE_LIMITS, GateParams
 from strategies.planner import PlannerParams
 
 EngineRows = Literal["rebalance", "all", "none"]
-Settled = TypeVar("Settled", bound=Params)
-Location = tuple[int | str, ...]
-Origin = Callable[[Location], str]
-"""Returns what to put before the location of a setting to say where it was given."""
 Applied = Callable[[str], Mapping[str, Any]]
 """Returns the settings that were applied to a strategy, nested like a node's file; {} if none."""
 
@@ -288,7 +291,7 @@ class NodeConfig(Params):
         try:
             engines = EnginesConfig.model_validate(merged)
         except ValidationError as invalid:
-            lines = _explain(EnginesConfig, invalid, self._origin(sleeve, "engines"))
+            lines = explained(EnginesConfig, invalid, self._origin(sleeve, "engines"))
             raise ConfigError("\n".join(lines)) from None
         for setting, asked, engine in _needs(engines):
             if asked and engine in self.without:
@@ -300,7 +303,7 @@ class NodeConfig(Params):
     def planner_of(self, sleeve: SleeveParams) -> PlannerParams:
         """Return the planner's settings for a sleeve, in the layers of `engines_of`."""
         layers = (family(sleeve).planner_overrides, self.execution.planner, sleeve.planner)
-        return _layered(PlannerParams, layers, self._origin(sleeve, "execution.planner"))
+        return layered(PlannerParams, layers, self._origin(sleeve, "execution.planner"))
 
     def gate_of(self, sleeve: SleeveParams) -> GateParams:
         """Return the gate's settings for a sleeve, in the layers of `engines_of`.
@@ -315,7 +318,7 @@ class NodeConfig(Params):
         implied = deep_merge(MODE_LIMITS[self.mode], family(sleeve).gate_overrides)
         layers = (implied, self.gate, sleeve.gate)
         origin = self._origin(sleeve, "gate")
-        gate = _layered(GateParams, layers, origin)
+        gate = layered(GateParams, layers, origin)
         construction = self.engines_of(sleeve).portfolio.construction
         if gate.long_only and construction != "long_only":
             raise ConfigError(
@@ -330,7 +333,7 @@ class NodeConfig(Params):
         own = getattr(sleeve, key)
 
         def origin(location: Location) -> str:
-            if not _holds(own, location):
+            if not holds(own, location):
                 return f"{section}."
             return f"sleeves.{self.sleeves.index(sleeve)}.{key}."
 
@@ -368,152 +371,6 @@ class NodeConfig(Params):
         return content_hash([{name: resolved[name] for name in resolved if name != "sessions"}])
 
 
-IB_VARIABLES = "PROMETHEUS_IB_"
-"""How the environment's names begin that are about Interactive Brokers."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where things are kept, and the key of a data vendor.
-
-    Database URLs may hold passwords; they and the key are never shown.
-    """
-
-    home: Path
-    historical_url: str = field(repr=False)
-    runtime_url: str = field(repr=False)
-    eodhd_key: str | None = field(default=None, repr=False)
-    eodhd_url: str | None = field(default=None, repr=False)
-    eodhd_per_minute: int = 600
-    ib: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ib_ingest_client_id: int = 99
-    ib_requests_per_ten_minutes: int = 55
-    log: str | None = None
-    config_dir: Path = Path("configs")
-    data_folders: Mapping[str, Path] = field(default_factory=dict)
-    api_tokens: str = field(default="", repr=False)
-    alert_webhook: str | None = field(default=None, repr=False)
-    alert_mail: str | None = field(default=None, repr=False)
-    live_key: str = field(default="", repr=False)
-    executor: ExecutorKind | None = None
-    ray_address: str | None = None
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the variables named below.
-
-        PROMETHEUS_HOME, PROMETHEUS_HISTORICAL_URL and PROMETHEUS_RUNTIME_URL say where things are;
-        EODHD_API_KEY, PROMETHEUS_EODHD_URL and PROMETHEUS_EODHD_PER_MINUTE how EODHD is asked;
-        PROMETHEUS_IB_... where Interactive Brokers' gateway is (`adapters.ib.config`), and how
-        history is asked of it: INGEST_CLIENT_ID, of a connection besides the one that trades, and
-        REQUESTS_PER_10_MINUTES; PROMETHEUS_LOG=json logs to a file. Jobs know configuration files
-        only by their names in PROMETHEUS_CONFIG_DIR, and folders of data only by those of
-        PROMETHEUS_DATA_FOLDERS, `name=/path,other=/path`. PROMETHEUS_API_TOKENS,
-        `name:role:token,...`, says who may ask the server. PROMETHEUS_EXECUTOR says where the
-        variants of a campaign run unless a command does, PROMETHEUS_RAY_ADDRESS on which cluster.
-        Alerts are told to PROMETHEUS_ALERT_WEBHOOK, an address, and PROMETHEUS_ALERT_MAIL,
-        `smtp://user:password@host:port/?from=a@b&to=c@d`.
-        """
-        home = Path(environment.get("PROMETHEUS_HOME", "var"))
-        return cls(
-            home=home,
-            historical_url=environment.get(
-                "PROMETHEUS_HISTORICAL_URL", f"sqlite:///{home / 'historical.db'}"
-            ),
-            runtime_url=environment.get(
-                "PROMETHEUS_RUNTIME_URL", f"sqlite:///{home / 'runtime.db'}"
-            ),
-            eodhd_key=environment.get("EODHD_API_KEY"),
-            eodhd_url=environment.get("PROMETHEUS_EODHD_URL"),
-            eodhd_per_minute=_whole_number(environment, "PROMETHEUS_EODHD_PER_MINUTE", 600),
-            ib={
-                name: value for name, value in environment.items() if name.startswith(IB_VARIABLES)
-            },
-            ib_ingest_client_id=_whole_number(environment, f"{IB_VARIABLES}INGEST_CLIENT_ID", 99),
-            ib_requests_per_ten_minutes=_whole_number(
-                environment, f"{IB_VARIABLES}REQUESTS_PER_10_MINUTES", 55
-            ),
-            log=environment.get("PROMETHEUS_LOG"),
-            config_dir=Path(environment.get("PROMETHEUS_CONFIG_DIR", "configs")),
-            data_folders=_folders(environment, "PROMETHEUS_DATA_FOLDERS"),
-            api_tokens=environment.get("PROMETHEUS_API_TOKENS", ""),
-            alert_webhook=environment.get("PROMETHEUS_ALERT_WEBHOOK"),
-            alert_mail=environment.get("PROMETHEUS_ALERT_MAIL"),
-            live_key=environment.get("PROMETHEUS_LIVE_KEY", ""),
-            executor=_executor(environment),
-            ray_address=environment.get("PROMETHEUS_RAY_ADDRESS"),
-        )
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What may appear in no message: the databases' passwords, the vendor's key, the tokens."""
-        urls = (self.historical_url, self.runtime_url, self.alert_mail or "")
-        passwords = (urlsplit(url).password for url in urls)
-        found = [unquote(password) for password in passwords if password]
-        tokens = (entry.split(":", 2)[-1].strip() for entry in self.api_tokens.split(","))
-        keys = (key for key in (self.eodhd_key, self.alert_webhook, *tokens) if key)
-        return tuple(sorted({*found, *keys}))
-
-    def absolute(self) -> "Settings":
-        """Return the same places, named so that they do not depend on the working folder."""
-        return replace(
-            self,
-            home=self.home.resolve(),
-            historical_url=_absolute_url(self.historical_url),
-            runtime_url=_absolute_url(self.runtime_url),
-            config_dir=self.config_dir.resolve(),
-            data_folders={name: path.resolve() for name, path in self.data_folders.items()},
-        )
-
-    @property
-    def runs_dir(self) -> Path:
-        return self.home / "runs"
-
-    @property
-    def cache_dir(self) -> Path:
-        return self.home / "cache"
-
-    @property
-    def engine_outputs_dir(self) -> Path:
-        return self.home / "engine_outputs"
-
-
-def _whole_number(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{name}: expected a whole number of at least 1, found {text!r}")
-    return int(text)
-
-
-def _executor(environment: Mapping[str, str]) -> ExecutorKind | None:
-    found = environment.get("PROMETHEUS_EXECUTOR")
-    if found is not None and found not in get_args(ExecutorKind):
-        known = ", ".join(get_args(ExecutorKind))
-        raise ConfigError(f"PROMETHEUS_EXECUTOR: {found!r} is none of {known}")
-    return cast(ExecutorKind | None, found)
-
-
-def _absolute_url(url: str) -> str:
-    prefix = "sqlite:///"
-    return f"{prefix}{Path(url[len(prefix) :]).resolve()}" if url.startswith(prefix) else url
-
-
-def set_in_environment(values: Mapping[str, str]) -> None:
-    """Set what is not set yet, for a library that hears of its settings in no other way."""
-    for name, value in values.items():
-        os.environ.setdefault(name, value)
-
-
-def _folders(environment: Mapping[str, str], name: str) -> dict[str, Path]:
-    folders = {}
-    for item in filter(None, environment.get(name, "").split(",")):
-        known_as, separator, path = item.partition("=")
-        if not (separator and known_as.strip() and path.strip()):
-            raise ConfigError(f"{name}: expected name=/path,other=/path, found {item!r}")
-        folders[known_as.strip()] = Path(path.strip())
-    return folders
-
-
 def load_config(
     paths: Sequence[Path],
     assignments: Sequence[str] = (),
@@ -538,7 +395,7 @@ def load_config(
     """
     written = [read_yaml(path) for path in paths]
     settings = _from_environment(environment)
-    given = [nested(dotted, _value(name, text)) for name, dotted, text in settings]
+    given = [nested(dotted, value_of(name, text)) for name, dotted, text in settings]
     given += [nested(*assignment_of(assignment)) for assignment in assignments]
     given += [] if mode is None else [{"mode": mode}]
     others = [name for name, _, _ in settings] + [f"--set {item}" for item in assignments]
@@ -574,14 +431,6 @@ def require_resolvable(config: NodeConfig, source: str) -> None:
             raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def assignment_of(assignment: str) -> tuple[str, Any]:
-    """Return the dotted setting and the value of `key=value`."""
-    dotted, separator, text = assignment.partition("=")
-    if not separator:
-        raise ConfigError(f"--set {assignment!r}: expected key=value, for example seed=7")
-    return dotted.strip(), _value(f"--set {assignment}", text)
-
-
 def _applied_to(config: NodeConfig, applied: Applied) -> Mapping[str, Any]:
     strategies = sorted({family(sleeve).strategy_id for sleeve in config.sleeves})
     active = {name: found for name in strategies if (found := applied(name))}
@@ -592,48 +441,6 @@ def _applied_to(config: NodeConfig, applied: Applied) -> Mapping[str, Any]:
             "a node of its own, or run it with --no-applied"
         )
     return next(iter(active.values()), {})
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; a key given twice is an error."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigError(f"{path}: cannot be read: {unreadable}") from None
-    try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError) as malformed:
-        raise ConfigError(f"{path}: not valid YAML: {malformed}") from None
-    if content is None:
-        raise ConfigError(f"{path}: is empty; `configs/` holds files to start from")
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
-    return content
-
-
-def validated(model: type[Settled], content: Mapping[str, Any], source: str) -> Settled:
-    """Return the content of a file as a model.
-
-    Raises
-    ------
-    ConfigError
-        With a line for each mistake: `source`, the field, what was found and what expected.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as invalid:
-        lines = _explain(model, invalid)
-        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from None
-
-
-def deep_merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over`, mapping by mapping; lists are replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = deep_merge(below, value) if both else value  # type: ignore[arg-type]
-    return merged
 
 
 def _needs(engines: EnginesConfig) -> tuple[tuple[str, bool, str], ...]:
@@ -651,102 +458,9 @@ def _needs(engines: EnginesConfig) -> tuple[tuple[str, bool, str], ...]:
     )
 
 
-def _layered(
-    model: type[Settled],
-    layers: tuple[Mapping[str, Any], Settled, Mapping[str, Any]],
-    origin: Origin,
-) -> Settled:
-    """Return the defaults, then what a family implies, the node gives, and the sleeve gives."""
-    implied, given, own = layers
-    merged = deep_merge(deep_merge(implied, given.model_dump(exclude_unset=True)), own)
-    try:
-        return model.model_validate(merged)
-    except ValidationError as invalid:
-        raise ConfigError("\n".join(_explain(model, invalid, origin))) from None
-
-
-def _holds(given: Mapping[str, Any], location: Location) -> bool:
-    """Return whether a mapping gives a setting, or any part of it; the root is nobody's."""
-    found: Any = given
-    for key in location:
-        if not isinstance(found, Mapping):
-            return True
-        if key not in found:
-            return False
-        found = found[key]
-    return bool(location)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        # Before merge keys are resolved: afterwards an overridden key looks like a repeated one.
-        node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"{node.start_mark}: given twice: {', '.join(twice)}")
-        return node
-
-
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
     return [
         (key, key.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."), value)
         for key, value in sorted(environment.items())
         if key.startswith(ENVIRONMENT_PREFIX)
     ]
-
-
-def _value(where: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as malformed:
-        raise ConfigError(f"{where}: {text!r} is not a YAML value: {malformed}") from None
-
-
-def nested(dotted: str, value: Any) -> dict[str, Any]:
-    """Return `{"a": {"b": value}}` for the setting `a.b`."""
-    for key in reversed(dotted.strip().split(".")):
-        value = {key: value}
-    nested: dict[str, Any] = value
-    return nested
-
-
-def _explain(
-    model: type[BaseModel], invalid: ValidationError, origin: Origin = lambda _: ""
-) -> list[str]:
-    """Return one line per error: the field, what was expected, and what was found."""
-    lines = []
-    errors = invalid.errors()
-    deep = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
-    for error in errors:
-        if error["type"] == "too_short" and error["loc"] in deep:
-            continue  # pydantic leaves invalid members out, then counts the rest
-        path = (origin(error["loc"]) + ".".join(map(str, error["loc"]))).rstrip(".")
-        if error["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown field{_suggestion(model, error['loc'])}")
-        elif error["type"] == "missing":
-            lines.append(f"{path}: required, but not given")
-        else:
-            found = f", found {_readable(error['input'])}" if path else ""
-            problem = error["msg"].removeprefix("Value error, ")
-            lines.append(f"{path or 'the file'}: {problem}{found}")
-    return lines
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={found}" for name, found in value.items())
-    return repr(value)
-
-
-def _suggestion(model: type[BaseModel], location: Location) -> str:
-    known: Any = model
-    for part in location[:-1]:
-        if isinstance(part, str) and isinstance(known, type) and issubclass(known, BaseModel):
-            known = known.model_fields[part].annotation
-        elif isinstance(part, int):
-            known = known.__args__[0]
-    if not (isinstance(known, type) and issubclass(known, BaseModel)):
-        return ""
-    close = difflib.get_close_matches(str(location[-1]), known.model_fields, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known.model_fields)}"

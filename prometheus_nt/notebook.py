@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from persistence.artifacts import RunFolder
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.domain.record import FloatArray, SessionArray
@@ -24,6 +23,7 @@ from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.selection import Selection, select_panel
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.reporting.series import RunSeries
+from prometheus_nt.settings import Settings
 
 Day = str | date
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from prometheus_nt.config import NodeConfig, Settings
+    from prometheus_nt.config import NodeConfig
+    from prometheus_nt.settings import Settings
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 CsvFlag = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
@@ -41,7 +42,7 @@ asked_log: ContextVar[str | None] = ContextVar("asked_log", default=None)
 
 def read_settings() -> "Settings":
     """Return what the environment says: where things are; begin to log if it says so."""
-    from prometheus_nt.config import Settings
+    from prometheus_nt.settings import Settings
 
     settings = Settings.from_environment()
     form = asked_log.get() or settings.log
@@ -65,8 +66,8 @@ def node_of(
 
     Between the files and `--set` lies what was applied to its strategy, unless told otherwise.
     """
-    from prometheus_nt.config import Settings
     from prometheus_nt.jobs.applied import load_node
+    from prometheus_nt.settings import Settings
 
     dates = [("start", start), ("end", end)]
     overrides = [f"sessions.{name}={day.date()}" for name, day in dates if day is not None]

@@ -237,8 +237,8 @@ def data_check(
     Example: [cyan]prometheus data check sample_ohlcv --as-of 2013-03-01 --strict[/]
     """
     from adapters.gates.health import HealthParams
-    from prometheus_nt.config import validated
     from prometheus_nt.jobs.health import FINDING_COLUMNS, check_dataset
+    from prometheus_nt.yaml_models import validated
 
     asked = {"max_age": max_age, "tolerated_gap": tolerated_gap, "disagreement": disagreement}
     params = validated(HealthParams, asked, "data check")

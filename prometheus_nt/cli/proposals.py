@@ -33,10 +33,10 @@ def diagnose(
 
     Example: [cyan]prometheus meta diagnose --strategy-id US_CORE_LONG_EQ --json[/]
     """
-    from prometheus_nt.config import validated
     from prometheus_nt.jobs.diagnostics import COLUMNS, diagnose_strategy
     from prometheus_nt.jobs.stores import open_stores
     from prometheus_nt.meta.diagnostics import DiagnosisRules
+    from prometheus_nt.yaml_models import validated
 
     rules = validated(DiagnosisRules, {"method": method, "level": level}, "meta diagnose")
     with open_stores(read_settings(), upgrade=True) as stores:

@@ -4,10 +4,10 @@ import logging
 import threading
 from datetime import UTC, datetime
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import PrometheusError
 from prometheus_nt.jobs.alerting import AlertParams, check, deliver
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 EVERY_SECONDS = 30.0
 PATIENCE_SECONDS = 20.0

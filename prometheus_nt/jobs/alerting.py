@@ -20,11 +20,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from persistence import watch
 from persistence.alerts import Alert, Severity, raise_alert, resolve
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.market import RegimeLabel
 from prometheus_nt.domain.record import Params
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 log = logging.getLogger(__name__)
 

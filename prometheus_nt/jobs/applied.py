@@ -11,9 +11,10 @@ from typing import Any
 
 from persistence.database import Database
 from persistence.proposals import ProposalStore
-from prometheus_nt.config import Applied, NodeConfig, Settings, load_config
+from prometheus_nt.config import Applied, NodeConfig, load_config
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.proposals import setting_of
+from prometheus_nt.settings import Settings
 from strategies.catalog import family
 
 ORIGIN_COLUMNS = (

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from persistence.backup import Backup, back_up, restore
-from prometheus_nt.config import Settings
+from prometheus_nt.settings import Settings
 
 log = logging.getLogger(__name__)
 

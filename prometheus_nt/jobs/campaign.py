@@ -22,7 +22,7 @@ from typing import Any
 
 from persistence.campaigns import ENDED, CampaignRow, CampaignStore, TrialRow
 from prometheus_nt.campaign_config import CampaignConfig, CampaignPlan, plan_campaign, plan_of
-from prometheus_nt.config import NodeConfig, Settings, validated
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import ExecutorKind
@@ -41,6 +41,8 @@ from prometheus_nt.jobs.trial import (
     variants_to_run,
 )
 from prometheus_nt.meta.findings import Finding, screen_gap
+from prometheus_nt.settings import Settings
+from prometheus_nt.yaml_models import validated
 from strategies.catalog import CATALOG
 
 log = logging.getLogger(__name__)

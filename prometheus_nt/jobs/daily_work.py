@@ -18,7 +18,7 @@ from time import sleep
 
 from adapters.gates.health import HealthParams
 from persistence.engine_runs import EngineRun, EngineRunStore
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.daily_jobs import JobKind
 from prometheus_nt.domain.errors import PhaseError
 from prometheus_nt.domain.phases import CHAIN, RunPhase
@@ -33,6 +33,7 @@ from prometheus_nt.jobs.outcomes import update_outcomes
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status, recorded_ingestion
 from prometheus_nt.jobs.repair import narrowed, source_of
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from persistence.changes import Difference, difference
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.instruments import InstrumentStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.instruments import CONVENTIONS, BrokerContract, Instrument, store_id
 from prometheus_nt.jobs.ingest import IngestOptions, IngestReport, Progress, ingest
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.eodhd import EodhdSource, Selection

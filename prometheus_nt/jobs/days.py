@@ -1,11 +1,11 @@
 """How far days have come, as their runs say: what is asked without running one."""
 
 from persistence.engine_runs import EngineRun, EngineRunStore, RunFilters
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 __all__ = ["RunFilters", "list_days", "reason_unfinished"]
 

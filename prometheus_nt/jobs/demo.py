@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.sample import SAMPLES
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.applied import load_node
 from prometheus_nt.jobs.backtest import Progress, RunSummary, run_backtest
 from prometheus_nt.jobs.ingest import IngestReport, ingest
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 CONFIG = Path("configs/us_core_long_eq.yaml")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import PrometheusError
 from prometheus_nt.jobs.engine_outputs import output_store
 from prometheus_nt.jobs.identity import package_versions
 from prometheus_nt.jobs.stores import check_schemas
+from prometheus_nt.settings import Settings
 
 SAMPLE_MODULES = ("skfolio", "bokeh_sampledata", "arch")
 

@@ -24,7 +24,7 @@ from persistence.engine_outputs import OutputStore
 from persistence.record_tape import Heard, RecordTape
 from prometheus_nt.actors.market_data import newest_outlook
 from prometheus_nt.actors.pipeline import PIPELINE, Stage
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio
 from prometheus_nt.domain.errors import DataError, InsufficientHistory
 from prometheus_nt.domain.ledger import BookState
@@ -33,6 +33,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import Params, Record, content_hash
 from prometheus_nt.engines.risk import RiskParams, remembers
 from prometheus_nt.jobs.identity import engine_hash, package_versions
+from prometheus_nt.settings import Settings
 from strategies.catalog import SleeveParams
 
 LABELS = {"portfolio": "book_id"}

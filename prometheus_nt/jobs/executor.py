@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, PrometheusError
 from prometheus_nt.domain.runs import ExecutorKind
+from prometheus_nt.settings import Settings
 
 Task = Callable[[Any], str]
 Pause = Callable[[], None]

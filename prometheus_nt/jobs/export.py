@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 from nautilus_trader.model.data import Bar, BarType
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.ledger import MICROS
@@ -35,6 +34,7 @@ from prometheus_nt.domain.units import ShareUnits
 from prometheus_nt.jobs.metadata import read_metadata
 from prometheus_nt.jobs.selection import Selection, select_panel
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 from prometheus_nt.venue.prices import PRICE_DECIMALS, equity_instrument, to_micros
 
 Progress = Callable[[int, int, str], None]

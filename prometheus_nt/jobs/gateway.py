@@ -27,17 +27,18 @@ from adapters.ib_gateway.gateway import Gateway
 from adapters.ib_gateway.market import Clock, Prices
 from adapters.ib_gateway.server import HIGHEST_VERSION, Limits, Pace, Server
 from persistence.instruments import InstrumentStore
-from prometheus_nt.config import Settings, read_yaml, validated
 from prometheus_nt.domain.calendar import TIMEZONES, MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.domain.instruments import InstrumentMap
 from prometheus_nt.domain.panel import PANEL_FIELDS, MarketPanel
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 from prometheus_nt.venue.fees import commission
 from prometheus_nt.venue.params import FeeParams, QuoteParams
 from prometheus_nt.venue.prices import PRICE_DECIMALS
 from prometheus_nt.venue.quotes import ImpactModel
+from prometheus_nt.yaml_models import read_yaml, validated
 
 SETTLE_SECONDS = 600.0
 """After a close, where a clock that skips hours begins: orders for the next open are taken then."""

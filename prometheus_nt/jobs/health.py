@@ -22,11 +22,11 @@ from persistence.health import HealthStore
 from persistence.historical import AUDIT, INGEST, HistoricalStore
 from persistence.instruments import InstrumentStore
 from persistence.panel_cache import load_panel
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 VERDICT_COLUMNS = (
     *("instrument_id", "status", "last", "age", "bars", "gaps", "quarantined", "warnings"),

@@ -7,10 +7,10 @@ from typing import Any
 
 from adapters.instrument_file import read_instruments
 from persistence.instruments import InstrumentStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import MissingMetadata, UnknownInstrument
 from prometheus_nt.domain.instruments import IB_CONID, SCHEMES, InstrumentMap
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 

@@ -21,11 +21,11 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import JobBusy, PrometheusError, StoreUnavailable
 from prometheus_nt.jobs.kinds import JobSpec, Kind, Work
 from prometheus_nt.jobs.observability import LOGGED, start_logging
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 PRELOADED = ["prometheus_nt.jobs.kind_work"]
 """What the server of processes imports once, Nautilus with it; each job is its fork."""

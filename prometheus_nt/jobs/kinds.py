@@ -27,7 +27,7 @@ from prometheus_nt.campaign_config import (
     plan_campaign,
     plan_of,
 )
-from prometheus_nt.config import NodeConfig, Settings, deep_merge, load_config, nested, validated
+from prometheus_nt.config import NodeConfig, load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
 from prometheus_nt.domain.record import Params
 from prometheus_nt.domain.runs import ExecutorKind
@@ -38,6 +38,8 @@ from prometheus_nt.jobs.derive import KNOWN, LAST
 from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.proposals import require_proposable
+from prometheus_nt.settings import Settings
+from prometheus_nt.yaml_models import deep_merge, nested, validated
 
 Result = dict[str, Any]
 """Ids, figures, and paths relative to the home folder."""

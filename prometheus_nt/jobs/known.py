@@ -7,10 +7,10 @@ from typing import Any
 
 from persistence.embeddings import LISTED, EmbeddingStore
 from persistence.reference_store import RATIOS, ReferenceStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 Listing = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 

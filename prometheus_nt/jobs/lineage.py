@@ -9,10 +9,10 @@
 from typing import Any
 
 from persistence.lineage import bars_behind, rows_behind, rows_behind_order
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 ORDER = (
     *("order_id", "run_id", "portfolio_id", "timestamp", "instrument_id", "side", "order_type"),

@@ -8,8 +8,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-from prometheus_nt.config import IB_VARIABLES, NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.settings import IB_VARIABLES, Settings
 
 ACCOUNT_VARIABLE = f"{IB_VARIABLES}ACCOUNT"
 KEY_VARIABLE = "PROMETHEUS_LIVE_KEY"

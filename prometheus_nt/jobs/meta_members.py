@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from persistence.artifacts import RunFolder
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import MetaFailure, StoreError
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.applied import stored_node
@@ -28,6 +27,7 @@ from prometheus_nt.meta.findings import Finding, error
 from prometheus_nt.meta.flattening import MAX_DEPTH
 from prometheus_nt.meta.streams import Stream, blended, joined
 from prometheus_nt.reporting.series import simple_returns
+from prometheus_nt.settings import Settings
 
 META = "META-"
 """What the id of a meta-portfolio begins with."""

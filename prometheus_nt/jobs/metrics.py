@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from persistence.metrics import Sample, dataset_counts, runtime_counts
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 FAMILIES = {
     "runs": ("prometheus_runs", ("status", "mode"), "Runs by status and mode."),

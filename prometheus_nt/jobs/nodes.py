@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.config import NodeConfig, load_config
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.settings import Settings
 from strategies.catalog import family
 
 

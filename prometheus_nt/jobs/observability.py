@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.settings import Settings
 
 LOGGED = ("prometheus_nt", "strategies", "adapters", "persistence")
 FORMATS = ("json",)

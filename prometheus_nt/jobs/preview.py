@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from prometheus_nt.actors.session_clock import wall_clock
-from prometheus_nt.config import NodeConfig, validated
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import IntArray
 from prometheus_nt.domain.runs import Mode
@@ -28,6 +28,7 @@ from prometheus_nt.jobs.safety import switch_state
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.venue.fees import commission, in_cents
 from prometheus_nt.venue.quotes import ImpactModel
+from prometheus_nt.yaml_models import validated
 from strategies.catalog import SleeveParams
 from strategies.planner import closing_plan
 

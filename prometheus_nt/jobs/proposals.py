@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from persistence.proposals import Active, Draft, Proposal, ProposalStore
-from prometheus_nt.config import (
-    NodeConfig,
-    assignment_of,
-    deep_merge,
-    load_config,
-    nested,
-    require_resolvable,
-    validated,
-)
+from prometheus_nt.config import NodeConfig, load_config, require_resolvable
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, ProposalRefused
 from prometheus_nt.domain.record import FloatArray
@@ -42,6 +34,7 @@ from prometheus_nt.meta.proposals import (
 )
 from prometheus_nt.meta.run_findings import vetoes_of
 from prometheus_nt.reporting.performance import annualised_sharpe, annualised_volatility
+from prometheus_nt.yaml_models import assignment_of, deep_merge, nested, validated
 from strategies.catalog import family
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from typing import Any
 
 from persistence.job_queue import Job, JobFilters, JobQueue, LogLine, NewJob
 from prometheus_nt.campaign_config import load_campaign
-from prometheus_nt.config import Applied, load_config, validated
+from prometheus_nt.config import Applied, load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.jobs import JobPriority
 from prometheus_nt.jobs.kinds import KINDS, CampaignJob, JobSpec, Kind, NodeJob
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.yaml_models import validated
 
 __all__ = [
     "KINDS",

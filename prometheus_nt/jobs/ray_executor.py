@@ -21,7 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from prometheus_nt.config import Settings, set_in_environment
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.executor import (
     PAUSE_SECONDS,
@@ -34,6 +33,7 @@ from prometheus_nt.jobs.executor import (
     guarded,
 )
 from prometheus_nt.jobs.identity import code_hash
+from prometheus_nt.settings import Settings, set_in_environment
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Of a cluster of our own: specs and outcomes are small, panels are read from files."""

@@ -18,11 +18,11 @@ from typing import Any
 from adapters.gates.health import Holding, coverage
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import PrometheusError
 from prometheus_nt.jobs.health import held
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 MINIMUM_COVERAGE = 0.95
 MOST_NAMED = 100

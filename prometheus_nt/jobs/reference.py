@@ -19,12 +19,12 @@ from adapters.reference_files import ReferenceFiles
 from adapters.source import Issue, as_issue
 from persistence.historical import HistoricalStore
 from persistence.reference_store import ReferenceStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, SourceError
 from prometheus_nt.engines.period_ratios import FIGURES, StatementColumns, period_ratios
 from prometheus_nt.jobs.data import eodhd_source
 from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 FILE_KINDS = ("csv", "parquet")
 EARLIEST = date(1980, 1, 1)

@@ -13,12 +13,12 @@ from datetime import date
 
 from adapters.gates.health import Health, HealthParams, Verdict
 from adapters.source import MarketDataSource
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError
 from prometheus_nt.jobs.data import VENDOR_KINDS, SourceSpec, read_source, sources_of, spec_of
 from prometheus_nt.jobs.health import Audit, audit, record
 from prometheus_nt.jobs.ingest import Progress
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 REPAIR_COLUMNS = (
     *("instrument_id", "before", "after", "last_before", "last_after"),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from persistence.scan_rows import RecordedScan, reasons_of, record_scans
-from prometheus_nt.config import read_yaml, validated
 from prometheus_nt.domain.errors import ConfigError, EmptyScan
 from prometheus_nt.domain.record import Params
 from prometheus_nt.engines.scanner import (
@@ -20,6 +19,7 @@ from prometheus_nt.engines.scanner import (
 )
 from prometheus_nt.jobs.sessions import EVERY, first_of_each, view_of
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.yaml_models import read_yaml, validated
 
 Progress = Callable[[int, int, str], None]
 

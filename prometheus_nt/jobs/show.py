@@ -7,13 +7,13 @@ from typing import Any
 
 from persistence.derived_store import LISTED, DerivedFilters
 from persistence.runtime import LISTINGS, Filters
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.derive import derived_store
 from prometheus_nt.jobs.known import FACT_LISTINGS
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 __all__ = ["Filters", "derived_listing", "listing", "require_heeded"]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from persistence import run_history
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError, InsufficientHistory, StoreError
 from prometheus_nt.domain.market import ScenarioSet
 from prometheus_nt.domain.panel import MarketPanel
@@ -35,6 +34,7 @@ from prometheus_nt.engines.scenarios import require_known
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.scenarios import scenario_store
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 
 HORIZON = 21
 """Sessions after a similar session over which the market's return is its outcome. It is also the

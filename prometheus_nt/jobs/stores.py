@@ -9,7 +9,7 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.trials import TrialLedger
-from prometheus_nt.config import Settings
+from prometheus_nt.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from persistence.artifacts import RunFolder
 from persistence.campaigns import CampaignStore, TrialRow
 from prometheus_nt.campaign_config import CampaignConfig
-from prometheus_nt.config import NodeConfig, Settings, validated
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import DataError, PrometheusError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray
@@ -38,6 +38,8 @@ from prometheus_nt.meta.concordance import yearly_gap_bps
 from prometheus_nt.meta.folds import rows_tested, walk_forward
 from prometheus_nt.meta.selection import SelectionRules, best_first, figures_of
 from prometheus_nt.reporting.series import simple_returns
+from prometheus_nt.settings import Settings
+from prometheus_nt.yaml_models import validated
 
 SCREENS = "screens"
 """The folder of a home that holds what screens found."""

@@ -24,13 +24,13 @@ from time import monotonic, sleep
 from typing import Any
 
 from persistence.job_queue import HEARTBEAT_BOUND, Beat, Job, JobQueue
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, JobLost, PrometheusError, StoreUnavailable
 from prometheus_nt.jobs.heartbeat import worker_name
 from prometheus_nt.jobs.job_process import Ended, Ending, JobProcess
 from prometheus_nt.jobs.kinds import KINDS, Kind
 from prometheus_nt.jobs.queue import kind_of, read_spec
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from starlette.types import Scope
 from persistence import events
 from persistence.database import Database
 from persistence.news import moved_since
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import PrometheusError, StoreError
 from prometheus_nt.jobs.stores import Stores, open_stores
 from prometheus_nt.monitoring.access import Access
@@ -52,6 +51,7 @@ from prometheus_nt.monitoring.routes import (
     trading,
 )
 from prometheus_nt.monitoring.stream import Hub
+from prometheus_nt.settings import Settings
 
 ROUTERS = (
     *(health.router, pages.router, options.router),

@@ -8,10 +8,10 @@ from typing import Annotated, ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.monitoring.access import Access, Caller, Role
 from prometheus_nt.monitoring.memo import Brief, Memo
+from prometheus_nt.settings import Settings
 
 BRIEF_SECONDS = 10.0
 """How old a state may be that costs seconds to find; below the pace at which one is polled."""

@@ -9,7 +9,6 @@ from socket import socket
 import uvicorn
 from fastapi import FastAPI
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.alert_watch import AlertWatch
 from prometheus_nt.jobs.calendars import build_calendars_elsewhere
@@ -17,6 +16,7 @@ from prometheus_nt.jobs.stores import upgrade_schemas
 from prometheus_nt.jobs.worker import Worker
 from prometheus_nt.monitoring.access import Access
 from prometheus_nt.monitoring.app import create_app
+from prometheus_nt.settings import Settings
 
 _ARENA_MAX = -8
 """glibc's number of the option: how many heaps there are."""

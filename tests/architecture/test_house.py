@@ -71,11 +71,11 @@ def test_engines_read_no_clock_and_draw_no_unseeded_random_numbers():
         assert not used & (clock if path == SEEDED else clock | chance), path
 
 
-def test_only_config_reads_the_environment():
+def test_only_config_and_settings_read_the_environment():
     readers = set()
     for path, tree in _sources():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
                 readers.add(path.as_posix())
 
-    assert readers == {"prometheus_nt/config.py"}
+    assert readers == {"prometheus_nt/config.py", "prometheus_nt/settings.py"}

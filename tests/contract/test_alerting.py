@@ -16,10 +16,10 @@ from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import governance, operations, runtime, trading
 from persistence.watch import alert_rows
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.alerting import RULES, AlertParams, check, deliver
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 PARAMS = AlertParams()

@@ -13,7 +13,6 @@ from persistence.kill_switch import STREAM, Brake
 from persistence.runtime import RuntimeStore
 from persistence.tables.operations import events as events_table
 from persistence.tables.trading import alerts
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, StoreError, TradingHalted
 from prometheus_nt.domain.safety import ALL, HaltCause, TradingState
 from prometheus_nt.jobs.safety import (
@@ -25,6 +24,7 @@ from prometheus_nt.jobs.safety import (
     switch_states,
 )
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 SLEEVE, OTHER = "US_CORE_LONG_EQ_H21", "US_CORE_LONG_EQ_H5"
 

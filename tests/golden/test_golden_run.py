@@ -10,10 +10,11 @@ from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

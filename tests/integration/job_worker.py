@@ -12,10 +12,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import DataError, JobBusy, StoreUnavailable
 from prometheus_nt.jobs.kinds import JobSpec, Kind
 from prometheus_nt.jobs.worker import Worker, WorkerOptions
+from prometheus_nt.settings import Settings
 
 log = logging.getLogger("prometheus_nt.jobs.test")
 

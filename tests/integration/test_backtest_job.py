@@ -14,11 +14,12 @@ from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables.runtime import RUNTIME
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, DataError, DeterminismError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,6 @@ from persistence.tables.campaigns import campaign_trials, campaigns
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.campaign_config import load_campaign, plan_campaign
 from prometheus_nt.cli import app
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.campaign import (
     campaign_status,
@@ -35,6 +34,7 @@ from prometheus_nt.jobs.executor import Ending, Handle, Outcome
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_campaign, rank_strategy
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

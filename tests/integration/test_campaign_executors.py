@@ -20,11 +20,11 @@ from adapters.sample import sample_ohlcv
 from persistence.tables.campaigns import campaign_trials
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.campaign_config import load_campaign
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.campaign import campaign_status, resume_campaign, run_campaign
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_campaign
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = [
     pytest.mark.integration,

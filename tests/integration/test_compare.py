@@ -7,12 +7,13 @@ import pytest
 from adapters.sample import sample_ohlcv
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.compare import compare_runs
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,7 @@ from persistence.tables import runtime
 from persistence.tables.governance import job_executions
 from persistence.tables.trading import alerts
 from prometheus_nt.cli import app
-from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.config import NodeConfig, load_config
 from prometheus_nt.domain.calendar import REGIONS
 from prometheus_nt.domain.daily_jobs import DEFAULT_RULES, OF_DATASETS, JobKind, JobStatus
 from prometheus_nt.domain.errors import ConfigError, DataError
@@ -38,6 +38,7 @@ from prometheus_nt.jobs.daily_work import Finding, Told
 from prometheus_nt.jobs.day import DayRunner, ensure_day
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from persistence.engine_runs import EngineRunStore
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import NodeConfig, Settings
+from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.daily_jobs import JobKind
 from prometheus_nt.domain.errors import PhaseError
@@ -21,6 +21,7 @@ from prometheus_nt.jobs.data import SourceSpec, ingest_named
 from prometheus_nt.jobs.day import ensure_day
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

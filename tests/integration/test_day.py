@@ -14,7 +14,7 @@ from persistence.historical import HistoricalStore
 from persistence.instruments import InstrumentStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import operations, runtime
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, NonSession, PhaseError
 from prometheus_nt.domain.instruments import InstrumentMap, Listing
@@ -24,6 +24,7 @@ from prometheus_nt.jobs.day import PHASES, DayRunner, ensure_day, session_of
 from prometheus_nt.jobs.days import reason_unfinished
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -10,12 +10,13 @@ from adapters.sample import sample_ohlcv
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs import day
 from prometheus_nt.jobs.day import DayRunner, ensure_day
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import MissingMetadata
 from prometheus_nt.domain.panel import MarketPanel
@@ -27,6 +27,7 @@ from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.instruments import import_instruments
 from prometheus_nt.jobs.stores import Stores, open_stores
+from prometheus_nt.settings import Settings
 from prometheus_nt.venue.carry import Delistings
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.backtest import run_backtest
@@ -38,6 +38,7 @@ from prometheus_nt.jobs.safety import arm, flatten, halt
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.traded_runs import SIGNS
 from prometheus_nt.reporting.divergence_records import Cause, RunEvent
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

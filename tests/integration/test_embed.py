@@ -10,13 +10,13 @@ from persistence.embeddings import EmbeddingStore
 from persistence.historical import HistoricalStore
 from persistence.reference_store import ReferenceStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.encoders.numeric import WindowParams, encode_windows
 from prometheus_nt.jobs.embed import embed
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.sessions import view_of
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 from tests.contract.test_reference_store import article
 
 pytestmark = pytest.mark.integration

@@ -19,13 +19,13 @@ from nautilus_trader.trading.strategy import Strategy
 
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.export import ExportKind, export_dataset, export_named
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.selection import Selection
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

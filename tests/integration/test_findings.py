@@ -13,7 +13,7 @@ from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
 from persistence.run_findings import FindingStore
 from prometheus_nt.cli import app
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.findings import findings_of, record_findings
@@ -22,6 +22,7 @@ from prometheus_nt.jobs.meta import rank_strategy
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -14,13 +14,13 @@ import pytest
 from adapters.sample import sample_sp500
 from persistence.flows import FlowLedger
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.check.audit import audit_file
 from prometheus_nt.jobs.flow import run_flow
 from prometheus_nt.jobs.flow_steps import MetaFlow, Skips, data_flow, meta_flow, production_flow
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.meta.allocation import MetaAllocationParams
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

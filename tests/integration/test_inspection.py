@@ -15,7 +15,7 @@ from persistence.database import upsert
 from persistence.historical import PRICE_COLUMNS
 from persistence.listings import Filters
 from persistence.tables import governance, runtime
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.day import DayRunner, ensure_day
@@ -27,6 +27,7 @@ from prometheus_nt.jobs.outcomes import update_outcomes
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.show import execution_risk, execution_status, listing, portfolio
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

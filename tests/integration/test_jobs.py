@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from adapters.sample import sample_ohlcv
 from persistence.campaigns import CampaignStore
 from prometheus_nt.cli import app
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.campaign import campaign_status
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.queue import cancel, find, listing, logs, retry, submit
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

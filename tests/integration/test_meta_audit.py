@@ -10,7 +10,7 @@ import pytest
 from adapters.sample import sample_sp500
 from persistence.artifacts import RunFolder
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
@@ -19,6 +19,7 @@ from prometheus_nt.jobs.meta_portfolio import MetaRequest, make_meta_portfolio
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.meta.allocation import MetaAllocationParams
 from prometheus_nt.reporting.meta_markdown import SECTIONS
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ import yaml
 from adapters.sample import sample_sp500
 from persistence.artifacts import RunFolder
 from persistence.tables import runtime as tables
-from prometheus_nt.config import NodeConfig, Settings, load_config
+from prometheus_nt.config import NodeConfig, load_config
 from prometheus_nt.domain.errors import ConfigError, DataError, MetaFailure
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.jobs.backtest import run_backtest
@@ -22,6 +22,7 @@ from prometheus_nt.jobs.panels import node_panel
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.jobs.wiring import wire_backtest
 from prometheus_nt.meta.allocation import MetaAllocationParams
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

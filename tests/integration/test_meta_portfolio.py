@@ -16,7 +16,7 @@ from persistence.artifacts import RunFolder
 from persistence.tables import runtime as tables
 from persistence.tables.historical import dataset_revisions
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs.backtest import run_backtest
@@ -29,6 +29,7 @@ from prometheus_nt.jobs.meta_portfolio import (
 )
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.meta.allocation import MetaAllocationParams
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

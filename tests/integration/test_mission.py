@@ -13,12 +13,13 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.day import DayRunner, ensure_day
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -11,12 +11,13 @@ import pytest
 
 import prometheus_nt
 from adapters.sample import sample_ohlcv
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from persistence.evaluation import score_days, sleeve_decisions, target_weights,
 from persistence.historical import HistoricalStore
 from persistence.runtime import Filters, RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import DataError
 from prometheus_nt.jobs.alpha import STORED, stored_alpha
 from prometheus_nt.jobs.backtest import run_backtest
@@ -22,6 +22,7 @@ from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.outcomes import record_outcomes
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

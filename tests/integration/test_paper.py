@@ -22,7 +22,7 @@ from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from persistence.tables.historical import bars, dataset_instruments
 from persistence.tables.trading import account_states, alerts, executions, order_status_history
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import (
     AccountingError,
     DataError,
@@ -37,6 +37,7 @@ from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

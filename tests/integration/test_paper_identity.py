@@ -14,7 +14,7 @@ from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from persistence.tables.trading import alerts
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import AccountingError, ConfigError, StoreError
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
@@ -23,6 +23,7 @@ from prometheus_nt.jobs.paper_finish import finish_run
 from prometheus_nt.jobs.paper_identity import begin, trading_identity
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from persistence.artifacts import RunFolder
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import AccountingError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
@@ -22,6 +22,7 @@ from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.report import load_run_series, remake_report
 from prometheus_nt.jobs.safety import arm, halt
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,6 @@ from adapters.sample import sample_ohlcv
 from persistence.proposals import ProposalStore
 from persistence.runtime import Filters
 from prometheus_nt.cli import app
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError, ProposalRefused
 from prometheus_nt.jobs import proposals as job
 from prometheus_nt.jobs.applied import applied_in, applied_origins, load_node
@@ -25,6 +24,7 @@ from prometheus_nt.jobs.kinds import ProposeJob, node_of
 from prometheus_nt.jobs.proposals import Request
 from prometheus_nt.jobs.queue import read_spec, with_files
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

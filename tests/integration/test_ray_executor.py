@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs import ray_executor
 from prometheus_nt.jobs.executor import Ending, InlineExecutor, new_executor
 from prometheus_nt.jobs.ray_executor import RayExecutor
+from prometheus_nt.settings import Settings
 from tests.integration import ray_tasks as tasks
 
 pytestmark = [

@@ -24,7 +24,7 @@ from persistence.runtime import RuntimeStore
 from persistence.spool import Spool
 from persistence.tables import runtime as tables
 from prometheus_nt.cli import app
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import TradingHalted
 from prometheus_nt.domain.safety import HaltCause, TradingState
@@ -37,6 +37,7 @@ from prometheus_nt.jobs.preview import flatten_preview, preview
 from prometheus_nt.jobs.reconcile import reconcile
 from prometheus_nt.jobs.safety import arm, flatten, halt, switch_state
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

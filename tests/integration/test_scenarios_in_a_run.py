@@ -11,7 +11,7 @@ from adapters.sample import sample_ohlcv
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.engines.scenarios import path_losses
 from prometheus_nt.jobs.backtest import run_backtest
@@ -23,6 +23,7 @@ from prometheus_nt.jobs.scenarios import (
     scenario_store,
 )
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ import yaml
 
 from persistence.tables.runtime import backtest_runs
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

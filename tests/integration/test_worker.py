@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from persistence.database import Database
 from persistence.job_queue import JobFilters, JobQueue, NewJob
 from persistence.tables.governance import jobs
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.jobs import JobStatus
 from prometheus_nt.jobs.worker import Worker, WorkerOptions, is_gone
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from persistence.database import Database
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import upgrade_schemas
+from prometheus_nt.settings import Settings
 
 WHERE = "chromium"
 PATIENCE_MS = 60_000

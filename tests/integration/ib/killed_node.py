@@ -11,13 +11,14 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from prometheus_nt.config import IbConfig, Settings, load_config
+from prometheus_nt.config import IbConfig, load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.jobs import ib_venue
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.rehearse import QUICK
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 ACCOUNT = "DU1234567"

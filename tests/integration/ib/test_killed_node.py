@@ -17,10 +17,10 @@ from adapters.sample import sample_ohlcv
 from persistence import schema
 from persistence.database import Database
 from persistence.historical import HistoricalStore
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 from tests.integration.ib import killed_node
 
 pytestmark = pytest.mark.integration

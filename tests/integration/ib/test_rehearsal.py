@@ -11,11 +11,12 @@ from persistence import schema
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.rehearse import RehearsalRequest, rehearse
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.divergence_records import Cause
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

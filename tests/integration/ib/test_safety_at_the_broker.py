@@ -15,7 +15,7 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from prometheus_nt.cli import app
-from prometheus_nt.config import IbConfig, Settings, load_config
+from prometheus_nt.config import IbConfig, load_config
 from prometheus_nt.domain.errors import ConfigError, TradingHalted, VenueError
 from prometheus_nt.domain.safety import HaltCause, TradingState
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
@@ -28,6 +28,7 @@ from prometheus_nt.jobs.rehearse import QUICK
 from prometheus_nt.jobs.safety import arm, flatten, halt, switch_state
 from prometheus_nt.jobs.simulated_market import simulated_market
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

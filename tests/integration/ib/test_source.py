@@ -17,12 +17,12 @@ from adapters.ib_gateway.market import Clock, Stage
 from adapters.ib_gateway.server import Server
 from adapters.source import ActionType
 from prometheus_nt.cli import main
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.instruments import BrokerContract
 from prometheus_nt.jobs.gateway import prices_of
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 from tests.integration.conftest import random_market
 from tests.integration.ib.session import inject, params_for
 from tests.integration.ib_gateway.clients import RunningServer

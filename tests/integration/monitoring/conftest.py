@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from persistence.database import Database
-from prometheus_nt.config import Settings
 from prometheus_nt.monitoring.access import Access
 from prometheus_nt.monitoring.app import create_app
 from prometheus_nt.monitoring.server import Server
+from prometheus_nt.settings import Settings
 
 Served = Callable[..., AbstractContextManager[httpx.Client]]
 

@@ -14,7 +14,7 @@ from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.tables import campaigns, governance, historical, operations, trading
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.safety import HaltCause
 from prometheus_nt.jobs import safety
@@ -22,6 +22,7 @@ from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.report import REPORT
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 from tests.integration.monitoring.world import World, at, fill, put
 
 NODE = """

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from persistence.database import Database
-from prometheus_nt.config import Settings
 from prometheus_nt.monitoring import guard
+from prometheus_nt.settings import Settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.stores import open_stores, upgrade_schemas
 from prometheus_nt.monitoring.access import Access
+from prometheus_nt.settings import Settings
 from tests.integration.monitoring.conftest import running
 from tests.integration.monitoring.full_world import engine_of, fill_all, plain
 from tests.integration.monitoring.test_status import OTHER

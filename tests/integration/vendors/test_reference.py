@@ -7,9 +7,9 @@ import pytest
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.panel_cache import load_panel
-from prometheus_nt.config import Settings
 from prometheus_nt.jobs.data import SourceSpec, ingest_named
 from prometheus_nt.jobs.reference import ReferenceSpec, ingest_reference_named
+from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 

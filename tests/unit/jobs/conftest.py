@@ -9,12 +9,12 @@ import pytest
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import content_hash
 from prometheus_nt.jobs import sessions
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 DATASET = {
     "dataset_id": "data",

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 
 from persistence.flows import FlowLedger, alone
 from persistence.tables.operations import events
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.jobs.check.audit import audit_file
 from prometheus_nt.jobs.flow import FlowRequest, GateFailure, Step, flow_statuses, run_flow
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 
 @pytest.fixture

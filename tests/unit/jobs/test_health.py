@@ -14,7 +14,6 @@ from adapters.sample import sample_ohlcv, sample_sp500
 from adapters.source import DatasetInfo
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, NonSession, StoreError
 from prometheus_nt.jobs.data import (
@@ -35,6 +34,7 @@ from prometheus_nt.jobs.readiness import (
 )
 from prometheus_nt.jobs.repair import repair
 from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.settings import Settings
 
 HEADER = "Date,Open,High,Low,Close,Volume\n"
 SESSIONS = MarketCalendar.of("US_EQ").between(date(2024, 1, 2), date(2024, 1, 12)).tolist()

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.kind_work import WORK
 from prometheus_nt.jobs.kinds import KINDS, node_of
 from prometheus_nt.jobs.queue import list_kinds, priority_of, read_spec, with_files
+from prometheus_nt.settings import Settings
 
 NODE = Path("configs/us_core_long_eq_ohlcv.yaml")
 

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from prometheus_nt.config import Settings, load_config
+from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.live_keys import key_of, live_key, require_two_keys
+from prometheus_nt.settings import Settings
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 

@@ -6,7 +6,6 @@ import pytest
 
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError, UnknownInstrument
 from prometheus_nt.domain.instruments import TradingSpec
 from prometheus_nt.domain.panel import MarketPanel
@@ -18,6 +17,7 @@ from prometheus_nt.jobs.metadata import (
     read_metadata,
 )
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 from prometheus_nt.venue.carry import Delistings, delisting_rows
 
 NAN = np.nan

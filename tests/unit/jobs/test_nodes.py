@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.nodes import node_file
+from prometheus_nt.settings import Settings
 
 NODE = """
 sessions: {start: 2004-01-02}

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.observability import LOGGED, about_run, start_logging, stop_logging
+from prometheus_nt.settings import Settings
 
 ENVIRONMENT = {
     "PROMETHEUS_RUNTIME_URL": "postgresql://someone:pass%40word@host/db",

@@ -7,7 +7,6 @@ from persistence.database import upsert
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
-from prometheus_nt.config import Settings
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, DataError, LookAheadError, StoreError
 from prometheus_nt.domain.panel import MarketPanel
@@ -16,6 +15,7 @@ from prometheus_nt.engines.scenarios import generate_scenarios, portfolio_pnl
 from prometheus_nt.jobs import scenarios as job
 from prometheus_nt.jobs.scenarios import ScenarioRequest, generate_set, list_sets, show_set
 from prometheus_nt.jobs.stores import Stores
+from prometheus_nt.settings import Settings
 
 SESSIONS = MarketCalendar.of("US_EQ").between(date(2019, 1, 2), date(2020, 12, 31))
 SMALL = {"name": "set", "category": "BOOTSTRAP", "horizon": 5, "paths": 50}
