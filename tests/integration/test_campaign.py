@@ -47,7 +47,8 @@ CONTENT = {
     "folds": {"train": 42, "test": 21},
     "grid": {"sleeve.horizon": [21, 63], "engines.portfolio.max_names": [2, 4]},
 }
-NOT_CONTENT = {"created_at", "completed_at", "recorded_at", "updated_at"}
+# Of runs that share an engine's settings, the first one enters them: who it was is chance, as when.
+NOT_CONTENT = {"created_at", "created_by", "completed_at", "recorded_at", "updated_at"}
 NOT_CONTENT |= {"worker", "started_at", "ended_at", "seconds", "path", "sha256", "bytes"}
 NUMBERED = {"events"}
 """Its order is that in which trials ended; its content is compared apart."""

@@ -48,10 +48,10 @@ def test_a_sleeve_that_sizes_orders_by_later_volume_is_caught(market, configured
 @pytest.fixture
 def prometheus(market, monkeypatch, tmp_path, capsys):
     """Return a function that runs a command on the small market: (exit code, output, errors)."""
-    from prometheus_nt.jobs import data
+    from prometheus_nt.jobs import panels
 
     monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path))
-    monkeypatch.setattr(data, "panel_of", lambda *_: market)
+    monkeypatch.setattr(panels, "panel_of", lambda *_: market)
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])

@@ -58,10 +58,12 @@ def test_a_start_outside_the_data_is_an_error_that_says_so(invoke):
 
 
 def test_a_span_that_ends_before_it_begins_starts_no_run(invoke):
+    before = invoke("show", "runs", "--mode", "PAPER", "--json").stdout
+
     with pytest.raises(ConfigError, match=r"--until: 2005-02-14 lies before --from, 2005-02-15"):
         invoke("paper", CONFIG, "--fast", "--from", "2005-02-15", "--until", "2005-02-14")
 
-    assert json.loads(invoke("show", "runs", "--mode", "PAPER", "--json").stdout) == []
+    assert invoke("show", "runs", "--mode", "PAPER", "--json").stdout == before
 
 
 @pytest.mark.parametrize(
