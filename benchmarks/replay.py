@@ -69,6 +69,21 @@ def build(
     return wire_backtest(config, sleeve, panel, identity, table)
 
 
+def collect_fills(wired: BacktestNode, fills: list[Fill]) -> None:
+    """Add every fill of a run to `fills`: (time, column, signed shares, price, commission)."""
+    columns = {name: column for column, name in enumerate(wired.sleeve.ledger.instruments)}
+
+    def on_event(event: Any) -> None:
+        if type(event).__name__ == "OrderFilled":
+            quantity = int(event.last_qty.as_decimal())
+            price, fee = event.last_px.as_decimal(), event.commission.as_decimal()
+            column = columns[event.instrument_id.value]
+            signed = quantity if event.is_buy else -quantity
+            fills.append((event.ts_event, column, signed, float(price), float(fee)))
+
+    wired.engine.kernel.msgbus.subscribe("events.order.*", on_event)
+
+
 def venue_alone(folder: Path) -> dict[str, Any]:
     """Run the node on the targets of the sparse run: what plain Nautilus runs on as well."""
     panel = market()
@@ -93,7 +108,7 @@ def simulate(
 
     def run() -> None:
         wired = build(replay, panel, table=table)
-        _collect(wired, fills)
+        collect_fills(wired, fills)
         wired.feed.run(0, len(panel) - 1)
 
     return {"cpu": _cpu(run), "fills": len(fills), "fill_hash": content_hash([sorted(fills)])}
@@ -221,20 +236,6 @@ def _run_case(case: str, folder: Path) -> None:
     found = CASES[case](folder)
     found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(found))
-
-
-def _collect(wired: BacktestNode, fills: list[Fill]) -> None:
-    columns = {name: column for column, name in enumerate(wired.sleeve.ledger.instruments)}
-
-    def on_event(event: Any) -> None:
-        if type(event).__name__ == "OrderFilled":
-            quantity = int(event.last_qty.as_decimal())
-            price, fee = event.last_px.as_decimal(), event.commission.as_decimal()
-            column = columns[event.instrument_id.value]
-            signed = quantity if event.is_buy else -quantity
-            fills.append((event.ts_event, column, signed, float(price), float(fee)))
-
-    wired.engine.kernel.msgbus.subscribe("events.order.*", on_event)
 
 
 def _cpu(work: Callable[[], Any]) -> float:
