@@ -45,7 +45,7 @@ NOT_CONTENT = CLOCKS | {"worker", "seconds", "path", "sha256", "bytes"}
 # Of what several variants share: the one that happened to be the first to register it.
 NOT_CONTENT |= {"created_by"}
 NOT_AFTER_A_KILL = {"attempt", "owner", "lease_until"}
-KILLS = int(os.environ.get("PROMETHEUS_KILL_POINTS", "5"))
+KILLS = int(os.environ.get("PROMETHEUS_KILL_POINTS", "3"))
 MANY_KILLS = 25
 SEED = 11
 

@@ -42,8 +42,8 @@ from prometheus_nt.settings import Settings
 pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
-KILL_POINTS = int(os.environ.get("PROMETHEUS_KILL_POINTS", "20"))
-"""PROMETHEUS_KILL_POINTS=100 makes five times the trials."""
+KILL_POINTS = int(os.environ.get("PROMETHEUS_KILL_POINTS", "8"))
+"""PROMETHEUS_KILL_POINTS=100 makes that many trials."""
 
 SHARED = (
     tables.orders,
