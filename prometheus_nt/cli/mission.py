@@ -6,6 +6,7 @@ Each inspection is `prometheus show` of one listing, under the name of the scrip
 import inspect
 from collections.abc import Callable
 from datetime import datetime
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,10 @@ def _listing(script: str, what: str, options: str) -> Callable[..., None]:
 for name, (listed, example) in LISTED.items():
     app.command(name)(_listing(name, listed, example))
 
-app.command("run_full_day_core_pipeline")(day_full)
+FULL_DAY = "run_full_day_core_pipeline"
+app.command(
+    FULL_DAY, help=cleandoc(day_full.__doc__ or "").replace("day full", f"mission {FULL_DAY}")
+)(day_full)
 
 Node = Annotated[Path, typer.Option(help="The node's YAML file.")]
 DEFAULT_NODE = Path("configs/us_core_long_eq_ohlcv.yaml")

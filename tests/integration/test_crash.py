@@ -75,7 +75,7 @@ def copied(source, target):
 @pytest.fixture(autouse=True)
 def one_commit(monkeypatch):
     """Keep a commit that somebody makes meanwhile out of the manifests that are compared."""
-    monkeypatch.setattr("prometheus_nt.jobs.backtest.git_commit", lambda: "test")
+    monkeypatch.setattr("prometheus_nt.jobs.backtest_record.git_commit", lambda: "test")
 
 
 class Trial:

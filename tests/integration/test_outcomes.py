@@ -109,7 +109,7 @@ def test_no_outcome_is_recorded_before_its_last_session(stores, monkeypatch):
     whole = panel_of(stores, "sample_sp500")
     last = int(np.searchsorted(whole.sessions, np.datetime64("2019-06-14")))
     ends_early = dropped(whole, last, np.random.default_rng(0))
-    monkeypatch.setattr("prometheus_nt.jobs.backtest.node_panel", lambda *_: ends_early)
+    monkeypatch.setattr("prometheus_nt.jobs.backtest_market.node_panel", lambda *_: ends_early)
     run_id = _run(stores, "sessions.end=2019-06-14")
     end = date(2019, 6, 14)
 

@@ -21,9 +21,12 @@ WHERE = "chromium"
 PATIENCE_MS = 60_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return Debian's Chromium without a window."""
+    """Return Debian's Chromium without a window.
+
+    Its event loop runs as long as it does: other tests of the process that need one come after it.
+    """
     path = shutil.which(WHERE)
     if path is None:
         why = f"{WHERE} is not on PATH; `apt-get install chromium` brings it"
