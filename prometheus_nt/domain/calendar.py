@@ -28,6 +28,10 @@ TIMEZONES = {"US_EQ": "America/New_York", "EU_EQ": "Europe/London", "ASIA_EQ": "
 FIRST_DAY = date(1980, 1, 1)
 """Explicit start: exchange_calendars otherwise covers only the last twenty years."""
 
+LAST_DAY = date(2035, 12, 31)
+"""Explicit end: the library's own is a year from the day a process imported it, so that two
+processes, or one run before and after midnight, would disagree on the sessions there are."""
+
 LATER_FIRST_DAYS = {"ASIA_EQ": date(1997, 1, 1)}
 """Markets whose sessions are known only from a later day on."""
 
@@ -167,7 +171,8 @@ def build_calendar(market_id: str) -> MarketCalendar:
     # It brings pandas: a second that commands without a calendar need not wait.
     import exchange_calendars
 
-    raw = exchange_calendars.get_calendar(MARKETS[market_id], start=start.isoformat())
+    span = {"start": start.isoformat(), "end": LAST_DAY.isoformat()}
+    raw = exchange_calendars.get_calendar(MARKETS[market_id], **span)
     sessions = raw.sessions.to_numpy().astype("datetime64[D]")
     half_days = np.isin(sessions, raw.early_closes.to_numpy().astype("datetime64[D]"))
     closes = raw.closes_nanos
