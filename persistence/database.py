@@ -189,13 +189,14 @@ class Database:
 
     def close(self) -> None:
         """Close every pooled connection; the next use opens new ones."""
-        for engine in self._engines.values():
-            engine.dispose()
-        self._engines.clear()
         with self._marking:
             if self._watching is not None:
                 self._watching.close()
                 self._watching = None
+        # The last to leave a file puts its journal into it, which one who only reads cannot.
+        for role in sorted(self._engines, key=lambda role: role != "reader"):
+            self._engines[role].dispose()
+        self._engines.clear()
 
     def _engine(self, role: str) -> Engine:
         with self._opening:

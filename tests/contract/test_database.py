@@ -306,6 +306,20 @@ def test_a_password_is_never_shown():
     assert "s3cret" not in repr(database) + database.safe_url + str(refused.value)
 
 
+def test_a_closed_file_holds_all_that_was_written_without_a_journal_beside_it(tmp_path):
+    path = tmp_path / "closed.db"
+    database = Database.open(f"sqlite:///{path}")
+    with database.writer() as connection:
+        samples.create(connection)
+        connection.execute(samples.insert(), {"name": "a", "day": DAY})
+    with database.reader() as connection:
+        connection.execute(select(samples.c.name)).all()
+
+    database.close()
+
+    assert [each.name for each in tmp_path.iterdir()] == ["closed.db"]
+
+
 def test_writers_use_the_journal_settings_of_a_shared_file(sqlite_database):
     with sqlite_database.writer() as connection:
         pragmas = [

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.sample import sample_ohlcv
+from persistence import schema
+from persistence.database import Database
+from persistence.historical import HistoricalStore
+from persistence.runtime import RuntimeStore
 from prometheus_nt.actors.pipeline import Stage
+from prometheus_nt.cli import main
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, TargetPortfolio
 from prometheus_nt.domain.calendar import MarketCalendar
@@ -22,7 +28,10 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity
 from prometheus_nt.engines.risk import RiskParams, apply_limits
 from prometheus_nt.jobs import wiring
+from prometheus_nt.jobs.ingest import ingest
+from prometheus_nt.jobs.stores import Stores, upgrade_schemas
 from prometheus_nt.jobs.wiring import BacktestNode, Recorded, wire_backtest
+from prometheus_nt.settings import Settings
 from prometheus_nt.venue.carry import Delistings
 
 FIRST = date(2010, 1, 4)
@@ -190,6 +199,73 @@ def a_fixed_book(weights: dict[str, float]) -> Iterator[None]:
 @pytest.fixture
 def fixed_book() -> Callable[[dict[str, float]], AbstractContextManager[None]]:
     return a_fixed_book
+
+
+@pytest.fixture(scope="session")
+def sample_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a historical database with the bundled sample; copy it to change it."""
+    path = tmp_path_factory.mktemp("sample") / "historical.db"
+    database = Database.open(f"sqlite:///{path}")
+    schema.upgrade(database, "historical")
+    ingest(sample_ohlcv(), HistoricalStore(database))
+    database.close()
+    return path
+
+
+@pytest.fixture
+def historical(sample_history: Path, tmp_path: Path) -> Iterator[Database]:
+    """Return a historical database of this test with the bundled sample."""
+    path = tmp_path / "sample.db"
+    shutil.copy(sample_history, path)
+    database = Database.open(f"sqlite:///{path}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def stores(historical: Database, sqlite_database: Database, tmp_path: Path) -> Stores:
+    """Return stores with the bundled sample and an empty record."""
+    return stores_at(tmp_path / "home", historical, sqlite_database)
+
+
+def stores_at(home: Path, historical: Database, runtime: Database) -> Stores:
+    """Return the stores of two open databases and a home."""
+    settings = Settings(home, "unused", "unused")
+    return Stores(settings, HistoricalStore(historical), RuntimeStore(runtime))
+
+
+@pytest.fixture(scope="session")
+def sample_home(sample_history: Path) -> Callable[[Path], Settings]:
+    """Return a function that makes a home with the bundled sample and an empty record."""
+
+    def make(home: Path) -> Settings:
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample_history, home / "historical.db")
+        settings = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
+        upgrade_schemas(settings)
+        return settings
+
+    return make
+
+
+@pytest.fixture
+def prometheus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
+    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

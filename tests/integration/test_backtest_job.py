@@ -47,13 +47,6 @@ def _stores(database, home):
     return Stores(settings, HistoricalStore(database), RuntimeStore(database))
 
 
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    ready = _stores(sqlite_database, tmp_path / "home")
-    ingest(sample_ohlcv(), ready.historical)
-    return ready
-
-
 def _rows(database, table):
     clocks = WALL_CLOCK | ({"updated_at"} if "created_at" in table.c else set())
     columns = [column for column in table.columns if column.name not in clocks]

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 import yaml
 from typer.testing import CliRunner
 
-from adapters.sample import sample_ohlcv
 from persistence.campaigns import CampaignStore
 from persistence.tables.campaigns import campaign_trials, campaigns
 from persistence.tables.runtime import RUNTIME
@@ -31,10 +30,8 @@ from prometheus_nt.jobs.campaign import (
     run_sleeve_backtest,
 )
 from prometheus_nt.jobs.executor import Ending, Handle, Outcome
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_campaign, rank_strategy
 from prometheus_nt.jobs.stores import open_stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -55,8 +52,8 @@ NUMBERED = {"events"}
 
 
 @pytest.fixture
-def home(tmp_path):
-    return _home(tmp_path / "home")
+def home(sample_home, tmp_path):
+    return sample_home(tmp_path / "home")
 
 
 @pytest.fixture
@@ -67,13 +64,6 @@ def campaign_file(tmp_path):
         return path
 
     return write
-
-
-def _home(path):
-    settings = Settings.from_environment({"PROMETHEUS_HOME": str(path)})
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
-    return settings
 
 
 def _rows(stores):
@@ -88,11 +78,11 @@ def _rows(stores):
     return found
 
 
-def test_the_same_rows_inline_with_one_worker_and_with_two(tmp_path, campaign_file):
+def test_the_same_rows_inline_with_one_worker_and_with_two(sample_home, tmp_path, campaign_file):
     plan = load_campaign(campaign_file())
     rows, statuses = [], []
     for workers in (0, 1, 2):
-        settings = _home(tmp_path / f"home{workers}")
+        settings = sample_home(tmp_path / f"home{workers}")
         with open_stores(settings) as stores:
             statuses.append(run_campaign(plan, stores, workers=workers))
             rows.append(_rows(stores))
@@ -455,10 +445,12 @@ def test_a_screen_that_fails_leaves_the_word_to_the_run(home, campaign_file):
     assert failed.screen["error"] == failed.error == "ConfigError"
 
 
-def test_a_screened_campaign_is_the_same_inline_and_with_workers(tmp_path, campaign_file):
+def test_a_screened_campaign_is_the_same_inline_and_with_workers(
+    sample_home, tmp_path, campaign_file
+):
     plan, rows = load_campaign(campaign_file(**SCREENED)), []
     for workers in (0, 2):
-        with open_stores(_home(tmp_path / f"home{workers}")) as stores:
+        with open_stores(sample_home(tmp_path / f"home{workers}")) as stores:
             run_campaign(plan, stores, workers=workers)
             rows.append(_rows(stores))
 

@@ -16,12 +16,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from adapters.sample import sample_ohlcv
 from persistence.tables.campaigns import campaign_trials
 from persistence.tables.runtime import RUNTIME
 from prometheus_nt.campaign_config import load_campaign
 from prometheus_nt.jobs.campaign import campaign_status, resume_campaign, run_campaign
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_campaign
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.settings import Settings
@@ -51,13 +49,9 @@ SEED = 11
 
 
 @pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    """Return the URL of one historical database that every home reads."""
-    home = tmp_path_factory.mktemp("historical")
-    settings = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
-    return settings.historical_url
+def historical(sample_history):
+    """Return the address of one historical database that every home reads."""
+    return f"sqlite:///{sample_history}"
 
 
 @pytest.fixture(scope="module")

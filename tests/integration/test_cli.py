@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from persistence.database import Database
 from persistence.trials import TrialLedger
-from prometheus_nt.cli import app, main
+from prometheus_nt.cli import app
 from prometheus_nt.console import print_rows
 from prometheus_nt.domain.runs import Mode, RunIdentity
 
@@ -20,24 +20,6 @@ pytestmark = pytest.mark.integration
 GOOD = "Date,Open,High,Low,Close,Volume\n" + "".join(
     f"2012-03-{day:02d},10,11,9,10,1000\n" for day in (1, 2, 5, 6, 7, 8, 9)
 )
-
-
-@pytest.fixture
-def prometheus(tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
-    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def _commands(group, *names):

@@ -8,27 +8,9 @@ import sqlalchemy as sa
 
 from persistence.database import Database, upsert
 from persistence.tables.governance import strategies
-from prometheus_nt.cli import main
 from tests.contract.test_backup import NOW
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def prometheus(monkeypatch, capsys):
-    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

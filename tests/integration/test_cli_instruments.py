@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from prometheus_nt.cli import main
-
 pytestmark = pytest.mark.integration
 
 NAMES = """instrument_id,scheme,symbol,valid_from,valid_to,exchange,listed_on,tick_size
@@ -14,23 +12,6 @@ FB.US,exchange,META,2022-06-09,,,,
 FB.US,ib_conid,107113386,,,,,
 FB.US,,,,,XNAS,2012-05-18,0.01
 """
-
-
-@pytest.fixture
-def prometheus(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def test_markets_shows_every_market_at_an_instant(prometheus):

@@ -4,16 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.sample import sample_ohlcv
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.compare import compare_runs
-from prometheus_nt.jobs.ingest import ingest
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -27,14 +21,6 @@ engines:
   risk: {max_abs_weight_per_name: 0.5}
 gate: {max_position_weight: 0.6}
 """
-
-
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
-    ingest(sample_ohlcv(), ready.historical)
-    return ready
 
 
 @pytest.fixture

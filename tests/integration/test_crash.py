@@ -21,8 +21,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
-from persistence import events, schema
+from persistence import events
 from persistence.database import Database
 from persistence.historical import HistoricalStore
 from persistence.runtime import RuntimeStore
@@ -32,7 +31,6 @@ from prometheus_nt.config import load_config
 from prometheus_nt.domain.phases import CHAIN, RunPhase
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.day import DayRunner, ensure_day
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.settings import Settings
 
@@ -54,16 +52,6 @@ CLOCKS = {
     *("phase_started_at", "phase_completed_at", "lease_until"),
 }
 ATTEMPTS = operations.engine_run_attempts.name
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    path = tmp_path_factory.mktemp("historical") / "historical.db"
-    database = Database.open(f"sqlite:///{path}")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    database.close()
-    return path
 
 
 def copied(source, target):
@@ -227,9 +215,9 @@ def differing(found, expected):
 
 
 def test_a_backtest_killed_at_any_moment_is_completed_by_the_next(
-    historical, sqlite_template, tmp_path
+    sample_history, sqlite_template, tmp_path
 ):
-    undisturbed = sqlite_trial(backtested, historical, sqlite_template, tmp_path / "whole")
+    undisturbed = sqlite_trial(backtested, sample_history, sqlite_template, tmp_path / "whole")
     *_, length = undisturbed.marks()
     expected = undisturbed.everything()
     assert expected["fills"] and expected["decision_outcomes"] and expected["events"]
@@ -238,7 +226,7 @@ def test_a_backtest_killed_at_any_moment_is_completed_by_the_next(
 
     for number, point in enumerate(rng.sample(range(1, length), KILL_POINTS) + at_the_very_end):
         home = tmp_path / f"killed-{number}"
-        trial = sqlite_trial(backtested, historical, sqlite_template, home)
+        trial = sqlite_trial(backtested, sample_history, sqlite_template, home)
         assert trial.killed_at(point), point
         if number % 3 == 0:
             trial.killed_at(rng.randrange(1, length))
@@ -249,9 +237,9 @@ def test_a_backtest_killed_at_any_moment_is_completed_by_the_next(
 
 
 def test_a_backtest_into_postgresql_killed_at_any_moment_is_completed_by_the_next(
-    historical, postgres_url, tmp_path
+    sample_history, postgres_url, tmp_path
 ):
-    undisturbed = Trial(backtested, historical, postgres_url("migrated"), tmp_path / "whole")
+    undisturbed = Trial(backtested, sample_history, postgres_url("migrated"), tmp_path / "whole")
     *_, length = undisturbed.marks()
     expected = undisturbed.everything()
     assert expected["fills"]
@@ -259,15 +247,17 @@ def test_a_backtest_into_postgresql_killed_at_any_moment_is_completed_by_the_nex
 
     for point in rng.sample(range(1, length), max(2, KILL_POINTS // 5)):
         home = tmp_path / f"killed-{point}"
-        trial = Trial(backtested, historical, postgres_url("migrated"), home)
+        trial = Trial(backtested, sample_history, postgres_url("migrated"), home)
         assert trial.killed_at(point), point
         assert trial.killed_at(None) is False
         assert not differing(trial.everything(), expected), point
 
 
-def test_a_day_killed_in_any_phase_is_completed_by_the_next(historical, sqlite_template, tmp_path):
+def test_a_day_killed_in_any_phase_is_completed_by_the_next(
+    sample_history, sqlite_template, tmp_path
+):
     home = tmp_path / "whole"
-    undisturbed = sqlite_trial(taken_through_its_day, historical, sqlite_template, home)
+    undisturbed = sqlite_trial(taken_through_its_day, sample_history, sqlite_template, home)
     marks = undisturbed.marks()
     expected = undisturbed.everything()
     assert expected["target_portfolios"] and expected["instrument_scores"]
@@ -280,7 +270,7 @@ def test_a_day_killed_in_any_phase_is_completed_by_the_next(historical, sqlite_t
 
     for point in points:
         home = tmp_path / f"killed-{point}"
-        trial = sqlite_trial(taken_through_its_day, historical, sqlite_template, home)
+        trial = sqlite_trial(taken_through_its_day, sample_history, sqlite_template, home)
         assert trial.killed_at(point), point
         assert trial.killed_at(None) is False
         assert not differing(trial.everything(), expected), point
@@ -292,13 +282,13 @@ def test_a_day_killed_in_any_phase_is_completed_by_the_next(historical, sqlite_t
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_workers_that_advance_one_day_at_once_do_each_phase_once(
-    request, historical, sqlite_template, tmp_path, engine
+    request, sample_history, sqlite_template, tmp_path, engine
 ):
     def trial(work, name):
         if engine == "sqlite":
-            return sqlite_trial(work, historical, sqlite_template, tmp_path / name)
+            return sqlite_trial(work, sample_history, sqlite_template, tmp_path / name)
         url = request.getfixturevalue("postgres_url")("migrated")
-        return Trial(work, historical, url, tmp_path / name)
+        return Trial(work, sample_history, url, tmp_path / name)
 
     alone = trial(taken_through_its_day, "alone")
     assert alone.killed_at(None) is False

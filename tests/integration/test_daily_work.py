@@ -6,7 +6,6 @@ from datetime import date
 import numpy as np
 import pytest
 
-from adapters.sample import sample_ohlcv
 from persistence.engine_runs import EngineRunStore
 from persistence.health import HealthStore
 from persistence.historical import HistoricalStore
@@ -19,7 +18,6 @@ from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs.daily_work import Finding, Told, WorkSpec, do_job
 from prometheus_nt.jobs.data import SourceSpec, ingest_named
 from prometheus_nt.jobs.day import ensure_day
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.settings import Settings
 
@@ -42,14 +40,13 @@ def node(dataset, start="2023-12-01", **sections):
 
 
 @pytest.fixture
-def settings(sqlite_database, tmp_path):
-    url = sqlite_database.safe_url
-    return Settings(tmp_path / "home", url, url)
+def settings(historical, sqlite_database, tmp_path):
+    return Settings(tmp_path / "home", historical.safe_url, sqlite_database.safe_url)
 
 
 @pytest.fixture
-def stores(sqlite_database, settings):
-    return Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
+def stores(historical, sqlite_database, settings):
+    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 def write_prices(folder, sessions):
@@ -89,7 +86,6 @@ def test_the_source_is_asked_until_it_has_the_session_and_not_any_more_after(
 
 
 def test_a_dataset_without_a_source_is_left_to_whoever_fills_it(settings, stores):
-    ingest(sample_ohlcv(), stores.historical)
 
     told = do(settings, node("sample_ohlcv"), JobKind.INGEST_PRICES, LAST)
     waits = do(settings, node("sample_ohlcv"), JobKind.CHECK_DATA, LAST)
@@ -100,7 +96,6 @@ def test_a_dataset_without_a_source_is_left_to_whoever_fills_it(settings, stores
 
 
 def test_a_phase_is_done_once_by_whomever_and_not_before_its_turn(settings, stores):
-    ingest(sample_ohlcv(), stores.historical)
     config, day = node("sample_ohlcv", "2005-01-03"), date(2005, 11, 1)
 
     with pytest.raises(PhaseError, match="is at WAITING_FOR_DATA, SIGNALS_DONE comes later"):
@@ -112,7 +107,6 @@ def test_a_phase_is_done_once_by_whomever_and_not_before_its_turn(settings, stor
 
 
 def test_a_phase_that_failed_is_a_failed_job_and_the_next_attempt_does_it_again(settings, stores):
-    ingest(sample_ohlcv(), stores.historical)
     day = date(2005, 11, 1)
     strict = node("sample_ohlcv", "2005-01-03", instruments=["AAPL.US", "NOBODY.US"])
     config = node("sample_ohlcv", "2005-01-03")
@@ -128,7 +122,6 @@ def test_a_phase_that_failed_is_a_failed_job_and_the_next_attempt_does_it_again(
 
 
 def test_a_day_that_somebody_else_works_on_is_waited_for(settings, stores):
-    ingest(sample_ohlcv(), stores.historical)
     config, day = node("sample_ohlcv", "2005-01-03"), date(2005, 11, 1)
     run = ensure_day(config, day, stores)
     EngineRunStore(stores.runtime.database).claim(run.run_id, "elsewhere:1:other")

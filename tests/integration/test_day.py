@@ -47,14 +47,6 @@ ENGINE_TABLES = (
 )
 
 
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
-    ingest(sample_ohlcv(), ready.historical)
-    return ready
-
-
 @pytest.fixture(scope="module")
 def config():
     return load_config([CONFIG], WINDOW)

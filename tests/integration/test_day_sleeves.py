@@ -6,17 +6,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs import day
 from prometheus_nt.jobs.day import DayRunner, ensure_day
-from prometheus_nt.jobs.ingest import ingest
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -35,14 +29,6 @@ SAME = (
     tables.engine_decisions,
 )
 CLOCKS = {"created_at", "recorded_at"}
-
-
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    found = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
-    ingest(sample_ohlcv(), found.historical)
-    return found
 
 
 def two_sleeves():

@@ -15,19 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import MissingMetadata
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.instruments import import_instruments
-from prometheus_nt.jobs.stores import Stores, open_stores
-from prometheus_nt.settings import Settings
+from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.venue.carry import Delistings
 
 pytestmark = pytest.mark.integration
@@ -89,16 +84,15 @@ def test_a_recorded_delisting_pays_its_return_on_its_day(failing, run, configure
     assert (flow.session, flow.kind, flow.shares) == (date(2012, 3, 12), "DELISTING", 800)
 
 
-def test_a_recorded_delisting_is_part_of_what_a_run_is_and_of_its_notes(tmp_path):
-    settings = Settings.from_environment({"PROMETHEUS_HOME": str(tmp_path)})
+def test_a_recorded_delisting_is_part_of_what_a_run_is_and_of_its_notes(sample_home, tmp_path):
+    settings = sample_home(tmp_path)
     window = ["sessions.start=2005-01-03", "sessions.end=2005-03-31"]
     config = load_config([Path("configs/us_core_long_eq_ohlcv.yaml")], window)
     ends = tmp_path / "ends.csv"
     ends.write_text(
         "instrument_id,exchange,delisted_on,delisting_return\nIBM.US,XNYS,2013-06-03,0\n"
     )
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
+    with open_stores(settings) as stores:
         before = run_backtest(config, stores)[0].run_id
         import_instruments(settings, ends)
 
@@ -114,13 +108,8 @@ def test_a_recorded_delisting_is_part_of_what_a_run_is_and_of_its_notes(tmp_path
     assert any("tick and lot of 5 of 5 are the default of US_EQ" in n for n in manifest["notes"])
 
 
-def test_a_sleeve_does_not_start_while_metadata_are_missing(sqlite_database, tmp_path):
-    historical = HistoricalStore(sqlite_database)
-    stores = Stores(
-        Settings(tmp_path, "unused", "unused"), historical, RuntimeStore(sqlite_database)
-    )
-    ingest(sample_ohlcv(), historical)
-    with sqlite_database.writer() as connection:
+def test_a_sleeve_does_not_start_while_metadata_are_missing(stores, historical):
+    with historical.writer() as connection:
         connection.exec_driver_sql(
             "UPDATE instruments SET market_id = NULL WHERE instrument_id = 'IBM.US'"
         )

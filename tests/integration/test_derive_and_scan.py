@@ -6,7 +6,6 @@ from datetime import date
 import numpy as np
 import pytest
 
-from prometheus_nt.cli import main
 from prometheus_nt.domain.calendar import MarketCalendar
 
 pytestmark = pytest.mark.integration
@@ -19,24 +18,6 @@ filters:
   - {field: momentum, lookback: 63, operator: ">", value: 0}
 sort: {field: momentum, lookback: 63}
 """
-
-
-@pytest.fixture
-def prometheus(tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
-    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def _write_prices(folder, sessions):

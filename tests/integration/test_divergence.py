@@ -12,12 +12,9 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
 from persistence import schema
 from persistence.alerts import Alert, raise_alert
 from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
@@ -29,16 +26,14 @@ from prometheus_nt.jobs.divergence import (
     measure_divergence,
     summary,
 )
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.run_events import recorded_events
 from prometheus_nt.jobs.safety import arm, flatten, halt
-from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.jobs.traded_runs import SIGNS
 from prometheus_nt.reporting.divergence_records import Cause, RunEvent
-from prometheus_nt.settings import Settings
+from tests.integration.conftest import stores_at
 
 pytestmark = pytest.mark.integration
 
@@ -49,25 +44,18 @@ START, UNTIL = date(2006, 1, 3), date(2006, 3, 29)
 
 
 @pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def recorded(historical, tmp_path_factory):
+def recorded(sample_history, tmp_path_factory):
     """Return the home of sixty sessions of paper and their backtest, and the run."""
     home = tmp_path_factory.mktemp("recorded") / "home"
     home.mkdir()
     database = Database.open(f"sqlite:///{home}/runtime.db")
     schema.upgrade(database, "runtime")
-    stores = stores_of(historical, database, home)
+    historical = Database.open(f"sqlite:///{sample_history}")
+    stores = stores_at(home, historical, database)
     paper = traded(stores)
     measured(stores, paper.run_id)
     database.close()
+    historical.close()
     return home, paper.run_id
 
 
@@ -77,18 +65,13 @@ def stores(historical, recorded, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(recorded[0], home, symlinks=True)
     database = Database.open(f"sqlite:///{home}/runtime.db")
-    yield stores_of(historical, database, home)
+    yield stores_at(home, historical, database)
     database.close()
 
 
 @pytest.fixture
 def run_id(recorded):
     return recorded[1]
-
-
-def stores_of(historical, runtime, home):
-    settings = Settings(home, "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(runtime))
 
 
 def node(start, until, mode="paper"):
@@ -236,7 +219,7 @@ def test_rows_that_were_added_up_again_are_the_rows_that_were_recorded(stores, r
 def test_the_backtest_is_made_if_there_is_none_and_found_if_there_is(
     historical, sqlite_database, tmp_path
 ):
-    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+    stores = stores_at(tmp_path / "home", historical, sqlite_database)
     paper = traded(stores, until=date(2006, 1, 20))
 
     first = measured(stores, paper.run_id)
@@ -262,7 +245,7 @@ def test_a_backtest_of_the_same_file_is_the_one_that_is_found(stores, run_id):
 
 def test_a_split_in_the_middle_is_no_divergence(historical, sqlite_database, tmp_path):
     """AAPL 2-for-1 on 2005-02-28: the backtest counts tomorrow's shares, paper today's."""
-    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+    stores = stores_at(tmp_path / "home", historical, sqlite_database)
     paper = traded(stores, date(2005, 2, 14), date(2005, 3, 18))
 
     report = measured(stores, paper.run_id, tolerance_bps=0.001)
@@ -412,7 +395,7 @@ def interrupted(stores, **acts):
 
 
 def test_what_a_halt_kept_from_being_traded_is_its_own_cause(historical, sqlite_database, tmp_path):
-    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+    stores = stores_at(tmp_path / "home", historical, sqlite_database)
 
     found = interrupted(
         stores,
@@ -434,7 +417,7 @@ def test_what_a_halt_kept_from_being_traded_is_its_own_cause(historical, sqlite_
 def test_a_wind_down_is_of_a_person_and_what_its_halt_keeps_back_is_of_the_halt(
     historical, sqlite_database, tmp_path
 ):
-    stores = stores_of(historical, sqlite_database, tmp_path / "home")
+    stores = stores_at(tmp_path / "home", historical, sqlite_database)
 
     found = interrupted(
         stores, at={"2006-01-19": lambda: flatten(stores, SLEEVE, "get out", "anna")}

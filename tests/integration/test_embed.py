@@ -5,18 +5,12 @@ from datetime import date
 import numpy as np
 import pytest
 
-from adapters.sample import sample_ohlcv
 from persistence.embeddings import EmbeddingStore
-from persistence.historical import HistoricalStore
 from persistence.reference_store import ReferenceStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.encoders.numeric import WindowParams, encode_windows
 from prometheus_nt.jobs.embed import embed
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.sessions import view_of
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 from tests.contract.test_reference_store import article
 
 pytestmark = pytest.mark.integration
@@ -32,14 +26,6 @@ class LengthModel:
 
     def encode(self, texts):
         return np.array([[len(text), 1.0] for text in texts]).reshape(-1, 2)
-
-
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    historical = HistoricalStore(sqlite_database)
-    ingest(sample_ohlcv(), historical)
-    settings = Settings(tmp_path, "unused", "unused")
-    return Stores(settings, historical, RuntimeStore(sqlite_database))
 
 
 def test_windows_and_profiles_are_those_of_the_encoders_and_are_written_once(stores):

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from prometheus_nt.cli import main
-
 pytestmark = pytest.mark.integration
 
 PRICES = "Date,Open,High,Low,Close,Volume\n" + "".join(
@@ -22,24 +20,6 @@ IDX,GONE,2001-01-02,2005-01-03
 """
 SECTORS = "symbol,sector,start\nAAA,Tech,2001-01-02\nAAA,Banks,2012-03-08\n"
 NEWS = "published_at,symbols,headline\n2012-03-06T10:00:00-05:00,AAA,AAA grows\n"
-
-
-@pytest.fixture
-def prometheus(tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command as `main` does: (exit code, output, errors)."""
-    monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["prometheus", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from adapters.sample import sample_ohlcv
 from persistence.artifacts import RunFolder
 from persistence.run_findings import FindingStore
 from prometheus_nt.cli import app
@@ -17,12 +16,10 @@ from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.findings import findings_of, record_findings
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.meta import rank_strategy
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.report import load_run_series
 from prometheus_nt.jobs.stores import open_stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -32,13 +29,8 @@ SLEEVE = "{family: US_CORE_LONG_EQ, horizon: 5, capital_usd: %d}"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    settings = Settings.from_environment(
-        {"PROMETHEUS_HOME": str(tmp_path_factory.mktemp("findings"))}
-    )
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
-    return settings
+def home(sample_home, tmp_path_factory):
+    return sample_home(tmp_path_factory.mktemp("findings"))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory, config):
-    """Return a home with one logged backtest and one day."""
+    """Return a home with one logged ingest, backtest and day."""
     home = tmp_path_factory.mktemp("inspection")
     found = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
     start_logging(found, "json")
@@ -88,10 +88,9 @@ def test_a_fill_leads_back_to_the_bars_that_its_decision_saw(settings, stores):
     assert made & set(risk["input_hashes"]), "risk saw the book that another stage made"
 
 
-def test_a_dataset_that_was_revised_since_is_said_to_be_changed(tmp_path, config):
-    settings = Settings.from_environment({"PROMETHEUS_HOME": str(tmp_path)})
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
+def test_a_dataset_that_was_revised_since_is_said_to_be_changed(sample_home, tmp_path):
+    settings = sample_home(tmp_path)
+    with open_stores(settings) as stores:
         run_backtest(load_config([CONFIG], [*WINDOW, "sessions.end=2005-03-31"]), stores)
         fill_id = _rows(stores, runtime.fills)[0]["fill_id"]
         days, values = stores.historical.bars("sample_ohlcv", "AAPL.US")
@@ -136,11 +135,9 @@ def test_a_days_outcome_is_what_its_target_earned_from_later_closes(stores, conf
         assert one["known_at"] == panel.sessions[last].astype(object)
 
 
-def test_a_horizon_beyond_the_data_has_no_outcome_yet(tmp_path):
-    settings = Settings.from_environment({"PROMETHEUS_HOME": str(tmp_path)})
+def test_a_horizon_beyond_the_data_has_no_outcome_yet(sample_home, tmp_path):
     late = load_config([CONFIG], ["sessions.start=2012-01-03", "sessions.end=2013-03-01"])
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
+    with open_stores(sample_home(tmp_path)) as stores:
         run = ensure_day(late, date(2013, 2, 19), stores)
         DayRunner(late, stores, "me").run_to_end(run)
 

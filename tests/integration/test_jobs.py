@@ -12,16 +12,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from adapters.sample import sample_ohlcv
 from persistence.campaigns import CampaignStore
 from prometheus_nt.cli import app
 from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.campaign import campaign_status
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.queue import cancel, find, listing, logs, retry, submit
 from prometheus_nt.jobs.stores import open_stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -31,11 +28,9 @@ PATIENCE = 240
 
 
 @pytest.fixture
-def new_home(tmp_path, monkeypatch):
+def new_home(sample_home, tmp_path, monkeypatch):
     def make(name="home"):
-        settings = Settings.from_environment({"PROMETHEUS_HOME": str(tmp_path / name)})
-        with open_stores(settings, upgrade=True) as stores:
-            ingest(sample_ohlcv(), stores.historical)
+        settings = sample_home(tmp_path / name)
         monkeypatch.setenv("PROMETHEUS_HOME", str(settings.home))
         return settings
 

@@ -10,23 +10,19 @@ import pandas as pd
 import pytest
 
 import prometheus_nt
-from adapters.sample import sample_ohlcv
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError, PrometheusError
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.stores import open_stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(sample_home, tmp_path_factory):
     path = tmp_path_factory.mktemp("home")
-    with open_stores(Settings.from_environment({"PROMETHEUS_HOME": str(path)}), upgrade=True) as s:
-        ingest(sample_ohlcv(), s.historical)
+    with open_stores(sample_home(path)) as s:
         window = ["sessions.start=2005-01-03", "sessions.end=2005-12-30"]
         run_backtest(load_config([Path("configs/us_core_long_eq_ohlcv.yaml")], window), s)
         return path, panel_of(s, "sample_ohlcv")

@@ -14,11 +14,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
 from persistence import events, schema
 from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from persistence.tables.historical import bars, dataset_instruments
 from persistence.tables.trading import account_states, alerts, executions, order_status_history
@@ -33,11 +30,9 @@ from prometheus_nt.domain.errors import (
     TradingHalted,
 )
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
+from tests.integration.conftest import stores_at
 
 pytestmark = pytest.mark.integration
 
@@ -71,25 +66,6 @@ SHARED = (
 ONLY_PAPER = (order_status_history, account_states, executions)
 WALL_CLOCK = {"recorded_at", "created_at", "config_snapshot"}
 RECORDING = (str(Path("persistence").absolute()), str(Path("prometheus_nt/jobs").absolute()))
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    return stores_of(historical, sqlite_database, tmp_path / "home")
-
-
-def stores_of(historical, runtime, home):
-    settings = Settings(home, "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(runtime))
 
 
 def node(*assignments, mode="paper", horizon=5):
@@ -216,8 +192,8 @@ def test_sessions_that_arrive_one_by_one_leave_the_rows_of_a_run_in_one_go(
     historical, both_databases, tmp_path
 ):
     first, second = both_databases
-    at_once = stores_of(historical, first, tmp_path / "a")
-    day_by_day = stores_of(historical, second, tmp_path / "b")
+    at_once = stores_at(tmp_path / "a", historical, first)
+    day_by_day = stores_at(tmp_path / "b", historical, second)
     start, until = date(2005, 2, 14), date(2005, 3, 18)
     whole = traded(node(), at_once, start, until)
     clock = Calendar(datetime(2005, 2, 13, tzinfo=UTC), datetime(2005, 3, 19, tzinfo=UTC))
@@ -418,13 +394,13 @@ def test_a_stop_between_two_sessions_leaves_whole_sessions(stores):
 def test_a_database_that_goes_away_and_comes_back_loses_nothing(
     historical, sqlite_database, stoppable_postgres, tmp_path
 ):
-    calm = stores_of(historical, sqlite_database, tmp_path / "calm")
+    calm = stores_at(tmp_path / "calm", historical, sqlite_database)
     start, until = date(2005, 2, 14), date(2005, 3, 18)
     expected = traded(node(), calm, start, until)
     url = stoppable_postgres.url.render_as_string(hide_password=False)
     database = Database.open(url)
     schema.upgrade(database, "runtime")
-    stormy = stores_of(historical, database, tmp_path / "stormy")
+    stormy = stores_at(tmp_path / "stormy", historical, database)
 
     def weather(status):
         if status.session == date(2005, 2, 24):
@@ -450,12 +426,12 @@ def test_a_database_that_goes_away_and_comes_back_loses_nothing(
 def test_a_run_that_ends_while_the_database_is_away_is_written_at_the_next_start(
     historical, sqlite_database, stoppable_postgres, tmp_path
 ):
-    calm = stores_of(historical, sqlite_database, tmp_path / "calm")
+    calm = stores_at(tmp_path / "calm", historical, sqlite_database)
     start, until = date(2005, 2, 14), date(2005, 3, 4)
     expected = traded(node(), calm, start, until)
     database = Database.open(stoppable_postgres.url.render_as_string(hide_password=False))
     schema.upgrade(database, "runtime")
-    stormy = stores_of(historical, database, tmp_path / "stormy")
+    stormy = stores_at(tmp_path / "stormy", historical, database)
     config = node("paper.wait_for_database_seconds=0")
 
     def weather(status):
@@ -475,7 +451,7 @@ def test_a_run_that_ends_while_the_database_is_away_is_written_at_the_next_start
 def test_neither_database_nor_spool_halts_trading(historical, stoppable_postgres, tmp_path):
     database = Database.open(stoppable_postgres.url.render_as_string(hide_password=False))
     schema.upgrade(database, "runtime")
-    stores = stores_of(historical, database, tmp_path / "home")
+    stores = stores_at(tmp_path / "home", historical, database)
     start = date(2005, 2, 14)
     first = traded(node(), stores, start, date(2005, 2, 18))
     outbox = tmp_path / "home" / "paper" / first.run_id / "outbox.spool"
@@ -530,7 +506,7 @@ class Trial:
 
     def stores(self):
         historical = Database.open(f"sqlite:///{self.historical._path}")
-        return stores_of(historical, Database.open(f"sqlite:///{self.file}"), self.home)
+        return stores_at(self.home, historical, Database.open(f"sqlite:///{self.file}"))
 
     def count_calls(self):
         assert self.killed_at(None) is False

@@ -7,44 +7,21 @@ from threading import Event
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from persistence.tables.trading import alerts
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import AccountingError, ConfigError, StoreError
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_finish import finish_run
 from prometheus_nt.jobs.paper_identity import begin, trading_identity
 from prometheus_nt.jobs.paper_request import PaperRequest
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 START, UNTIL, LATER = date(2005, 2, 14), date(2005, 2, 16), date(2005, 2, 17)
 WIDER = "engines.portfolio.max_weight=0.21"
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 def node(*assignments, horizons=(5,)):

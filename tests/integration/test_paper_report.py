@@ -7,43 +7,20 @@ from threading import Event
 
 import pytest
 
-from adapters.sample import sample_ohlcv
-from persistence import schema
 from persistence.artifacts import RunFolder
-from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import AccountingError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.report import load_run_series, remake_report
 from prometheus_nt.jobs.safety import arm, halt
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 SLEEVE = "US_CORE_LONG_EQ_H21"
 START, UNTIL = date(2006, 1, 3), date(2006, 1, 13)
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 def node(mode="paper", *assignments):

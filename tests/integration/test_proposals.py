@@ -9,7 +9,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from adapters.sample import sample_ohlcv
 from persistence.proposals import ProposalStore
 from persistence.runtime import Filters
 from prometheus_nt.cli import app
@@ -18,13 +17,11 @@ from prometheus_nt.jobs import proposals as job
 from prometheus_nt.jobs.applied import applied_in, applied_origins, load_node
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.diagnostics import diagnose_strategy
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.kind_work import run_propose_job
 from prometheus_nt.jobs.kinds import ProposeJob, node_of
 from prometheus_nt.jobs.proposals import Request
 from prometheus_nt.jobs.queue import read_spec, with_files
 from prometheus_nt.jobs.stores import open_stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -35,12 +32,9 @@ STRATEGY = "US_CORE_LONG_EQ"
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(sample_home, tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_HOME", str(tmp_path / "home"))
-    settings = Settings.from_environment()
-    with open_stores(settings, upgrade=True) as stores:
-        ingest(sample_ohlcv(), stores.historical)
-    return settings
+    return sample_home(tmp_path / "home")
 
 
 @pytest.fixture

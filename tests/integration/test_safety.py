@@ -13,8 +13,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from adapters.sample import sample_ohlcv
-from persistence import events, schema
+from persistence import events
 from persistence.broker_reports import newest
 from persistence.database import Database
 from persistence.historical import HistoricalStore
@@ -28,7 +27,6 @@ from prometheus_nt.config import load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import TradingHalted
 from prometheus_nt.domain.safety import HaltCause, TradingState
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
@@ -44,21 +42,6 @@ pytestmark = pytest.mark.integration
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 SLEEVE = "US_CORE_LONG_EQ_H5"
 START = date(2005, 2, 14)
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 def node(*assignments):

@@ -7,23 +7,17 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from adapters.sample import sample_ohlcv
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from persistence.tables import runtime as tables
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.engines.scenarios import path_losses
 from prometheus_nt.jobs.backtest import run_backtest
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.scenarios import (
     ScenarioRequest,
     generate_set,
     scenario_params,
     scenario_store,
 )
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -40,14 +34,6 @@ engines:
 gate: {max_position_weight: 0.6}
 """
 FIRST, SECOND = date(2005, 2, 1), date(2005, 5, 2)
-
-
-@pytest.fixture
-def stores(sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    ready = Stores(settings, HistoricalStore(sqlite_database), RuntimeStore(sqlite_database))
-    ingest(sample_ohlcv(), ready.historical)
-    return ready
 
 
 @pytest.fixture

@@ -14,11 +14,6 @@ import numpy as np
 import pytest
 
 from adapters.ib_gateway.fault_table import FAULTS
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
-from prometheus_nt.jobs.ingest import ingest
 
 pytestmark = pytest.mark.integration
 
@@ -81,13 +76,9 @@ QUICK = ("lose_order", "reject", "user_cancels", "margin_call", "wrong_accounts"
 
 
 @pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db"
-    database = Database.open(url)
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    database.close()
-    return url
+def historical(sample_history):
+    """Return the address of one historical database that all nodes read."""
+    return f"sqlite:///{sample_history}"
 
 
 @pytest.fixture

@@ -13,12 +13,7 @@ import pytest
 
 from adapters.ib_gateway.control import Control
 from adapters.ib_gateway.server import Server, serving
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.settings import Settings
 from tests.integration.ib import killed_node
@@ -33,13 +28,9 @@ START, END = date(2006, 1, 3), date(2006, 1, 11)
 
 
 @pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db"
-    database = Database.open(url)
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    database.close()
-    return url
+def historical(sample_history):
+    """Return the address of one historical database that all nodes read."""
+    return f"sqlite:///{sample_history}"
 
 
 @asynccontextmanager

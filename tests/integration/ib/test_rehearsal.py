@@ -6,36 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.config import load_config
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.rehearse import RehearsalRequest, rehearse
-from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.divergence_records import Cause
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 def node(*assignments):

@@ -9,17 +9,11 @@ from typer.testing import CliRunner
 
 from adapters.ib.journal import journalled
 from adapters.ib_gateway.faults import read_rule
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
-from persistence.runtime import RuntimeStore
 from prometheus_nt.cli import app
 from prometheus_nt.config import IbConfig, load_config
 from prometheus_nt.domain.errors import ConfigError, TradingHalted, VenueError
 from prometheus_nt.domain.safety import HaltCause, TradingState
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.preview import flatten_preview, preview
@@ -27,8 +21,6 @@ from prometheus_nt.jobs.reconcile import reconcile
 from prometheus_nt.jobs.rehearse import QUICK
 from prometheus_nt.jobs.safety import arm, flatten, halt, switch_state
 from prometheus_nt.jobs.simulated_market import simulated_market
-from prometheus_nt.jobs.stores import Stores
-from prometheus_nt.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -36,21 +28,6 @@ CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 SLEEVE, ACCOUNT = "US_CORE_LONG_EQ_H5", "DU1234567"
 START, DECIDED, END = date(2006, 1, 3), date(2006, 1, 9), date(2006, 1, 20)
 """At the close of `DECIDED` the sleeve orders for the next open."""
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def stores(historical, sqlite_database, tmp_path):
-    settings = Settings(tmp_path / "home", "unused", "unused")
-    return Stores(settings, HistoricalStore(historical), RuntimeStore(sqlite_database))
 
 
 class Traded:
