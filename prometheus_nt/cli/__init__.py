@@ -1,6 +1,7 @@
 """`prometheus ...`: parses, calls a job, prints; holds no logic."""
 
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -33,7 +34,7 @@ from prometheus_nt.cli import (
     similar,
 )
 from prometheus_nt.cli.arguments import INTERRUPTED, asked_log
-from prometheus_nt.console import err, plain, say
+from prometheus_nt.console import err, out, plain, say
 from prometheus_nt.domain.errors import PrometheusError
 
 __all__ = ["app", "main"]
@@ -46,8 +47,19 @@ app = typer.Typer(
 )
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        versions = [f"{name} {version(name)}" for name in ("prometheus_nt", "nautilus_trader")]
+        out.print(" on ".join(versions), highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which it is."),
+    ] = False,
     log: Annotated[
         str | None,
         typer.Option(help="json: log what is done to a file in the home folder's `logs`."),

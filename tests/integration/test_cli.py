@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from datetime import date
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -53,6 +54,14 @@ def test_help_waits_for_neither_nautilus_nor_the_engines():
     shown = subprocess.run(asked, capture_output=True, text=True, check=True)
 
     assert shown.stdout.strip() == "none"
+
+
+def test_the_version_is_that_of_what_is_installed(prometheus):
+    code, shown, _ = prometheus("--version")
+
+    assert code == 0
+    ours, theirs = version("prometheus_nt"), version("nautilus_trader")
+    assert shown == f"prometheus_nt {ours} on nautilus_trader {theirs}\n"
 
 
 def test_a_typo_in_the_configuration_names_file_field_and_remedy(prometheus, tmp_path):
