@@ -22,8 +22,9 @@ demo: $(STAMP)   ## the main job on bundled real data: ingest, backtest, report
 	@$(BIN)/prometheus demo
 
 # Half of the time of these tests is waiting for processes and sockets of their own.
+TESTS  ?= not slow
 test: $(STAMP)   ## every test, PostgreSQL included where its server is installed
-	$(BIN)/python -m pytest -n 4 -q -m 'not slow'
+	$(BIN)/python -m pytest -n 4 -q -m '$(TESTS)'
 
 slow: $(STAMP)   ## the tests that take minutes: how often selection is wrong, many kills of a campaign
 	$(BIN)/python -m pytest -n 2 -q -m slow
