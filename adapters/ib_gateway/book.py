@@ -322,6 +322,25 @@ class Book:
         order.placed_ns = self.clock.now_ns()
         self._enter(order)
 
+    def enter_again(self, order: Order) -> None:
+        """Enter an order of a client once more, under a permanent id of its own."""
+        again = Order(
+            perm_id=0,
+            client_id=order.client_id,
+            # No client counts it: the next order's number is not taken.
+            order_id=0,
+            column=order.column,
+            side=order.side,
+            quantity=order.quantity,
+            order_type=order.order_type,
+            tif=order.tif,
+            limit=order.limit,
+            stop=order.stop,
+            terms=dict(order.terms),
+            placed_ns=self.clock.now_ns(),
+        )
+        self._enter(again)
+
     def _draft(self, client_id: int, order_id: int, raw: Values) -> Order:
         columns = self.terms.contracts.matching(raw)
         if len(columns) != 1:

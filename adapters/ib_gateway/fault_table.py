@@ -273,6 +273,17 @@ def _foreign(strike: Strike) -> list[Action]:
     return strike.said
 
 
+def _twin(strike: Strike) -> list[Action]:
+    order, book = _newest(strike), strike.gateway.book
+
+    def enter() -> list[Action]:
+        if order is not None:
+            book.enter_again(order)
+        return []
+
+    return [*strike.said, Later(0.0, enter)]
+
+
 def _margin_call(strike: Strike) -> list[Action]:
     book = strike.gateway.book
     figures = book.account.figures(book.clock.price)
@@ -461,6 +472,12 @@ FAULTS: Mapping[str, Fault] = {
         "Order ids begin anew, as after a reset in the gateway's settings.",
         ("ack",),
         _ids_restart,
+        at_once=True,
+    ),
+    "twin_order": Fault(
+        "The broker works an order twice: two permanent ids under one reference.",
+        ("ack",),
+        _twin,
         at_once=True,
     ),
     "foreign_order": Fault(

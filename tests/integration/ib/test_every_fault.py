@@ -48,6 +48,7 @@ HALTS = {
     "bust": "REVISED_FILL",
     "foreign_order": "UNKNOWN_ORDER",
     "margin_call": "CASH_BREAK",
+    "twin_order": "DUPLICATE_ORDER",
 }
 """What needs somebody to look: the reason that pulled the kill switch."""
 

@@ -249,6 +249,24 @@ def test_what_the_broker_halts_for_needs_arming_after_it_was_acknowledged(traded
     assert [order.status for order in waiting] == ["Cancelled"] * len(waiting)
 
 
+def test_an_order_that_works_twice_at_the_broker_halts_the_node_and_every_start_after(traded):
+    traded.until(DECIDED)
+    sent = {order.perm_id for order in traded.working()}
+    held, placed = traded.held(), traded.book.placed
+    traded.strike("twin_order")
+
+    for _ in range(2):
+        with pytest.raises(TradingHalted, match=r"DUPLICATE_ORDER .*permanent ids"):
+            traded.until(END)
+
+    twins = [order for order in traded.book.orders.values() if order.perm_id not in sent]
+    [twin] = [order for order in twins if order.order_id == 0]
+    assert traded.switch().cause is HaltCause.BROKER
+    assert "DUPLICATE_ORDER" in traded.switch().reason
+    assert {traded.book.orders[perm_id].status for perm_id in sent} == {"Cancelled"}
+    assert (twin.is_open, traded.held(), traded.book.placed) == (True, held, placed)
+
+
 def test_an_acknowledged_halt_sends_nothing_until_it_is_armed(traded):
     traded.until(DECIDED)
     name, _ = next(iter(traded.held().items()))

@@ -246,6 +246,19 @@ def test_another_clients_order_shows_in_all_open_orders_only():
     assert names(client.request("reqAllOpenOrders")).count("openOrder") == 2
 
 
+def test_an_order_may_work_twice_under_one_reference():
+    client = driver("twin_order")
+    client.place(1, orderType="LMT", lmtPrice=50.0, orderRef="plan-1")
+    client.later()
+    client.place(2, orderType="LMT", lmtPrice=50.0, orderRef="plan-2")
+
+    shown = [each for each in client.request("reqOpenOrders") if each.name == "openOrder"]
+
+    assert [each.values["orderRef"] for each in shown] == ["plan-1", "plan-1", "plan-2"]
+    assert [each.values["orderId"] for each in shown] == [1, 0, 2]
+    assert len({each.values["permId"] for each in shown}) == 3
+
+
 def test_what_happens_while_the_link_is_lost_is_told_when_it_is_back():
     client = driver("link_lost", opened=False)
     client.request("reqMktData", reqId=5, symbol="AAPL", secType="STK")
