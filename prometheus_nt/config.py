@@ -79,9 +79,12 @@ class DataConfig(Params):
     revision : the state of the dataset to read, so that a run can be made again on what it used.
     benchmark : instrument to compare with, from `benchmark_dataset` or the same dataset.
     index : whose dated members `universe.require_membership` asks for; the dataset must keep them.
+    collect : `ib`: a node that trades asks the broker itself for each session's bars, after its
+        close; the dataset must be one of the broker's. None: they arrive beside the node.
     """
 
     dataset: str
+    collect: Literal["ib"] | None = None
     index: str | None = None
     revision: Revision | None = Field(
         None, description="number, or quoted fingerprint of a panel; None is the newest"
@@ -205,6 +208,8 @@ class IbConfig(Params):
     send_until_minutes : before an open, from when nothing is sent for it any more.
     answer_minutes : most that the broker is waited for, before trading halts.
     cash_tolerance : largest difference of cash from the broker's, as a fraction of the capital.
+    start_timeout_seconds : most that a connection may take to come up, of the node and of commands
+        beside it; None is the connection's own, 60.
     """
 
     account: str | None = None
@@ -217,12 +222,14 @@ class IbConfig(Params):
     send_until_minutes: float = Field(10.0, ge=2, le=120)
     answer_minutes: float = Field(30.0, gt=0, le=600)
     cash_tolerance: float = Field(0.001, gt=0, le=0.1)
+    start_timeout_seconds: float | None = Field(None, gt=0, le=600)
     patience: DeskParams = DeskParams()
 
     @property
     def link(self) -> dict[str, Any]:
         """The settings of the connection that are given here."""
-        names = ("account", "host", "port", "client_id", "also_ports", "also_hosts")
+        where = ("account", "host", "port", "client_id", "also_ports", "also_hosts")
+        names = (*where, "start_timeout_seconds")
         found = {name: getattr(self, name) for name in names}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -346,6 +353,8 @@ class NodeConfig(Params):
         if self.mode == "backtest" or self.venue == "sandbox":
             elsewhere.add("venue")
         plain = self.model_dump(mode="json", exclude=elsewhere)
+        # Bars are the same whoever brings them.
+        del plain["data"]["collect"]
         plain["engines"] = self.engines_of(sleeve).model_dump(mode="json")
         plain["execution"]["planner"] = self.planner_of(sleeve).model_dump(mode="json")
         plain["gate"] = self.gate_of(sleeve).model_dump(mode="json")

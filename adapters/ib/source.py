@@ -11,7 +11,9 @@ It knows nobody who is no longer listed.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -23,6 +25,7 @@ import numpy as np
 from ib_async import ContractDetails
 
 from adapters.ib.config import LinkParams
+from adapters.ib.errors import LinkDown
 from adapters.ib.history import DailyBars, History
 from adapters.ib.link import Link
 from adapters.ib.pacing import HistoryBudget
@@ -56,13 +59,17 @@ Answer = TypeVar("Answer")
 
 
 class LinkThread:
-    """A link in a loop and a thread of its own, for callers that are not asynchronous."""
+    """A link in a loop and a thread of its own, for callers that are not asynchronous.
 
-    def __init__(self, params: LinkParams, requests_per_ten_minutes: int) -> None:
+    What it asks for history is counted in `budget`, which outlives it where others ask after it.
+    """
+
+    def __init__(self, params: LinkParams, budget: HistoryBudget) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="ib link", daemon=True)
+        self._waiting: set[Future[Any]] = set()
+        self._given_up = False
         self.link = Link(params)
-        budget = HistoryBudget(self._loop.time, most=requests_per_ten_minutes)
         self.history = History(self.link, budget)
 
     def start(self) -> None:
@@ -73,20 +80,41 @@ class LinkThread:
     def close(self) -> None:
         """Disconnect and end the thread."""
         if self._thread.is_alive():
-            self.run(self.link.close())
+            asyncio.run_coroutine_threadsafe(self.link.close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
 
     def run(self, asked: Coroutine[Any, Any, Answer]) -> Answer:
-        """Return the answer of a coroutine of the link's loop; any thread may wait for one."""
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        """Return the answer of a coroutine of the link's loop; any thread may wait for one.
+
+        Raises
+        ------
+        LinkDown
+            If it was given up.
+        """
+        future = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        self._waiting.add(future)
+        if self._given_up:
+            future.cancel()
+        try:
+            return future.result()
+        except CancelledError:
+            raise LinkDown("question", "given up", "nobody waits for the answer") from None
+        finally:
+            self._waiting.discard(future)
+
+    def give_up(self) -> None:
+        """Let whoever waits for an answer, and whoever asks from now on, get `LinkDown`."""
+        self._given_up = True
+        for future in list(self._waiting):
+            future.cancel()
 
 
 @contextmanager
 def link_thread(params: LinkParams, requests_per_ten_minutes: int = 55) -> Iterator[LinkThread]:
     """Yield a link that is up, in a thread of its own, and close it."""
-    thread = LinkThread(params, requests_per_ten_minutes)
+    thread = LinkThread(params, HistoryBudget(time.monotonic, most=requests_per_ten_minutes))
     try:
         thread.start()
         yield thread

@@ -341,6 +341,14 @@ def _bars(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Eff
     return lambda strike: [told(action) for action in strike.said]
 
 
+def _open_bar(strike: Strike) -> list[Action]:
+    clock = strike.gateway.clock
+    if clock.stage is not Stage.OPEN:
+        return strike.said
+    today = {"date": f"{clock.session:%Y%m%d}"}
+    return list(_bars(lambda bars: [*bars, bars[-1] | today])(strike))
+
+
 def _flood(strike: Strike) -> list[Action]:
     return strike.said * int(strike.arg("count"))
 
@@ -593,6 +601,9 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "duplicate_bar": Fault(
         "The newest bar comes twice.", ("history",), _bars(lambda b: [*b, *b[-1:]])
+    ),
+    "open_bar": Fault(
+        "The session that trades now has a bar already.", ("history",), _open_bar, lasting=True
     ),
     "zero_price": Fault(
         "The newest bar closes at nothing.",

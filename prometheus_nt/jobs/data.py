@@ -130,14 +130,25 @@ def ingest_source(
 
 
 def read_source(
-    stores: Stores, source: MarketDataSource, spec: SourceSpec, progress: Progress | None = None
+    stores: Stores,
+    source: MarketDataSource,
+    spec: SourceSpec,
+    progress: Progress | None = None,
+    now: datetime | None = None,
 ) -> IngestReport:
-    """Ingest one source as a spec says; its dataset goes on remembering what it was made from."""
+    """Ingest one source as a spec says; its dataset goes on remembering what it was made from.
+
+    Parameters
+    ----------
+    now : datetime, optional
+        Aware; sessions that close later are neither expected nor stored. The clock's by default.
+    """
     return ingest(
-        continued(source, stores.historical, spec),
+        continued(source, stores.historical, spec, now),
         stores.historical,
         symbols=spec.symbols,
         progress=progress,
+        now=now,
         options=IngestOptions(spec.gates, spec.workers),
     )
 
@@ -400,7 +411,7 @@ def _dataset(spec: SourceSpec, rest: str) -> str:
 
 
 def continued(
-    source: MarketDataSource, store: HistoricalStore, spec: SourceSpec
+    source: MarketDataSource, store: HistoricalStore, spec: SourceSpec, now: datetime | None = None
 ) -> MarketDataSource:
     """Return a source that asks a vendor only for what the store does not have yet."""
     if source.info.source not in {EODHD, IB}:
@@ -424,7 +435,7 @@ def continued(
 
     if not isinstance(source, IbSource):
         return source
-    newest = _newest_session(spec, datetime.now(UTC))
+    newest = _newest_session(spec, now or datetime.now(UTC))
     return ResumedSource(source, bars, partial(store.actions, dataset_id), newest, again)
 
 

@@ -18,7 +18,7 @@ from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.errors import ConfigError
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.jobs.backtest_market import require_fitting
-from prometheus_nt.jobs.paper_data import paper_panel
+from prometheus_nt.jobs.paper_data import paper_panel, require_collectable
 from prometheus_nt.jobs.paper_desk import Desk
 from prometheus_nt.jobs.paper_identity import run_to_trade
 from prometheus_nt.jobs.paper_report import ReportDesk
@@ -47,6 +47,7 @@ def run_paper(
     """
     _require_possible(config, request)
     panel = paper_panel(config, stores)
+    require_collectable(config, stores)
     require_fitting(config, stores.historical.dataset(config.data.dataset), panel)
     with ExitStack() as opened:
         venue = _venue(config, stores, request, panel, now)

@@ -3,18 +3,21 @@
 1. `take` gives a trader the sessions after its tape's that have closed and are complete, up to the
    first that is not; they go to its tape before anybody acts on them.
 2. What the dataset no longer says as the node saw it raises an alert: the tape stays as it is.
+3. `arrives` says whether a session is complete; with `data.collect` it is asked for first.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from adapters.gates.health import ALIVE_WITHIN, bar_coverage
 from persistence.alerts import Alert, raise_alert, resolve
 from persistence.tape import SeenSession, seen_session
+from prometheus_nt.actors.session_clock import Stop
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import DataError, StoreUnavailable
@@ -25,6 +28,9 @@ from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper_trader import PaperTrader
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.venue.carry import Delistings
+
+if TYPE_CHECKING:
+    from prometheus_nt.jobs.ib_collect import IbCollector
 
 REVISED = "history_revised"
 """The rule of the alert of a changed history."""
@@ -44,6 +50,7 @@ class DataWatch:
     ) -> None:
         self._config, self._stores, self._until, self._now = config, stores, until, now
         self._calendar = MarketCalendar.of(config.market)
+        self._collector: IbCollector | None = None
 
     def panel(self) -> MarketPanel:
         """Return the dataset as it is stored now."""
@@ -125,6 +132,33 @@ class DataWatch:
         owns = [panel.select(own) for own in {trader.tape.instruments for trader in traders}]
         return all(self._covered(own, row, self._delistings(own)) for own in owns)
 
+    def arrives(
+        self, session: date, traders: list[PaperTrader], stop: Stop, chore: Callable[[], None]
+    ) -> bool:
+        """Return whether a closed session is complete, after the broker was asked if it is to be.
+
+        Parameters
+        ----------
+        stop, chore : what ends the asking, and what is done meanwhile
+        """
+        complete = self.is_complete(session, traders)
+        if self._config.data.collect is None:
+            return complete
+        if not complete:
+            self._asked().bring(session, stop, chore)
+            complete = self.is_complete(session, traders)
+        if complete:
+            self._asked().arrived()
+        return complete
+
+    def _asked(self) -> "IbCollector":
+        if self._collector is None:
+            # It brings the broker's client and Nautilus: only where the broker is asked.
+            from prometheus_nt.jobs.ib_collect import IbCollector
+
+            self._collector = IbCollector(self._config, self._stores, self._now)
+        return self._collector
+
     def _watch_revisions(self, trader: PaperTrader, panel: MarketPanel) -> None:
         """Raise an alert if the dataset no longer says what the node saw; its tape stays as it is.
 
@@ -148,6 +182,14 @@ def paper_panel(config: NodeConfig, stores: Stores) -> MarketPanel:
     """Return the panel that a node trades session by session, with its own instruments."""
     panel = panel_of(stores, config.data.dataset)
     return panel if config.instruments == "all" else panel.select(config.instruments)
+
+
+def require_collectable(config: NodeConfig, stores: Stores) -> None:
+    """Raise `ConfigError` if a node is to bring bars itself, and cannot."""
+    if config.data.collect is not None:
+        from prometheus_nt.jobs.ib_collect import require_collectable as require
+
+        require(config, stores)
 
 
 def _row_after(panel: MarketPanel, session: date) -> int:

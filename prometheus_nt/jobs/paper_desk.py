@@ -70,7 +70,7 @@ class Desk:
         """Trade one session after the other as their data arrive, until stopped or done."""
         clock = SessionClock(
             self._calendar,
-            lambda session: self._data.is_complete(session, self._traders),
+            lambda session: self._data.arrives(session, self._traders, stop, self._idle),
             stop,
             self._idle,
             self._config.paper.poll_seconds,

@@ -114,6 +114,8 @@ def rehearse(
     start = calendar.require_session(request.start)
     end = calendar.require_session(request.end)
     plain = config.model_dump(mode="json") | {"sessions": {"start": start, "end": end}}
+    # What the simulator replays is stored, and is never written back.
+    plain["data"]["collect"] = None
     with _own_stores(stores) as own:
         halted = None
         with simulated_market(build_gateway(own, _gateway_of(config, request))) as market:

@@ -67,7 +67,7 @@ UNREACHED = {
     *("cancel_races_fill", "cancel_pending", "fill_after_cancel"),
     # A node asks for no history, no quotes and no subscription to its account.
     *("volume_unknown", "missing_day", "duplicate_bar", "zero_price", "tick_flood"),
-    "no_download_end",
+    *("no_download_end", "open_bar"),
     # They hold from the start, and strike nothing in particular.
     *("wrong_accounts", "crossed_quotes", "delayed_only", "line_limit", "silent_pacing"),
 }
