@@ -607,6 +607,7 @@ def test_a_resolved_configuration_names_the_schedule_it_follows(load):
         "sleeves=[{horizon: 21, rebalance: monthly}]",
         "sleeves=[{horizon: 21}, {horizon: 5}]",
         "seed=0",
+        "data.collect=ib",
     ],
 )
 def test_what_does_not_change_a_run_does_not_change_its_hash(load, assignment):
@@ -791,6 +792,21 @@ def test_a_paper_run_at_the_broker_is_another_run_whatever_its_connection(load):
     sleeve = sandbox.sleeves[0]
     assert first.trading_hash(sleeve) != sandbox.trading_hash(sleeve)
     assert first.trading_hash(sleeve) == second.trading_hash(sleeve)
+
+
+def test_bars_are_collected_from_the_broker_or_from_nobody(refusal):
+    message = refusal(MINIMAL, sets=["data.collect=eodhd"])
+
+    assert "data.collect: Input should be 'ib', found 'eodhd'" in message
+
+
+def test_a_connection_waits_as_long_as_it_does_by_itself_unless_the_node_says_otherwise(load):
+    usual, hurried = (
+        load(MINIMAL, sets=["ib.port=4002", *more]) for more in ([], ["ib.start_timeout_seconds=5"])
+    )
+
+    assert usual.ib.link == {"port": 4002}
+    assert hurried.ib.link == {"port": 4002, "start_timeout_seconds": 5.0}
 
 
 def test_live_trades_nowhere_but_at_a_broker(refusal):

@@ -93,7 +93,6 @@ class Evening:
             account=ACCOUNT,
             port=self.market.port,
             also_ports=(self.market.port,),
-            start_timeout_seconds=0.5,
             patience=QUICK,
         )
         return config.model_copy(update={"sleeves": (sleeve,), "ib": at})
@@ -103,10 +102,12 @@ class Evening:
         (run,) = run_paper(config, self.stores, asked, stop or self.market, None, self.market.now)
         return run
 
-    def collector(self, **settings):
+    def collector(self, start_timeout_seconds=None, **settings):
         changed = {"settings": Settings(**vars(self.stores.settings) | settings)}
         stores = Stores(**vars(self.stores) | changed)
-        return IbCollector(self.node("data.collect=ib"), stores, self.market.now)
+        node = self.node("data.collect=ib")
+        at = node.ib.model_copy(update={"start_timeout_seconds": start_timeout_seconds})
+        return IbCollector(node.model_copy(update={"ib": at}), stores, self.market.now)
 
     def advance(self, session, stage):
         while (self.session, self.stage) != (session, stage):
@@ -310,7 +311,7 @@ def test_a_node_that_must_halt_meanwhile_does(opened, monkeypatch):
 
 def test_a_gateway_that_is_gone_stops_nobody(opened):
     opened.advance(START, Stage.CLOSED)
-    collector = opened.collector()
+    collector = opened.collector(start_timeout_seconds=0.2)
     opened.strike("refuse:seconds=60")
 
     collector.bring(START, Event(), lambda: None)

@@ -14,6 +14,7 @@ from prometheus_nt.config import IbConfig, load_config
 from prometheus_nt.domain.errors import ConfigError, TradingHalted, VenueError
 from prometheus_nt.domain.safety import HaltCause, TradingState
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
+from prometheus_nt.jobs.ib_nodes import node_of_sleeve, remember_node
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.preview import flatten_preview, preview
@@ -161,6 +162,10 @@ def test_a_gateway_that_is_gone_is_an_error_and_no_break(stores):
     with opened(stores) as traded:
         traded.until(START)
         now = traded.market.now()
+    home = stores.settings.home
+    node = node_of_sleeve(home, "paper", SLEEVE)
+    hurried = node.params.model_copy(update={"start_timeout_seconds": 0.2})
+    remember_node(home, hurried, node.sleeves, node.cash_tolerance)
 
     with pytest.raises(VenueError):
         reconcile(stores, SLEEVE, "anna", now=lambda: now)

@@ -1,13 +1,16 @@
 import json
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import numpy as np
 import pytest
 
+from adapters.ib.errors import LinkDown
+from adapters.ib.pacing import HistoryBudget
 from adapters.ib.provider import UnresolvedContracts
-from adapters.ib.source import IbSource, link_thread
+from adapters.ib.source import IbSource, LinkThread, link_thread
 from adapters.ib_gateway.account import Account
 from adapters.ib_gateway.book import Terms
 from adapters.ib_gateway.contracts import Contracts, Stock, contract_id
@@ -128,6 +131,39 @@ def test_several_threads_may_read_at_once(thread):
 def test_no_symbols_are_a_mistake(thread):
     with pytest.raises(ConfigError, match="for example --symbols"):
         source_of(thread, wanted={})
+
+
+def test_connections_that_share_a_budget_count_together(running):
+    budget = HistoryBudget(lambda: 0.0, most=3, apart_seconds=0.0)
+
+    for name in ("AAPL.US", "IBM.US"):
+        thread = LinkThread(params_for(running.port), budget)
+        try:
+            thread.start()
+            source_of(thread).begins(name)
+        finally:
+            thread.close()
+
+    assert budget.wait("KO", "head") == 0.0
+    budget.take("KO", "head")
+    assert budget.wait("KO", "head") == 600.0
+
+
+def test_who_waits_for_an_answer_is_told_when_it_is_given_up(running):
+    budget = HistoryBudget(lambda: 0.0, most=1)
+    budget.take("before", "head")
+    thread = LinkThread(params_for(running.port), budget)
+    try:
+        thread.start()
+        asking = ThreadPoolExecutor(1).submit(source_of(thread).begins, "AAPL.US")
+        thread.give_up()
+
+        with pytest.raises(LinkDown, match="given up"):
+            asking.result()
+        with pytest.raises(LinkDown, match="given up"):
+            source_of(thread).begins("IBM.US")
+    finally:
+        thread.close()
 
 
 def test_a_thread_that_cannot_connect_leaves_none_behind(running):

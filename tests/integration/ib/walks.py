@@ -31,6 +31,11 @@ async def send_when_possible(trader: Trader, ref: str, symbol: str, shares: int)
                 await asyncio.sleep(0.01)
 
 
+async def silent(server: Server) -> None:
+    """Wait until the gateway has said what its faults say later, such as the revision of a fill."""
+    await until(lambda: not server._timers)
+
+
 async def node_walk(server: Server, node: Node, seed: int, orders: int = 6) -> None:
     """Let a node trade for the open under random faults, and end like the broker."""
     rng = random.Random(seed)
@@ -48,6 +53,7 @@ async def node_walk(server: Server, node: Node, seed: int, orders: int = 6) -> N
     server.gateway.faults.stopped.clear()
     server.advance(Stage.CLOSED)
     await until(lambda: all(node.order(ref).is_closed for ref in refs))
+    await silent(server)
     await node.learns()
     require_same(server, node)
     assert node.halts == []
@@ -70,6 +76,7 @@ async def walk(server: Server, trader: Trader, seed: int, orders: int = 8) -> No
     server.gateway.faults.stopped.clear()
     server.advance(Stage.CLOSED)
     await until(lambda: all(trader.standing(f"plan-{n}").is_final for n in range(orders)))
+    await silent(server)
     await trader.learns()
     require_agreement(server, trader)
     assert trader.halts() == []
