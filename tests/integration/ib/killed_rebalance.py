@@ -1,12 +1,10 @@
 """A process that rebalances many names through the order desk; it is killed by the test.
 
-Usage: killed_rebalance PORT FOLDER ACCOUNT SYMBOL...; it ends by itself once the broker has said
-something about every order; its exit code is 1 if it halted.
+It ends by itself once the broker has said something about every order; its exit code is 1 if it
+halted.
 """
 
 import asyncio
-import sys
-import time
 from pathlib import Path
 
 from adapters.ib.config import Backoff, DeskParams, LinkParams
@@ -92,13 +90,5 @@ async def run(port: int, folder: Path, account: str, symbols: list[str]) -> int:
     return 1 if desk.halts else 0
 
 
-def main() -> int:
-    began = time.monotonic()
-    port, folder, account, *symbols = sys.argv[1:]
-    code = asyncio.run(run(int(port), Path(folder), account, symbols))
-    sys.stdout.write(f"done in {time.monotonic() - began:.2f} s\n")
-    return code
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def main(port: str, folder: str, account: str, *symbols: str) -> int:
+    return asyncio.run(run(int(port), Path(folder), account, list(symbols)))

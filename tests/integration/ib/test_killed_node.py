@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import date
@@ -17,10 +16,10 @@ from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.settings import Settings
 from tests.integration.ib import killed_node
+from tests.integration.ib.forked import Forked
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[3]
 POINTS = int(os.environ.get("PROMETHEUS_IB_NODE_KILLS", "2"))
 """The nightly run sets 50."""
 
@@ -46,12 +45,8 @@ async def market(historical: str, home: Path):
         ports = (str(server.port), str(await control.start()))
         urls = (str(home), historical, settings.runtime_url)
 
-        async def start() -> asyncio.subprocess.Process:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, killed_node.__file__, *urls, *ports, str(START), str(END)),
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )
+        def start() -> Forked:
+            return Forked(killed_node.main, *urls, *ports, str(START), str(END))
 
         yield server.gateway, start
         await control.close()
@@ -72,7 +67,7 @@ def undisturbed(historical, tmp_path_factory):
             gateway,
             start,
         ):
-            process = await start()
+            process = start()
             assert await asyncio.wait_for(process.wait(), 300) == 0
             return traded(gateway)
 
@@ -101,8 +96,8 @@ def test_a_node_that_is_killed_twice_sends_every_order_once(
     async def run():
         async with market(historical, tmp_path / "home") as (gateway, start):
             for _ in range(2):
-                await kill(await start(), gateway, rng, undisturbed.total() - 1)
-            process = await start()
+                await kill(start(), gateway, rng, undisturbed.total() - 1)
+            process = start()
             code = await asyncio.wait_for(process.wait(), 300)
             references = Counter(order.reference for order in gateway.book.orders.values())
             return code, references, traded(gateway)

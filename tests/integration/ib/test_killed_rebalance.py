@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,11 @@ from adapters.ib_gateway.gateway import Gateway
 from adapters.ib_gateway.market import Clock
 from adapters.ib_gateway.server import Server, serving
 from tests.integration.ib import killed_rebalance
+from tests.integration.ib.forked import Forked
 from tests.integration.ib_gateway.market import ACCOUNT, commission, fill_price, prices
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[3]
 POINTS = int(os.environ.get("PROMETHEUS_IB_KILLS", "3"))
 """The nightly run sets 50."""
 
@@ -47,20 +46,11 @@ def wide_gateway() -> Gateway:
     )
 
 
-async def child(server: Server, folder: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        killed_rebalance.__file__,
-        str(server.port),
-        str(folder),
-        ACCOUNT,
-        *NAMES,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.DEVNULL,
-    )
+def child(server: Server, folder: Path) -> Forked:
+    return Forked(killed_rebalance.main, str(server.port), str(folder), ACCOUNT, *NAMES)
 
 
-async def orders_reach(server: Server, count: int, process: asyncio.subprocess.Process) -> None:
+async def orders_reach(server: Server, count: int, process: Forked) -> None:
     while server.gateway.book.placed < count and process.returncode is None:
         await asyncio.sleep(0.001)
 
@@ -71,14 +61,14 @@ def test_a_killed_rebalance_of_two_hundred_names_sends_every_order_once(seed, tm
 
     async def test() -> None:
         async with serving(Server(wide_gateway())) as server:
-            process = await child(server, tmp_path)
+            process = child(server, tmp_path)
             await orders_reach(server, rng.randint(0, 199), process)
             await asyncio.sleep(rng.random() * 0.05)
             process.kill()
             await process.wait()
             killed_at = server.gateway.book.placed
 
-            process = await child(server, tmp_path)
+            process = child(server, tmp_path)
             async with asyncio.timeout(60):
                 code = await process.wait()
 
