@@ -218,6 +218,14 @@ def equity_days(database: Database, run_id: str, as_of: date | None) -> list[Rec
         return [dict(row) for row in connection.execute(query.order_by(days.date)).mappings()]
 
 
+def equity_levels(database: Database, run_id: str) -> list[tuple[date, float]]:
+    """Return the sessions of a run with its equity at each close, oldest first."""
+    days = tables.backtest_daily_equity.c
+    query = sa.select(days.date, days.equity_curve_value).where(days.run_id == run_id)
+    with database.reader() as connection:
+        return [(day, level) for day, level in connection.execute(query.order_by(days.date))]
+
+
 def decision_figures(
     database: Database, run_id: str, engine: str, window: tuple[date, date]
 ) -> list[Record]:

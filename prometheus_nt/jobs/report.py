@@ -10,7 +10,7 @@ import numpy as np
 from persistence.artifacts import RunFolder
 from prometheus_nt.domain.books import StressLoss, TailRisk
 from prometheus_nt.domain.errors import StoreError
-from prometheus_nt.domain.record import FloatArray
+from prometheus_nt.domain.record import FloatArray, SessionArray
 from prometheus_nt.domain.runs import Mode
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.meta.findings import RunFinding, run_finding
@@ -21,6 +21,8 @@ from prometheus_nt.reporting.tearsheet import render_tearsheet
 REPORT = "report.html"
 RISK = "risk.json"
 FINDINGS = "findings.json"
+BENCHMARK_LEVELS = "benchmark.json"
+"""Of a run's table of equity what the desk shows: to open that costs more than all else it does."""
 
 OTHER_FLOWS = ("delistings", "interest_received")
 
@@ -104,8 +106,18 @@ def remake_report(stores: Stores, run: str) -> Path:
         raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run has a report")
     folder = RunFolder(stores.settings.runs_dir, row["run_id"])
     series = load_run_series(folder)
+    table = folder.read_table("equity.parquet")
+    write_benchmark(folder, table["session"], table["benchmark"])
     write_report(folder, series, compute_metrics(series), _stored_findings(folder))
     return folder.path / REPORT
+
+
+def write_benchmark(folder: RunFolder, sessions: SessionArray, levels: FloatArray) -> None:
+    """Write a benchmark's level by session; null where it is NaN."""
+    known = levels.astype(object)
+    known[np.isnan(levels)] = None
+    days = sessions.astype("datetime64[D]").astype(str).tolist()
+    folder.write_json(BENCHMARK_LEVELS, {"sessions": days, "levels": known.tolist()})
 
 
 def fraction_base(equity: FloatArray) -> FloatArray:

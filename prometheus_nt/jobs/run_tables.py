@@ -13,7 +13,7 @@ from prometheus_nt.domain.books import TargetPortfolio
 from prometheus_nt.domain.ledger import MICROS, CashFlowKind
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.units import ShareUnits
-from prometheus_nt.jobs.report import OTHER_FLOWS, RISK, fraction_base
+from prometheus_nt.jobs.report import OTHER_FLOWS, RISK, fraction_base, write_benchmark
 from prometheus_nt.reporting.series import COST_KINDS
 
 
@@ -34,7 +34,9 @@ def write_run_tables(
     folder.write_table("orders.parquet", _orders(mirror))
     folder.write_table("fills.parquet", _fills(mirror, units))
     folder.write_table("positions.parquet", _positions(mirror, sectors))
-    folder.write_table("equity.parquet", _equity(mirror, benchmark))
+    equity = _equity(mirror, benchmark)
+    folder.write_table("equity.parquet", equity)
+    write_benchmark(folder, equity["session"], equity["benchmark"])
     newest = mirror.latest(TargetPortfolio)
     if newest is not None:
         folder.write_json(RISK, _risk(newest.record, mirror))

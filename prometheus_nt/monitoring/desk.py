@@ -10,7 +10,7 @@ from fastapi import Depends, HTTPException, Request
 
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.monitoring.access import Access, Caller, Role
-from prometheus_nt.monitoring.memo import Brief, Memo
+from prometheus_nt.monitoring.memo import Brief, Later, Memo
 from prometheus_nt.settings import Settings
 
 BRIEF_SECONDS = 10.0
@@ -28,6 +28,7 @@ class Desk:
     """The server's own state, made once: routes hold none.
 
     slow : how many answers that may take seconds are computed at once
+    later : what takes longer than anybody should wait for
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Desk:
     access: Access
     memo: Memo = field(default_factory=Memo)
     brief: Brief = field(default_factory=lambda: Brief(BRIEF_SECONDS))
+    later: Later = field(default_factory=Later)
     slow: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(SLOW_AT_ONCE))
 
 

@@ -19,7 +19,9 @@ from persistence.pages import (
 from prometheus_nt.domain.errors import PrometheusError
 from prometheus_nt.jobs import proposals
 from prometheus_nt.jobs.diagnostics import MOST_RUNS, diagnose_strategy
+from prometheus_nt.jobs.elsewhere import found_elsewhere
 from prometheus_nt.jobs.nodes import node_file
+from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.meta.proposals import Status
 from prometheus_nt.monitoring.access import Caller, Role
 from prometheus_nt.monitoring.answers import (
@@ -34,11 +36,15 @@ from prometheus_nt.monitoring.answers import (
 )
 from prometheus_nt.monitoring.desk import Asking, Desk, OurDesk, aside, needs
 from prometheus_nt.monitoring.routes.jobs import Submitted, submitted
+from prometheus_nt.settings import Settings
 
 router = APIRouter(prefix="/api/intelligence", tags=["intelligence"])
 OPERATE = [Depends(needs(Role.OPERATE))]
 
 SERVICE = "intelligence"
+Matched = tuple[dict[str, Any], datetime]
+NOT_YET: dict[str, Any] = {"tests": None, "pairs": [], "skipped": []}
+COMPUTING = "being computed, which takes some seconds; ask again"
 UNHEARD = timedelta(seconds=60)
 """A job that could begin and waits for longer has no worker, unless one is busy."""
 
@@ -71,6 +77,7 @@ class Diagnosis(Answer):
 
     overall_... : means over the runs. underperforming_count : runs with a Sharpe ratio below 0.
     high_risk_count : runs that a finding vetoes. config_comparisons_count : tests of pairs.
+    computing : whether pairs, and runs that were skipped, are still to come; ask again then.
     """
 
     strategy_id: str
@@ -81,7 +88,8 @@ class Diagnosis(Answer):
     sample_size: int
     underperforming_count: int
     high_risk_count: int
-    config_comparisons_count: int
+    config_comparisons_count: int | None
+    computing: bool
     pairs: list[PairRow]
     skipped: list[dict[str, str]]
     analysis_timestamp: datetime
@@ -212,9 +220,18 @@ def diagnostics(
         raise HTTPException(
             400, f"{strategy_id}: {len(runs)} finished backtests, min_sample_size {min_sample_size}"
         )
-    return desk.memo.get(
-        ("diagnosis", strategy_id, tuple(runs)), lambda: _diagnosis(desk, strategy_id, runs)
+    # It reads the files of every run, and the server would keep the memory that it needs for it.
+    found = desk.later.get(
+        ("diagnosis", strategy_id, tuple(runs)),
+        lambda: found_elsewhere(_matched, desk.settings, strategy_id),
     )
+    return _diagnosis(desk, strategy_id, runs, found)
+
+
+def _matched(settings: Settings, strategy_id: str) -> Matched:
+    """Return what matched pairs of a strategy's runs say, and when that was found."""
+    with open_stores(settings) as stores:
+        return diagnose_strategy(stores, strategy_id).document(), datetime.now(UTC)
 
 
 @router.post("/proposals/generate/{strategy_id}", status_code=202, dependencies=OPERATE)
@@ -350,10 +367,10 @@ def health(desk: OurDesk) -> Health:
     return Health(status="OK" if heard else "NO_WORKER", service=SERVICE, **found)
 
 
-def _diagnosis(desk: Desk, strategy_id: str, runs: list[str]) -> Diagnosis:
+def _diagnosis(desk: Desk, strategy_id: str, runs: list[str], found: Matched | None) -> Diagnosis:
     facts = run_facts(desk.stores.runtime.database, runs)
     metrics = [row["metrics_json"] or {} for row in facts]
-    document = diagnose_strategy(desk.stores, strategy_id).document()
+    document, when = found or (NOT_YET, datetime.now(UTC))
     sharpes = _known(metrics, "annualised_sharpe")
     figures = {
         "overall_sharpe": _mean(sharpes),
@@ -370,9 +387,11 @@ def _diagnosis(desk: Desk, strategy_id: str, runs: list[str]) -> Diagnosis:
         config_comparisons_count=document["tests"],
         pairs=[PairRow(**row) for row in document["pairs"]],
         skipped=document["skipped"],
-        analysis_timestamp=datetime.now(UTC),
+        computing=found is None,
+        analysis_timestamp=when,
         unknown={
-            name: "no run has this figure" for name, value in figures.items() if value is None
+            **{name: "no run has this figure" for name, value in figures.items() if value is None},
+            **({} if found else {"config_comparisons_count": COMPUTING}),
         },
     )
 

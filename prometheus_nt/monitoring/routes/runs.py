@@ -7,19 +7,20 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
 from persistence.artifacts import RunFolder
 from persistence.listings import Filters
-from persistence.pages import Record, equity_days
+from persistence.pages import Record, equity_days, equity_levels
 from persistence.run_findings import FindingStore
 from persistence.run_history import page_of_runs
-from prometheus_nt.domain.errors import ConfigError, StoreError
+from prometheus_nt.domain.errors import ConfigError, DataError, StoreError
 from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.domain.runs import Mode
-from prometheus_nt.jobs.compare import YAML, chosen_runs, runs_to_compare, tried_by
-from prometheus_nt.jobs.report import FINDINGS, REPORT
+from prometheus_nt.jobs.compare import YAML, chosen_runs, tried_by
+from prometheus_nt.jobs.elsewhere import found_elsewhere
+from prometheus_nt.jobs.report import BENCHMARK_LEVELS, FINDINGS, REPORT
 from prometheus_nt.monitoring.answers import (
     DEFAULT_ROWS,
     Answer,
@@ -34,13 +35,18 @@ from prometheus_nt.monitoring.answers import (
 from prometheus_nt.monitoring.desk import Desk, OurDesk, aside
 from prometheus_nt.reporting.luck import Luck, RecordLuck, luck_of, recounted
 from prometheus_nt.reporting.page import POLICY
+from prometheus_nt.reporting.series import simple_returns
 
 router = APIRouter(prefix="/api", tags=["runs"])
 
 MOST_COMPARED = 20
 BENCHMARK = ("benchmark", "benchmark_id")
+MOST_POINTS = 600
+"""Of a curve among others: a screen shows no more."""
+COMPUTING = "being computed, which takes some seconds; ask again"
 TOO_LITTLE = "not computed: too few, too short or too similar records"
 NO_FILES = "the files of the run are gone; what the database keeps is shown"
+UNKEPT = "recorded before benchmarks were kept apart; `prometheus report {}` keeps this one"
 NO_BENCHMARK_YET = "a benchmark is kept with the files of a completed backtest alone"
 DIVERGENCE = "divergence.json"
 CAUSE = ("cause", "usd", "bps", "meaning")
@@ -130,7 +136,7 @@ class EquityCurve(Answer):
 
 
 class ComparedRun(Part):
-    """One of several runs. equity : of one unit of capital at the first common session."""
+    """One of several runs. equity : of one unit of capital, at the sessions of the answer."""
 
     run_id: str
     sleeve_id: str
@@ -147,6 +153,8 @@ class ComparedRun(Part):
 class Comparison(Answer):
     """Several runs on their common sessions, and how much of them luck explains.
 
+    sessions : the first, the last, and of long records some in between.
+    computing : whether what luck explains is still to come; ask again then.
     hurdle : annual Sharpe ratio that the best of `trials` is expected to reach by luck.
     overfitting : probability of backtest overfitting. best_is_luck : p-value of the best.
     """
@@ -154,6 +162,7 @@ class Comparison(Answer):
     sessions: list[date]
     runs: list[ComparedRun]
     trials: int
+    computing: bool
     distinct: int | None
     hurdle: float | None
     overfitting: float | None
@@ -235,8 +244,8 @@ def _equity(desk: Desk, row: Record, as_of: date | None) -> EquityCurve:
     )
 
 
-@router.get("/runs/{run_id}/report", response_class=HTMLResponse)
-def run_report(desk: OurDesk, run_id: Name) -> HTMLResponse:
+@router.get("/runs/{run_id}/report", response_class=FileResponse)
+def run_report(desk: OurDesk, run_id: Name) -> FileResponse:
     """Return a run's report: a page that needs nothing but itself."""
     row = desk.stores.runtime.find_run(run_id)
     page = _report(desk, row["run_id"])
@@ -246,9 +255,7 @@ def run_report(desk: OurDesk, run_id: Name) -> HTMLResponse:
             "a finished run"
         )
     # The page brings its own script and style, and may fetch nothing.
-    return HTMLResponse(
-        page.read_text(encoding="utf-8"), headers={"content-security-policy": POLICY}
-    )
+    return FileResponse(page, media_type="text/html", headers={"content-security-policy": POLICY})
 
 
 @router.get("/compare")
@@ -261,10 +268,14 @@ def compare(
         raise ConfigError(f"run_id: name runs, not files: {', '.join(files)}")
     rows = chosen_runs(desk.stores, run_id)
     key = ("compare", *((row["run_id"], row["completed_at"]) for row in rows))
-    records = desk.memo.get(key, lambda: _records(desk, [row["run_id"] for row in rows]))
+    records = desk.memo.get(key, lambda: _records(desk, rows))
+    returns, tried = records.returns, tried_by(desk.stores, rows)
+    # Resampling takes seconds and hundreds of megabytes, which the server would keep.
+    found = desk.later.get(key, lambda: found_elsewhere(luck_of, returns))
     # What was tried since then counts as well, so that part is never kept.
-    luck = recounted(records.luck, records.returns, tried_by(desk.stores, rows))
+    luck = recounted(found, returns, tried) if found else _no_luck_yet(len(rows), tried)
     told = {name: getattr(luck, name) for name in _TOLD}
+    why = TOO_LITTLE if found else COMPUTING
     return Comparison(
         sessions=records.sessions,
         runs=[
@@ -272,30 +283,58 @@ def compare(
             for row, equity, record in zip(rows, records.equity, luck.records, strict=True)
         ],
         trials=luck.trials,
+        computing=found is None,
         **told,
-        unknown={name: TOO_LITTLE for name, value in told.items() if value is None},
+        unknown={name: why for name, value in told.items() if value is None},
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Records:
-    """The records of finished runs, which never change. returns : (T, N)."""
+    """The records of finished runs, which never change. returns : (T, N), of every session."""
 
     sessions: list[date]
     equity: list[list[float]]
     returns: FloatArray
-    luck: Luck
 
 
-def _records(desk: Desk, run_ids: list[str]) -> _Records:
-    given = runs_to_compare(desk.stores, run_ids)
-    returns = np.column_stack([series.returns for series in given.series])
+def _records(desk: Desk, rows: list[Record]) -> _Records:
+    sessions, levels = [], []
+    for row in rows:
+        days = equity_levels(desk.stores.runtime.database, row["run_id"])
+        sessions.append([day for day, _ in days])
+        capital = row["config_json"]["sleeve"]["capital_usd"]
+        levels.append(np.array([capital, *(level for _, level in days)]) / capital)
+    _require_same(rows, sessions)
+    shown = np.unique(np.linspace(0, len(sessions[0]) - 1, MOST_POINTS).astype(int))
     return _Records(
-        sessions=given.series[0].sessions.astype(object).tolist(),
-        equity=[(series.equity / series.starting_capital).tolist() for series in given.series],
-        returns=returns,
-        luck=luck_of(returns, given.tried),
+        sessions=[sessions[0][each] for each in shown],
+        equity=[level[1:][shown].tolist() for level in levels],
+        returns=np.column_stack([simple_returns(level) for level in levels]),
     )
+
+
+def _require_same(rows: list[Record], sessions: list[list[date]]) -> None:
+    """Raise unless all runs have kept a curve, over the same sessions."""
+    for row, own in zip(rows, sessions, strict=True):
+        if not own:
+            raise StoreError(
+                f"{row['run_id']}: no equity of it is recorded; run the backtest again with --force"
+            )
+        if own != sessions[0]:
+            raise DataError(
+                f"{row['run_id']} runs {_span(own)}, {rows[0]['run_id']} {_span(sessions[0])}: "
+                "compare runs of the same sessions"
+            )
+
+
+def _span(sessions: list[date]) -> str:
+    return f"{sessions[0]}..{sessions[-1]} ({len(sessions)} sessions)"
+
+
+def _no_luck_yet(runs: int, tried: int) -> Luck:
+    nothing = RecordLuck(None, None, None, None, None, None)
+    return Luck(max(tried, runs), None, None, None, None, (nothing,) * runs)
 
 
 def _compared(row: Record, equity: list[float], record: RecordLuck) -> ComparedRun:
@@ -380,15 +419,11 @@ def _benchmark(
     if manifest is None:
         finished = row["mode"] == Mode.BACKTEST and row["status"] == "COMPLETED"
         return None, None, dict.fromkeys(BENCHMARK, NO_FILES if finished else NO_BENCHMARK_YET)
-    of_day = _benchmark_levels(folder)
-    levels = [of_day.get(session) for session in sessions]
+    kept = _json(folder, BENCHMARK_LEVELS)
+    if kept is None:
+        return None, None, dict.fromkeys(BENCHMARK, UNKEPT.format(row["run_id"]))
+    of_day = dict(zip(kept["sessions"], kept["levels"], strict=True))
+    levels = [of_day.get(session.isoformat()) for session in sessions]
     if all(level is None for level in levels):
         return None, None, dict.fromkeys(BENCHMARK, "the run has no benchmark")
     return levels, manifest["benchmark"], {}
-
-
-def _benchmark_levels(folder: RunFolder) -> dict[date, float]:
-    table = folder.read_table("equity.parquet")
-    days = table["session"].astype("datetime64[D]").astype(object).tolist()
-    levels = table["benchmark"].tolist()
-    return {day: level for day, level in zip(days, levels, strict=True) if not np.isnan(level)}

@@ -7,6 +7,7 @@ import { attempt, form, guarded, pager, parsed } from "../forms.js";
 import { DASH, moment, money, number, percent, signedPercent, tone, whole } from "../format.js";
 import { picker, pillAs } from "../marks.js";
 import { part, parts } from "../parts.js";
+import { state } from "../state.js";
 import { button, card, empty, figures, pill, progress, table } from "../widgets.js";
 
 const A_PAGE = 100;
@@ -200,7 +201,17 @@ function divergence({ run, divergence: found, unknown }) {
 
 const lucky = (value) => (value === null ? DASH : value ? "yes" : "no");
 
+const ASK_AGAIN_MS = 1500;
+let asking;
+
+/** Ask again for what the server still computes, once. */
+function askAgain(ctx) {
+  clearTimeout(asking);
+  asking = setTimeout(() => state.item === ctx.item && ctx.refresh(), ASK_AGAIN_MS);
+}
+
 function comparison(view, ctx) {
+  if (view.computing) askAgain(ctx);
   const why = (name) => view.unknown?.[name];
   return [
     card("How much of it is luck", { note: `the best of ${whole(view.trials)} that were tried on these sessions` }, figures([
