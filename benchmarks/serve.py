@@ -1,6 +1,8 @@
 """What the desk's readings cost at a million rows while a campaign writes: p95 of every endpoint.
 
-1. A runtime database is filled as `benchmarks/listings.py` fills it.
+1. A runtime database is filled as `benchmarks/listings.py` fills it, on SQLite or, with
+   --postgresql, on a server of its own (`own_postgres`). Some backtests get a record that moves,
+   and files as a run leaves them (`_recorded`).
 2. `prometheus serve` runs in a process of its own. Every path is asked once (`_first_answers`).
 3. Then every second a run is appended, and readers ask every GET path of the interface in turn,
    each with a pause between two questions as a panel that refreshes has. They begin at different
@@ -21,7 +23,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -33,11 +36,14 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from listings import OF_A_RUN, SESSIONS, _copy, _fill, _run, _template, _write
+from listings import BEGAN, OF_A_RUN, SESSIONS, _copy, _fill, _run, _template, _write
+from postgres import own_postgres
 
 from persistence import schema
+from persistence.artifacts import RunFolder
 from persistence.database import Database
 from persistence.tables import runtime as tables
+from prometheus_nt.jobs.report import FINDINGS, REPORT, write_benchmark
 
 MOST_MILLISECONDS = 100.0
 MOST_MEGABYTES = 200.0
@@ -60,7 +66,12 @@ NAMES = {
     "proposal_id": "00000007",
     "trace_id": "US_CORE_LONG_EQ-US-20221230",
 }
-SKIPPED = ("/api/stream", "/logs", "/report")
+RECORDED = tuple(range(7, 27))
+"""Runs that have a record of their own, and files."""
+COMPARED = (2, 20)
+"""How many of them are compared at once."""
+REPORT_BYTES = 6_000_000
+SKIPPED = ("/api/stream", "/logs")
 """What never ends, or is of something that the benchmark's database has none of."""
 
 
@@ -74,17 +85,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--pause", type=float, default=PAUSE_SECONDS)
     parser.add_argument("--keep", type=Path, help="the folder to make, or to use again")
+    parser.add_argument("--postgresql", action="store_true", help="on a server of its own")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = asked.keep or Path(folder)
-        _prepare(home, asked.rows)
-        with _served(home) as (address, server):
+    with ExitStack() as closed:
+        home = asked.keep or Path(closed.enter_context(tempfile.TemporaryDirectory()))
+        url = closed.enter_context(own_postgres()) if asked.postgresql else ""
+        store = Store(home, url or f"sqlite:///{home / 'runtime.db'}")
+        _prepare(store, asked.rows)
+        with _served(store) as (address, server):
             page = _first_page(address)
-            document = httpx.get(f"{address}/api/openapi.json").json()
-            paths = paths_of(document, names_of(home))
+            document = httpx.get(f"{address}/api/openapi.json", timeout=60).json()
+            paths = [*paths_of(document, names_of(store)), *_comparisons()]
             first = _first_answers(address, paths)
             before = _processor_seconds(server.pid)
-            taken, heard = _ask(home, address, paths, asked)
+            taken, heard = _ask(store, address, paths, asked)
             spent = _processor_seconds(server.pid) - before
             megabytes = _megabytes(server.pid)
     worst = _report(taken, first)
@@ -101,26 +115,66 @@ def main() -> None:
     sys.exit(0 if all(found <= most for found, most in limits.values()) else 1)
 
 
-def _prepare(home: Path, rows: int) -> None:
-    if (home / "runtime.db").exists():
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    runtime, historical = (
-        Database.open(f"sqlite:///{home / name}.db") for name in ("runtime", "historical")
-    )
-    _fill(runtime, rows)
-    schema.upgrade(historical, "historical")
-    runtime.close()
-    historical.close()
+@dataclass(frozen=True)
+class Store:
+    """Where the rows are: the folder of all files, and the address of the runtime database."""
+
+    home: Path
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a server of it."""
+        return {"PROMETHEUS_HOME": str(self.home), "PROMETHEUS_RUNTIME_URL": self.url}
+
+
+def _prepare(store: Store, rows: int) -> None:
+    if not store.url.startswith("sqlite") or not (store.home / "runtime.db").exists():
+        store.home.mkdir(parents=True, exist_ok=True)
+        with closing(Database.open(store.url)) as runtime:
+            _fill(runtime, rows)
+    with closing(Database.open(f"sqlite:///{store.home / 'historical.db'}")) as historical:
+        schema.upgrade(historical, "historical")
+    with closing(Database.open(store.url)) as runtime:
+        schema.upgrade(runtime, "runtime")
+        for number in RECORDED:
+            _recorded(store.home, runtime, number)
+
+
+def _recorded(home: Path, database: Database, number: int) -> None:
+    """Give a run a record that moves, and the files that are read of one."""
+    owner, draw = _run(number), np.random.default_rng(number)
+    levels = 1e6 * np.cumprod(1.0 + draw.normal(0.0005, 0.01, len(SESSIONS)))
+    run = {**owner.parameters, "status": "COMPLETED", "created_at": BEGAN}
+    run |= {"start_date": SESSIONS[0], "end_date": SESSIONS[-1]}
+    config = {"config_json": {"sleeve": {"capital_usd": 1e6}}}
+    days = [
+        {**owner.parameters, "date": day, "equity_curve_value": float(level)}
+        for day, level in zip(SESSIONS, levels, strict=True)
+    ]
+    with database.writer() as connection:
+        _write(connection, tables.backtest_runs, [run | config])
+        _write(connection, tables.backtest_daily_equity, days)
+    folder = RunFolder(home / "runs", owner.run_id)
+    folder.write_json("manifest.json", {"notes": [], "benchmark": "SPY.US"})
+    folder.write_json(FINDINGS, {"findings": []})
+    folder.write_text(REPORT, "x" * REPORT_BYTES, "html")
+    write_benchmark(folder, np.array(SESSIONS, "datetime64[D]"), levels)
+
+
+def _comparisons() -> list[str]:
+    named = [f"run_id={_run(number).run_id}" for number in RECORDED]
+    return [f"/api/compare?{'&'.join(named[:count])}" for count in COMPARED]
 
 
 @contextmanager
-def _served(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _served(store: Store) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     command = [sys.executable, "-m", "prometheus_nt.cli", "serve", "--port", "0"]
+    home = store.home
     # A file: a pipe that nobody reads would fill, and then the server waits.
     with (home / "serve.log").open("w+") as said:
         server = subprocess.Popen(
-            command, env={**os.environ, "PROMETHEUS_HOME": str(home)}, stderr=said, stdout=said
+            command, env={**os.environ, **store.environment}, stderr=said, stdout=said
         )
         try:
             yield _address(home / "serve.log", server), server
@@ -166,9 +220,9 @@ def paths_of(document: dict[str, Any], names: dict[str, str]) -> list[str]:
     return found
 
 
-def names_of(home: Path) -> dict[str, str]:
+def names_of(store: Store) -> dict[str, str]:
     """Return a name for each parameter that the benchmark's database has something of."""
-    with closing(Database.open(f"sqlite:///{home / 'runtime.db'}")) as database:
+    with closing(Database.open(store.url)) as database:
         return NAMES | traded_in(database)
 
 
@@ -191,12 +245,12 @@ def _first_answers(address: str, paths: list[str]) -> dict[str, float]:
 
 
 def _ask(
-    home: Path, address: str, paths: list[str], asked: argparse.Namespace
+    store: Store, address: str, paths: list[str], asked: argparse.Namespace
 ) -> tuple[dict[str, list[float]], list[float]]:
     """Return the milliseconds of every answer by path, and the seconds until a run was heard of."""
     taken: dict[str, list[float]] = defaultdict(list)
     ended, heard = threading.Event(), []
-    database = Database.open(f"sqlite:///{home / 'runtime.db'}")
+    database = Database.open(store.url)
     with database.writer() as connection:
         for table, sessions, names in OF_A_RUN:
             _template(connection, table, sessions, names)

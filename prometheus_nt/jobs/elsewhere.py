@@ -31,9 +31,9 @@ def found_elsewhere(
             command, input=asked, capture_output=True, check=True, timeout=PATIENCE_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as failed:
-        told = (getattr(failed, "stderr", None) or b"").decode(errors="replace").strip()
+        told = (getattr(failed, "stderr", None) or b"").decode(errors="replace").splitlines()
         raise PrometheusError(
-            f"{function.__name__}: its process failed: {failed}; {told[-500:]}"
+            f"{function.__name__}: its process failed: {'; '.join([str(failed), *told[-1:]])}"
         ) from failed
     kind, found = pickle.loads(ended.stdout)
     if kind is not None:

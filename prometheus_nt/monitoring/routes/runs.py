@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -255,7 +256,13 @@ def run_report(desk: OurDesk, run_id: Name) -> FileResponse:
             "a finished run"
         )
     # The page brings its own script and style, and may fetch nothing.
-    return FileResponse(page, media_type="text/html", headers={"content-security-policy": POLICY})
+    return _Page(page, media_type="text/html", headers={"content-security-policy": POLICY})
+
+
+class _Page(FileResponse):
+    """A file of megabytes, sent in few parts: each is read by a thread."""
+
+    chunk_size = 1 << 20
 
 
 @router.get("/compare")
@@ -269,13 +276,18 @@ def compare(
     rows = chosen_runs(desk.stores, run_id)
     key = ("compare", *((row["run_id"], row["completed_at"]) for row in rows))
     records = desk.memo.get(key, lambda: _records(desk, rows))
-    returns, tried = records.returns, tried_by(desk.stores, rows)
     # Resampling takes seconds and hundreds of megabytes, which the server would keep.
-    found = desk.later.get(key, lambda: found_elsewhere(luck_of, returns))
-    # What was tried since then counts as well, so that part is never kept.
-    luck = recounted(found, returns, tried) if found else _no_luck_yet(len(rows), tried)
+    luck = desk.later.get(key, lambda: found_elsewhere(luck_of, records.returns))
+    # What was tried since then counts as well.
+    tried = tried_by(desk.stores, rows)
+    if luck is None:
+        return _comparison(rows, records, _no_luck_yet(len(rows), tried), COMPUTING)
+    recount = partial(recounted, luck, records.returns, tried)
+    return _comparison(rows, records, desk.memo.get((*key, tried), recount), TOO_LITTLE)
+
+
+def _comparison(rows: list[Record], records: "_Records", luck: Luck, why: str) -> Comparison:
     told = {name: getattr(luck, name) for name in _TOLD}
-    why = TOO_LITTLE if found else COMPUTING
     return Comparison(
         sessions=records.sessions,
         runs=[
@@ -283,7 +295,7 @@ def compare(
             for row, equity, record in zip(rows, records.equity, luck.records, strict=True)
         ],
         trials=luck.trials,
-        computing=found is None,
+        computing=why == COMPUTING,
         **told,
         unknown={name: why for name, value in told.items() if value is None},
     )

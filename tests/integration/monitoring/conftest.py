@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
+from typing import Any
 
 import httpx
 import pytest
@@ -39,6 +40,19 @@ def running(
         yield client
     server.should_exit = True
     thread.join()
+
+
+def settled(
+    client: httpx.Client, path: str, params: dict[str, Any] | None = None
+) -> httpx.Response:
+    """Return the answer once nothing of it is to come: some of it takes the server seconds."""
+    begun = monotonic()
+    while True:
+        answer = client.get(path, params=params)
+        if answer.status_code != 200 or not answer.json().get("computing"):
+            return answer
+        assert monotonic() - begun < 300, f"{path}: still being computed"
+        sleep(0.2)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from persistence.tables import governance
 from persistence.tables import runtime as tables
 from prometheus_nt.config import load_config
 from prometheus_nt.meta.proposals import settings_hash
+from tests.integration.monitoring.conftest import settled
 
 pytestmark = pytest.mark.integration
 
@@ -194,8 +195,12 @@ def test_the_diagnosis_is_of_the_runs_that_are_there(client, database):
         _finished(database, f"r{number}", sharpe)
     path = f"/api/intelligence/diagnostics/{STRATEGY}?min_sample_size=2"
 
-    found = client.get(path).json()
+    at_once = client.get(path).json()
+    found = settled(client, path).json()
 
+    assert (at_once["computing"], at_once["pairs"], at_once["overall_sharpe"]) == (True, [], 0.25)
+    assert "ask again" in at_once["unknown"]["config_comparisons_count"]
+    assert (found["computing"], found["config_comparisons_count"]) == (False, 0)
     assert (found["sample_size"], found["underperforming_count"]) == (2, 1)
     assert (found["overall_sharpe"], found["max_drawdown"]) == (0.25, -0.3)
     assert found["high_risk_count"] == 1

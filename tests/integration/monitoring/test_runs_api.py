@@ -1,5 +1,7 @@
 """Runs over HTTP, from real ones."""
 
+from datetime import date, timedelta
+
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -12,10 +14,11 @@ from prometheus_nt.config import load_config
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.compare import runs_to_compare
 from prometheus_nt.jobs.ingest import ingest
-from prometheus_nt.jobs.report import REPORT
+from prometheus_nt.jobs.report import REPORT, write_benchmark
 from prometheus_nt.jobs.stores import open_stores
 from prometheus_nt.reporting.luck import luck_of
 from prometheus_nt.reporting.page import POLICY
+from tests.integration.monitoring.conftest import settled
 from tests.integration.monitoring.world import put
 
 pytestmark = pytest.mark.integration
@@ -105,7 +108,8 @@ def test_runs_stand_beside_each_other_with_what_luck_explains(runs, client, sett
     first, second = runs
     both = f"/api/compare?run_id={first.run_id}&run_id={second.run_id}"
 
-    found = client.get(both).json()
+    at_once = client.get(both).json()
+    found = settled(client, both).json()
 
     with open_stores(settings) as stores:
         given = runs_to_compare(stores, [first.run_id, second.run_id])
@@ -113,7 +117,15 @@ def test_runs_stand_beside_each_other_with_what_luck_explains(runs, client, sett
             _one_more_trial(connection)
     returns = np.column_stack([series.returns for series in given.series])
     luck = luck_of(returns, 2)
-    assert found["trials"] == 2
+    assert (at_once["computing"], at_once["hurdle"], at_once["trials"]) == (True, None, 2)
+    assert "ask again" in at_once["unknown"]["hurdle"]
+    assert [run["equity"] for run in at_once["runs"]] == [run["equity"] for run in found["runs"]]
+    assert (found["computing"], found["trials"]) == (False, 2)
+    assert found["best_is_luck"] == pytest.approx(luck.best_is_luck)
+    assert [run["sharpe_low"] for run in found["runs"]] == pytest.approx(
+        [record.sharpe.low for record in luck.records]
+    )
+    assert len(found["sessions"]) == len(found["runs"][0]["equity"]) == len(returns)
     assert found["hurdle"] == pytest.approx(luck.hurdle)
     assert [run["above_luck"] for run in found["runs"]] == pytest.approx(
         [record.above_luck for record in luck.records]
@@ -122,7 +134,7 @@ def test_runs_stand_beside_each_other_with_what_luck_explains(runs, client, sett
         given.series[0].equity[-1] / given.series[0].starting_capital
     )
 
-    again = client.get(both).json()
+    again = settled(client, both).json()
     more = luck_of(returns, 3)
     assert again["trials"] == 3, "what was tried meanwhile counts"
     assert again["hurdle"] == pytest.approx(more.hurdle)
@@ -132,6 +144,80 @@ def test_runs_stand_beside_each_other_with_what_luck_explains(runs, client, sett
     assert client.get(f"/api/compare?run_id={first.run_id}&run_id=node.yaml").status_code == 400
     same = client.get(f"/api/compare?run_id={first.run_id}&run_id={first.run_id}")
     assert same.status_code == 400
+
+
+def test_long_records_are_compared_from_first_to_last_session_in_as_many_points_as_are_seen(
+    client, database
+):
+    days = [date(2000, 1, 3) + timedelta(days=number) for number in range(1500)]
+    capital = {"config_json": {"sleeve": {"capital_usd": 200.0}}}
+    names = ("B-1", "B-2")
+    put(
+        database,
+        tables.backtest_runs,
+        [{"run_id": name, "mode": "BACKTEST", "status": "COMPLETED"} | capital for name in names],
+    )
+    levels = 200.0 * np.cumprod(1.0 + np.random.default_rng(3).normal(0.0, 0.01, 1500))
+    put(
+        database,
+        tables.backtest_daily_equity,
+        [
+            {"run_id": name, "mode": "BACKTEST", "date": day, "equity_curve_value": float(level)}
+            for name in names
+            for day, level in zip(days, levels, strict=True)
+        ],
+    )
+
+    found = client.get("/api/compare?run_id=B-1&run_id=B-2").json()
+
+    shown = [date.fromisoformat(day) for day in found["sessions"]]
+    assert (shown[0], shown[-1], len(shown)) == (days[0], days[-1], 600)
+    rows = [days.index(day) for day in shown]
+    assert found["runs"][1]["equity"] == pytest.approx((levels[rows] / 200.0).tolist())
+
+
+def test_runs_without_a_record_or_of_other_sessions_are_not_compared(client, database):
+    capital = {"config_json": {"sleeve": {"capital_usd": 100.0}}}
+    run = {"mode": "BACKTEST", "status": "COMPLETED"} | capital
+    put(database, tables.backtest_runs, [run | {"run_id": f"B-{name}"} for name in "123"])
+    day = {"mode": "BACKTEST", "equity_curve_value": 100.0}
+    put(
+        database,
+        tables.backtest_daily_equity,
+        [day | {"run_id": f"B-{number}", "date": date(2024, 1, 1 + number)} for number in (1, 2)],
+    )
+
+    unlike = client.get("/api/compare?run_id=B-1&run_id=B-2")
+    empty = client.get("/api/compare?run_id=B-1&run_id=B-3")
+
+    assert unlike.status_code == empty.status_code == 404
+    assert "B-2 runs 2024-01-03..2024-01-03 (1 sessions)" in unlike.json()["error"]["message"]
+    assert "B-3: no equity" in empty.json()["error"]["message"]
+
+
+def test_a_benchmark_is_told_by_session_and_kept_apart_for_runs_that_lack_it(
+    client, database, settings
+):
+    run = {"run_id": "B-1", "mode": "BACKTEST", "status": "COMPLETED"}
+    put(database, tables.backtest_runs, [run])
+    day = {"mode": "BACKTEST", "equity_curve_value": 100.0, "run_id": "B-1"}
+    put(database, tables.backtest_daily_equity, [day | {"date": each} for each in DAYS])
+    folder = RunFolder(settings.runs_dir, "B-1")
+    folder.write_json("manifest.json", {"benchmark": "SPY.US", "notes": []})
+    before = client.get("/api/runs/B-1/equity").json()
+
+    write_benchmark(folder, np.array(DAYS[1:], "datetime64[D]"), np.array([np.nan, 4.5]))
+
+    # What a completed run says is kept by the server: another session asked for is another answer.
+    told = client.get("/api/runs/B-1/equity?as_of=2024-01-04").json()
+    assert (before["benchmark"], "`prometheus report B-1`" in before["unknown"]["benchmark"]) == (
+        None,
+        True,
+    )
+    assert (told["benchmark"], told["benchmark_id"]) == ([None, None, 4.5], "SPY.US")
+
+
+DAYS = (date(2024, 1, 2), date(2024, 1, 3), date(2024, 1, 4))
 
 
 def _one_more_trial(connection):
