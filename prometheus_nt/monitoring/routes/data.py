@@ -34,7 +34,10 @@ class DatasetRow(Part):
 
 
 class InstrumentHealth(Part):
-    """The health of one instrument. age : sessions that its newest bar is behind."""
+    """The health of one instrument. age : sessions that its newest bar is behind.
+
+    last, age : null without a bar; `reason` tells.
+    """
 
     instrument_id: str
     status: str

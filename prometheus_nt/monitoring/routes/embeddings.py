@@ -99,12 +99,14 @@ def embedding_space(
     fields = {"explained": None if made is None else sum(axis.explained for axis in made.axes)}
     unknown = reasons(whose(found), NO_RUN) | reasons(fields, TOO_ALIKE)
     names = [str(row[who]) for row in rows]
+    if not all(name in classes for name in names):
+        unknown |= {"vectors.cluster": NO_CLASS}
     return EmbeddingSpace(
         space_id=space_id,
         columns=[] if made is None else list(made.columns),
         axes=[] if made is None else _axes(made),
         vectors=[] if made is None else _points(names, made, vectors, classes),
-        unknown=unknown if classes else unknown | {"vectors.cluster": NO_CLASS},
+        unknown=unknown,
         **whose(found),
         **fields,
     )

@@ -1,5 +1,6 @@
 """Runs: which there are, what each found, and several beside each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -47,6 +48,10 @@ MOST_POINTS = 600
 COMPUTING = "being computed, which takes some seconds; ask again"
 TOO_LITTLE = "not computed: too few, too short or too similar records"
 NO_FILES = "the files of the run are gone; what the database keeps is shown"
+NOT_COMPUTED = (
+    "a figure that is null cannot be computed from the record: without a benchmark none that needs "
+    "one, without trades none of trades"
+)
 UNKEPT = "recorded before benchmarks were kept apart; `prometheus report {}` keeps this one"
 NO_BENCHMARK_YET = "a benchmark is kept with the files of a completed backtest alone"
 DIVERGENCE = "divergence.json"
@@ -193,7 +198,8 @@ def runs(
 ) -> Page[RunRow]:
     """Return runs, the newest first."""
     rows = page_of_runs(desk.stores.runtime.database, filters, offset, limit + 1)
-    return page_of([_row(row) for row in rows], offset, limit)
+    page = page_of([_row(row) for row in rows], offset, limit)
+    return page.model_copy(update={"unknown": _uncomputed("rows.metrics", page.rows)})
 
 
 @router.get("/runs/{run_id}")
@@ -205,9 +211,9 @@ def run(desk: OurDesk, run_id: Name) -> RunDetail:
     judged = {"findings": _findings(desk, folder, row), "divergence": _divergence(desk, row)}
     unknown = {"notes": NO_FILES} if manifest is None and row["status"] == "COMPLETED" else {}
     unknown |= {name: why for name, why in _unjudged(row).items() if judged[name] is None}
-    artifacts = desk.stores.runtime.artifacts(row["run_id"])
+    artifacts, told = desk.stores.runtime.artifacts(row["run_id"]), _row(row)
     return RunDetail(
-        run=_row(row),
+        run=told,
         **{name: row[name] for name in ("order_list_hash", "config_hash", "code_hash")},
         data_fingerprint=row["data_fingerprint"],
         config=row["config_json"],
@@ -215,7 +221,7 @@ def run(desk: OurDesk, run_id: Name) -> RunDetail:
         **judged,
         artifacts=[ArtifactRow(**_only(each, ArtifactRow)) for each in artifacts],
         has_report=_report(desk, row["run_id"]) is not None,
-        unknown=unknown,
+        unknown=unknown | _uncomputed("run.metrics", [told]),
     )
 
 
@@ -288,17 +294,25 @@ def compare(
 
 def _comparison(rows: list[Record], records: "_Records", luck: Luck, why: str) -> Comparison:
     told = {name: getattr(luck, name) for name in _TOLD}
+    runs = [
+        _compared(row, equity, record)
+        for row, equity, record in zip(rows, records.equity, luck.records, strict=True)
+    ]
+    of_runs = {f"runs.{name}": why for name in _OF_RUNS if _any_null(runs, name)}
     return Comparison(
         sessions=records.sessions,
-        runs=[
-            _compared(row, equity, record)
-            for row, equity, record in zip(rows, records.equity, luck.records, strict=True)
-        ],
+        runs=runs,
         trials=luck.trials,
         computing=why == COMPUTING,
         **told,
-        unknown={name: why for name, value in told.items() if value is None},
+        unknown={name: why for name, value in told.items() if value is None}
+        | of_runs
+        | _uncomputed("runs.metrics", runs),
     )
+
+
+def _any_null(runs: Sequence[ComparedRun], name: str) -> bool:
+    return any(getattr(run, name) is None for run in runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,7 +377,14 @@ def _compared(row: Record, equity: list[float], record: RecordLuck) -> ComparedR
 
 
 _OF_LUCK = ("above_zero", "above_luck", "years_needed", "survives")
+_OF_RUNS = ("sharpe_low", "sharpe_high", *_OF_LUCK)
 _TOLD = ("distinct", "hurdle", "overfitting", "best_is_luck")
+
+
+def _uncomputed(name: str, rows: Sequence[RunRow | ComparedRun]) -> dict[str, str]:
+    """Return why some figures of runs are null, if some are."""
+    some = any(value is None for row in rows for value in row.metrics.values())
+    return {name: NOT_COMPUTED} if some else {}
 
 
 def _row(row: Record) -> RunRow:

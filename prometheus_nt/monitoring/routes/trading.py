@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from persistence.broker_reports import BrokerReport, newest
 from persistence.desk_books import Held, held_at
@@ -35,8 +35,12 @@ router = APIRouter(prefix="/api/desk", tags=["desk"])
 TRADE = [Depends(needs(Role.TRADE))]
 MOST_ORDERS = 500
 NO_ACCOUNT = "no close of this run has been recorded up to this session"
+NOT_IN_ACCOUNT = "what was recorded of this run's last close does not tell"
 NO_BOOK = "no book of this run has been recorded up to this session"
 NO_LEASE = "no process has ever traded this run"
+NO_TARGET = "the run had no target yet at this session"
+NO_PRICE = "nothing is held of it, so the books have no price of it"
+NO_EQUITY = "the book's equity is not known or not above 0"
 NO_BROKER = (
     "no comparison of this run with its broker is recorded up to this session: at a broker every "
     "close ends with one, on the simulated exchange `prometheus reconcile` makes one"
@@ -68,6 +72,7 @@ class Trading(Part):
     broker_at, broker_breaks : when the broker was last heard, and of how many instruments it held
         something else than the books; null if it never was.
     owner, lease_until : which process trades it, and until when it may without saying so again.
+    unknown : field -> why it is null.
     """
 
     run_id: str
@@ -90,6 +95,7 @@ class Trading(Part):
     owner: str | None
     lease_until: datetime | None
     switch: Switch
+    unknown: dict[str, str] = Field(default_factory=dict)
 
 
 class TradingDesk(Answer):
@@ -104,9 +110,11 @@ class Line(Part):
 
     target_weight : of equity; null before the run had a target, 0 where it wants none.
     price : of a share at the last close; null where nothing is held, and with it `target_shares`
-        and `difference`, which is how many shares are still to be traded.
+        and `difference`, which is how many shares are still to be traded: none of what is neither
+        held nor wanted.
     broker_shares, broker_difference : of the broker's account when it was last compared, and what
         that was beyond our books then; null where it never was.
+    unknown : field -> why it is null.
     """
 
     instrument_id: str
@@ -118,6 +126,7 @@ class Line(Part):
     difference: float | None
     broker_shares: float | None
     broker_difference: float | None
+    unknown: dict[str, str]
 
 
 class Heard(Part):
@@ -211,7 +220,9 @@ def trading_run(desk: OurDesk, run_id: Name, as_of: AsOf = None) -> TradingDetai
             for order in open_orders_of(database, run["run_id"], MOST_ORDERS)
         ],
         broker=broker,
-        unknown=_unknown(row) | reasons(book, NO_BOOK) | reasons({"broker": broker}, NO_BROKER),
+        unknown={f"run.{name}": why for name, why in row.unknown.items()}
+        | reasons(book, NO_BOOK)
+        | reasons({"broker": broker}, NO_BROKER),
         **book,
     )
 
@@ -306,16 +317,23 @@ def _row(
         name: _share(account.get(name), account.get("equity"))
         for name in ("gross_exposure", "net_exposure")
     }
-    facts |= {name: lease.get(name) for name in ("owner", "lease_until")}
+    facts["session"] = account.get("as_of_date")
+    holder = {name: lease.get(name) for name in ("owner", "lease_until")}
+    broker = {
+        "broker_at": None if heard is None else heard.at,
+        "broker_breaks": None if heard is None else len(heard.breaks),
+    }
     return Trading(
         **only(run, Trading),
         **facts,
-        session=account.get("as_of_date"),
+        **holder,
+        **broker,
         state=_state(switch.state, run["status"], lease.get("lease_until")),
         open_orders=len(waiting),
-        broker_at=None if heard is None else heard.at,
-        broker_breaks=None if heard is None else len(heard.breaks),
         switch=_switch(switch),
+        unknown=reasons(facts, NO_ACCOUNT if not account else NOT_IN_ACCOUNT)
+        | reasons(holder, NO_LEASE)
+        | reasons(broker, NO_BROKER),
     )
 
 
@@ -334,15 +352,6 @@ def _said(heard: BrokerReport) -> Heard:
         cash=heard.cash,
         breaks=len(heard.breaks),
     )
-
-
-def _unknown(row: Trading) -> dict[str, str]:
-    """Return why fields of a run are not known."""
-    told = ("session", "equity", "cash", "drawdown", "gross_exposure", "net_exposure", "positions")
-    account = {f"run.{name}": getattr(row, name) for name in told}
-    lease = {f"run.{name}": getattr(row, name) for name in ("owner", "lease_until")}
-    broker = {f"run.{name}": getattr(row, name) for name in ("broker_at", "broker_breaks")}
-    return reasons(account, NO_ACCOUNT) | reasons(lease, NO_LEASE) | reasons(broker, NO_BROKER)
 
 
 def _share(usd: float | None, equity: float | None) -> float | None:
@@ -386,15 +395,30 @@ def _line(
     shares = 0.0 if held is None else held["quantity"]
     value = 0.0 if held is None else held["market_value"]
     price = value / shares if shares else None
-    target = None if price is None or weight is None or not equity else weight * equity / price
+    target = _target_shares(weight, equity, price)
+    sizes = {"target_shares": target, "difference": None if target is None else target - shares}
+    broker = {
+        "broker_shares": None if heard is None else heard.shares.get(name, 0.0),
+        "broker_difference": None if heard is None else heard.breaks.get(name, 0.0),
+    }
+    why = NO_TARGET if weight is None else NO_PRICE if price is None else NO_EQUITY
     return Line(
         instrument_id=name,
         shares=shares,
         market_value=value,
         price=price,
         target_weight=weight,
-        target_shares=target,
-        difference=None if target is None else target - shares,
-        broker_shares=None if heard is None else heard.shares.get(name, 0.0),
-        broker_difference=None if heard is None else heard.breaks.get(name, 0.0),
+        **sizes,
+        **broker,
+        unknown=reasons({"target_weight": weight}, NO_TARGET)
+        | reasons({"price": price}, NO_PRICE)
+        | reasons(sizes, why)
+        | reasons(broker, NO_BROKER),
     )
+
+
+def _target_shares(weight: float | None, equity: float | None, price: float | None) -> float | None:
+    """Return how many shares a weight is, None if that is not known; of no weight, none are."""
+    if weight == 0.0:
+        return 0.0
+    return None if price is None or weight is None or not equity else weight * equity / price
