@@ -186,6 +186,8 @@ def _template(
 
 def _value(column: "sa.Column[Any]", session: date, name: str, number: int) -> Any:
     """Return a value of the column's kind; keys differ from row to row."""
+    if column.name == "mode":
+        return "BACKTEST"
     if column.name in OF_THE_RUN:
         return TEMPLATE
     if column.name in NAMED_BY_RUN:

@@ -36,7 +36,17 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from listings import BEGAN, OF_A_RUN, SESSIONS, _copy, _fill, _run, _template, _write
+from listings import (
+    BEGAN,
+    OF_A_RUN,
+    SESSIONS,
+    _copy,
+    _fill,
+    _remove_template,
+    _run,
+    _template,
+    _write,
+)
 from postgres import own_postgres
 
 from persistence import schema
@@ -266,6 +276,8 @@ def _ask(
     ended.set()
     for thread in threads:
         thread.join()
+    with database.writer() as connection:
+        _remove_template(connection)
     database.close()
     return taken, heard
 

@@ -99,7 +99,7 @@ def embedding_space(
     fields = {"explained": None if made is None else sum(axis.explained for axis in made.axes)}
     unknown = reasons(whose(found), NO_RUN) | reasons(fields, TOO_ALIKE)
     names = [str(row[who]) for row in rows]
-    if not all(name in classes for name in names):
+    if not classes or not all(name in classes for name in names):
         unknown |= {"vectors.cluster": NO_CLASS}
     return EmbeddingSpace(
         space_id=space_id,
