@@ -3,7 +3,7 @@
 1. `report_tables` puts next to every report, the facts of a day about one instrument, what was
    known of each item right after it (`_known_after`);
 2. `newest_reports` says which report of each instrument was the newest at every session;
-3. `known_over` looks the reports of some sessions up, `known_at_close` those of the last one.
+3. `known_over` looks the reports of some sessions up.
 
 Facts have the names of `domain.profiles`.
 """
@@ -26,12 +26,6 @@ end a few days before or after the end of a month."""
 
 Items = tuple[tuple[str, int], ...]
 """Names of facts, each with the number of consecutive periods that add up to the figure."""
-
-
-def known_at_close(panel: MarketPanel, items: Items) -> FloatArray:
-    """Return value and period end of each item as known at the last close, (N, 2, K)."""
-    last: FloatArray = known_over(panel, items, slice(-1, None))[0]
-    return last
 
 
 def known_over(panel: MarketPanel, items: Items, rows: slice) -> FloatArray:

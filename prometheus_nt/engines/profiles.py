@@ -1,8 +1,9 @@
 """Profile every instrument: price behaviour, accounts as they were known, news, and risk flags.
 
-1. `_price_features` measures the last 63 closes of every session, once for the whole panel.
-2. `accounts.known_at_close` looks up what was known of each item, quarters added up.
-3. `build_profiles` drops what is too old, and `_risk_flags` and `_weak` judge the result.
+1. `_price_features` measures the last 63 closes of some sessions.
+2. `accounts.known_over` looks up what was known of each item then, quarters added up;
+   `_account_features` drops what is too old.
+3. `_risk_flags` and `_weak` judge the result.
 """
 
 from typing import Self
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from prometheus_nt.domain.errors import InsufficientHistory
 from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.profiles import (
+    FEATURES,
     FLAGS,
     FLOWS,
     NEWS_ITEM,
@@ -23,7 +25,7 @@ from prometheus_nt.domain.profiles import (
     Profiles,
 )
 from prometheus_nt.domain.record import FloatArray, IntArray, Params
-from prometheus_nt.engines.accounts import DAY, FLOW, STOCK, known_at_close
+from prometheus_nt.engines.accounts import DAY, FLOW, STOCK, Items, known_over
 from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import (
     rolling_max_drawdown,
@@ -90,46 +92,55 @@ def build_profiles(panel: MarketPanel, params: ProfileParams) -> Profiles:
     """
     if len(panel) < LOOKBACK:
         raise InsufficientHistory(panel.as_of, LOOKBACK, len(panel))
-    prices = panel.newest(_price_features, params.min_observations, params.max_gap)
-    features = dict(zip(PRICE_FEATURES, prices, strict=True))
-    features |= _account_features(panel, params.max_report_age) | _news_features(panel)
-    flags = _risk_flags(features, params)
+    profiled = panel.newest(_profiled, params)
+    flags = profiled[len(FEATURES) : -1]
     return Profiles(
         as_of=panel.as_of,
         instruments=panel.instruments,
         schema_id=SCHEMA_ID,
-        features=features,
-        risk_flags=flags,
-        weak_profile=_weak(flags, params),
+        features=dict(zip(FEATURES, profiled[: len(FEATURES)], strict=True)),
+        risk_flags=dict(zip(FLAGS, flags, strict=True)),
+        weak_profile=profiled[-1].astype(np.int64),
     )
 
 
-def _price_features(
-    panel: MarketPanel, rows: IntArray, min_observations: int, max_gap: int
-) -> FloatArray:
-    """Return `PRICE_FEATURES` at the given rows, (R, 3, N)."""
-    features = np.empty((len(rows), len(PRICE_FEATURES), len(panel.instruments)))
-    observed = (LOOKBACK - 1, min_observations)
-    features[:, 0] = panel.derived(rolling_volatility_per_session, *observed)[rows]
-    features[:, 1] = -panel.derived(rolling_max_drawdown, LOOKBACK)[rows]
+def _profiled(panel: MarketPanel, rows: IntArray, params: ProfileParams) -> FloatArray:
+    """Return `FEATURES`, `FLAGS` and the verdict at the given rows, (R, 18 + 4 + 1, N)."""
+    profiled = np.full((len(FEATURES) + len(FLAGS) + 1, len(rows), len(panel.instruments)), np.nan)
+    features = dict(zip(FEATURES, profiled, strict=False))
+    profiled[: len(PRICE_FEATURES)] = _price_features(panel, rows, params)
+    if panel.facts is not None:
+        described = _account_features(panel, rows, params.max_report_age)
+        for name, values in (described | _news_features(panel, rows)).items():
+            features[name][:] = values
+    flags = _risk_flags(features, params)
+    profiled[len(FEATURES) : -1] = flags
+    profiled[-1] = _weak(flags, params)
+    return profiled.swapaxes(0, 1)
+
+
+def _price_features(panel: MarketPanel, rows: IntArray, params: ProfileParams) -> FloatArray:
+    """Return `PRICE_FEATURES` at the given rows, (3, R, N)."""
+    features = np.empty((len(PRICE_FEATURES), len(rows), len(panel.instruments)))
+    observed = (LOOKBACK - 1, params.min_observations)
+    features[0] = panel.derived(rolling_volatility_per_session, *observed)[rows]
+    features[1] = -panel.derived(rolling_max_drawdown, LOOKBACK)[rows]
     index = panel.derived(total_return_index)
     before = index[np.maximum(rows - LOOKBACK + 1, 0)]
     # The index is 1 at the first bar, so 1 is where an instrument listed within the lookback began.
-    features[:, 2] = index[rows] / np.where(np.isnan(before), 1.0, before) - 1.0
-    features[rows < LOOKBACK - 1, 2] = np.nan
-    unknown = np.isnan(features[:, 0]) | stopped(panel, rows, max_gap)
-    features.transpose(0, 2, 1)[unknown] = np.nan
+    features[2] = index[rows] / np.where(np.isnan(before), 1.0, before) - 1.0
+    features[2, rows < LOOKBACK - 1] = np.nan
+    unknown = np.isnan(features[0]) | stopped(panel, rows, params.max_gap)
+    np.copyto(features, np.nan, where=unknown)
     # No drawdown is 0, not the -0 that its sign makes of it.
-    features[:, 1] += 0.0
+    features[1] += 0.0
     return features
 
 
-def _account_features(panel: MarketPanel, max_age: int) -> dict[str, FloatArray]:
-    known = known_at_close(panel, ACCOUNTS)
-    value, period_end = known[:, 0].T.copy(), known[:, 1].T
-    today = panel.sessions[-1].astype(np.int64)
+def _account_features(panel: MarketPanel, rows: IntArray, max_age: int) -> dict[str, FloatArray]:
+    value, period_end = _known(panel, rows, ACCOUNTS)
     with np.errstate(invalid="ignore"):
-        value[~(today - period_end <= max_age)] = np.nan
+        value[~(_days(panel, rows) - period_end <= max_age)] = np.nan
     names = (*(f"{flow}_ttm" for flow in FLOWS), *STOCKS)
     of = dict(zip(names, value, strict=True))
     ends = dict(zip(names, period_end, strict=True))
@@ -146,30 +157,43 @@ def _account_features(panel: MarketPanel, max_age: int) -> dict[str, FloatArray]
     }
 
 
-def _news_features(panel: MarketPanel) -> dict[str, FloatArray]:
-    known = known_at_close(panel, ((NEWS_ITEM, DAY),))
-    today = panel.sessions[-1].astype(np.int64)
-    return {"news_articles": known[:, 0, 0].copy(), "days_since_news": today - known[:, 1, 0]}
+def _news_features(panel: MarketPanel, rows: IntArray) -> dict[str, FloatArray]:
+    (articles,), (newest,) = _known(panel, rows, ((NEWS_ITEM, DAY),))
+    return {"news_articles": articles, "days_since_news": _days(panel, rows) - newest}
 
 
-def _risk_flags(features: dict[str, FloatArray], params: ProfileParams) -> dict[str, FloatArray]:
+def _known(panel: MarketPanel, rows: IntArray, items: Items) -> FloatArray:
+    """Return value and period end of each item as known at the given rows, (2, K, R, N)."""
+    known = known_over(panel, items, slice(rows[0], rows[-1] + 1))
+    return np.ascontiguousarray(known.transpose(2, 3, 0, 1))
+
+
+def _days(panel: MarketPanel, rows: IntArray) -> IntArray:
+    """Return the days since 1970 of the given rows, (R, 1)."""
+    return panel.sessions[rows].astype(np.int64)[:, None]
+
+
+def _risk_flags(features: dict[str, FloatArray], params: ProfileParams) -> FloatArray:
+    """Return `FLAGS` of features of any one shape, (4, ...)."""
     quiet = np.minimum(features["days_since_news"], params.news_memory) / params.news_memory
-    values = (
-        np.minimum(1.0, features["vol_63d"] / params.vol_reference),
-        np.minimum(1.0, features["dd_63d"] / params.drawdown_reference),
-        np.clip(features["leverage"] / params.leverage_reference, 0.0, 1.0),
-        1.0 - quiet,
+    return np.array(
+        (
+            np.minimum(1.0, features["vol_63d"] / params.vol_reference),
+            np.minimum(1.0, features["dd_63d"] / params.drawdown_reference),
+            np.clip(features["leverage"] / params.leverage_reference, 0.0, 1.0),
+            1.0 - quiet,
+        )
     )
-    return dict(zip(FLAGS, values, strict=True))
 
 
-def _weak(flags: dict[str, FloatArray], params: ProfileParams) -> IntArray:
+def _weak(flags: FloatArray, params: ProfileParams) -> FloatArray:
+    """Return 1 where the flags together say weak, 0 where not, -1 where too few are known."""
     weights = np.array([params.vol_weight, params.drawdown_weight, params.leverage_weight])
     weights /= weights.sum()
-    judged = np.stack([flags[name] for name in FLAGS[: len(weights)]])
-    known = np.where(np.isfinite(judged), weights[:, None], 0.0)
+    judged = flags[: len(weights)]
+    known = np.isfinite(judged) * weights[:, None, None]
     share = known.sum(axis=0)
     verdict = np.where(known > 0.0, known * judged, 0.0).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         weak = verdict / share >= params.weak_threshold
-    return np.where(share >= params.min_known_weight, weak, -1).astype(np.int64)
+    return np.where(share >= params.min_known_weight, weak, -1.0)
