@@ -50,6 +50,8 @@ FLAT = 1e-9
 
 CRISIS, RISK_OFF, CARRY, NEUTRAL = range(len(LABELS))
 
+CHANGES = ("p_change_any", "p_to_crisis_or_risk_off", "p_to_carry")
+
 FEATURES = ("trend", "volatility", "drawdown", "breadth", "dispersion", "correlation")
 TREND, VOLATILITY = FEATURES.index("trend"), FEATURES.index("volatility")
 
@@ -160,7 +162,6 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
         available = min(len(panel), lookback + int(known))
         raise InsufficientHistory(panel.as_of, params.sessions_needed, available)
     probabilities = classified[-1, : len(LABELS)]
-    transition = classified[-1, len(LABELS) :].reshape(len(LABELS), len(LABELS))
     label = _most_probable(probabilities)
     return RegimeState(
         as_of=panel.as_of,
@@ -168,8 +169,10 @@ def classify_regime(panel: MarketPanel, params: RegimeParams) -> RegimeState:
         label=LABELS[label],
         confidence=float(probabilities[label]),
         probabilities=probabilities,
-        transition_matrix=transition,
-        change_risk=_change_risk(probabilities, transition, params.horizon),
+        transition_matrix=_transitions(classified[-1]),
+        change_risk=dict(
+            zip(CHANGES, panel.derived(_change_risk, params)[-1].tolist(), strict=True)
+        ),
         features=dict(zip(FEATURES, features[-1].tolist(), strict=True)),
         previous_label=_label_of_row(classified[-2]),
     )
@@ -208,20 +211,25 @@ def _label_of_row(classified: FloatArray) -> RegimeLabel | None:
     return None if unknown else LABELS[_most_probable(classified[: len(LABELS)])]
 
 
-def _change_risk(
-    probabilities: FloatArray, transition: FloatArray, horizon: int
-) -> dict[str, float]:
-    """Return the probabilities that the regime differs, or is a given one, in `horizon` sessions.
+def _transitions(classified: FloatArray) -> FloatArray:
+    """Return the transition matrices of rows of `_classified`, (..., 4, 4)."""
+    square = (*classified.shape[:-1], len(LABELS), len(LABELS))
+    return classified[..., len(LABELS) :].reshape(square)
 
-    Today's regime is weighed by its probability, not taken for certain.
+
+def _change_risk(panel: MarketPanel, params: RegimeParams) -> FloatArray:
+    """Return `CHANGES` of every session, (T, 3); NaN where nothing is classified.
+
+    The probabilities that the regime differs, or is a given one, in `horizon` sessions. The
+    regime of the session is weighed by its probability, not taken for certain.
     """
-    ahead = np.linalg.matrix_power(transition, horizon)
-    arrived = (probabilities @ ahead).tolist()
-    return {
-        "p_change_any": 1.0 - float(probabilities @ ahead.diagonal()),
-        "p_to_crisis_or_risk_off": arrived[CRISIS] + arrived[RISK_OFF],
-        "p_to_carry": arrived[CARRY],
-    }
+    classified = panel.derived(_classified, params)
+    now = classified[:, None, : len(LABELS)]
+    ahead = np.linalg.matrix_power(_transitions(classified), params.horizon)
+    arrived = (now @ ahead)[:, 0]
+    stayed = (now @ np.diagonal(ahead, axis1=1, axis2=2)[:, :, None])[:, 0, 0]
+    stressed = arrived[:, CRISIS] + arrived[:, RISK_OFF]
+    return np.stack((1.0 - stayed, stressed, arrived[:, CARRY]), axis=1)
 
 
 def _over_windows(x: FloatArray, lookback: int) -> FloatArray:
@@ -331,12 +339,12 @@ def _likelihood(features: FloatArray, model: _Mixture, weight: float) -> FloatAr
 def _filtered(likelihood: FloatArray, start: FloatArray, transition: FloatArray) -> FloatArray:
     """Return the components' probabilities given each session and those before it, (n, K)."""
     filtered = np.empty_like(likelihood)
-    now = start
-    for row, likely in enumerate(likelihood):
+    before, arrived = start, np.empty_like(start)
+    for likely, now in zip(likelihood, filtered, strict=True):
         # The largest likelihood is 1 and every transition possible: the sum cannot vanish.
-        now = likely * (now @ transition)
+        np.multiply(likely, before.dot(transition, arrived), now)
         now /= np.add.reduce(now)
-        filtered[row] = now
+        before = now
     return filtered
 
 
@@ -424,13 +432,16 @@ def _memberships(
     monomials: FloatArray, shares: FloatArray, density: FloatArray
 ) -> tuple[FloatArray, float]:
     """Return each component's share of each session, (K, n), and the mean ln likelihood."""
-    blocks = [density @ monomials[rows].T for rows in _blocks(len(monomials))]
-    joint = np.concatenate(blocks, axis=1) + np.log(shares)[:, None]
-    peak = joint.max(axis=0)
-    members = np.exp(joint - peak)
-    total = members.sum(axis=0)
+    members = np.empty((len(density), len(monomials)))
+    for rows in _blocks(len(monomials)):
+        np.matmul(density, monomials[rows].T, out=members[:, rows])
+    members += np.log(shares)[:, None]
+    peak = np.maximum.reduce(members, axis=0)
+    members -= peak
+    np.exp(members, out=members)
+    total = np.add.reduce(members, axis=0)
     members /= total
-    return members, float((np.log(total) + peak).mean())
+    return members, float(np.add.reduce(np.log(total) + peak)) / len(monomials)
 
 
 def _maximised(
