@@ -53,7 +53,11 @@ class Block(Sequence[Row]):
         return len(self.columns[0])
 
     def __iter__(self) -> Iterator[Row]:
-        return zip(*map(_plain_values, self.columns), strict=True)
+        return zip(*self.plain_columns(), strict=True)
+
+    def plain_columns(self) -> list[Sequence[Any]]:
+        """Return the columns as plain values."""
+        return [_plain_values(column) for column in self.columns]
 
     def __repr__(self) -> str:
         return f"Block({len(self)} rows of {len(self.columns)} columns)"

@@ -24,7 +24,9 @@ from sqlalchemy import (
     Connection,
     Date,
     DateTime,
+    Dialect,
     Engine,
+    Executable,
     Float,
     Integer,
     LargeBinary,
@@ -36,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from persistence.arrow import arrow_csv, pa
@@ -312,6 +315,51 @@ def _make_folder(folder: Path) -> None:
         ) from refused
 
 
+class Statement:
+    """A statement that is asked thousands of times: compiled once, and handed to the driver.
+
+    What it returns are the driver's values: it is for text and whole numbers.
+    """
+
+    def __init__(self, clause: Executable) -> None:
+        self._clause = clause
+        self._compiled: dict[str, tuple[str, SQLCompiler, dict[str, Callable[[Any], Any]]]] = {}
+
+    def ask(self, connection: Connection, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the first row, or None if there is none."""
+        with closing(self._run(connection, values)) as cursor:
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            return row
+
+    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Return how many rows were changed."""
+        with closing(self._run(connection, values)) as cursor:
+            return int(cursor.rowcount)
+
+    def _run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        name = connection.dialect.name
+        if name not in self._compiled:
+            self._compiled[name] = self._compile(connection.dialect)
+        sql, compiled, processors = self._compiled[name]
+        given = compiled.construct_params(dict(values))
+        bound = {key: processors[key](of) if key in processors else of for key, of in given.items()}
+        order = compiled.positiontup
+        driver = cast(Any, connection.connection.driver_connection)
+        cursor = driver.cursor()
+        cursor.execute(sql, bound if order is None else [bound[key] for key in order])
+        return cursor
+
+    def _compile(
+        self, dialect: Dialect
+    ) -> tuple[str, SQLCompiler, dict[str, Callable[[Any], Any]]]:
+        compiled = cast(SQLCompiler, self._clause.compile(dialect=dialect))
+        found = {
+            key: bind.type.dialect_impl(dialect).bind_processor(dialect)
+            for key, bind in compiled.binds.items()
+        }
+        return str(compiled), compiled, {key: of for key, of in found.items() if of is not None}
+
+
 def upsert(
     connection: Connection,
     table: Table,
@@ -361,7 +409,7 @@ class _Target:
     table: Table
     columns: tuple[str, ...]
     kinds: tuple[TypeEngine[Any], ...]
-    converters: "tuple[Callable[[Sequence[Any]], list[Any]], ...]"
+    converters: "tuple[Callable[[Sequence[Any]], Sequence[Any]], ...]"
     encoders: tuple[Callable[[Any], Any] | None, ...]
     name: str
     names: str
@@ -408,7 +456,7 @@ def _on_conflict(quoted: Mapping[str, str], keys: Sequence[str], updated: Sequen
     return f"ON CONFLICT ({target}) DO UPDATE SET {assignments}"
 
 
-def _write_sqlite(connection: Connection, target: _Target, plain: list[list[Any]]) -> None:
+def _write_sqlite(connection: Connection, target: _Target, plain: list[Sequence[Any]]) -> None:
     encoded = [
         _each_once(encode, values) if encode else values
         for values, encode in zip(plain, target.encoders, strict=True)
@@ -419,7 +467,7 @@ def _write_sqlite(connection: Connection, target: _Target, plain: list[list[Any]
     driver.executemany(sql, zip(*encoded, strict=True)).close()
 
 
-def _write_postgres(connection: Connection, target: _Target, plain: list[list[Any]]) -> None:
+def _write_postgres(connection: Connection, target: _Target, plain: list[Sequence[Any]]) -> None:
     if target.updates:
         plain = _last_of_each_key(target, plain)
     into, names, on_conflict = target.name, target.names, target.on_conflict
@@ -440,7 +488,7 @@ def _write_postgres(connection: Connection, target: _Target, plain: list[list[An
         cursor.execute("DROP TABLE staged_rows")
 
 
-def _last_of_each_key(target: _Target, plain: list[list[Any]]) -> list[list[Any]]:
+def _last_of_each_key(target: _Target, plain: list[Sequence[Any]]) -> list[Sequence[Any]]:
     # PostgreSQL refuses to update one row twice in a statement; SQLite keeps the last.
     positions = [target.columns.index(column.name) for column in target.table.primary_key]
     keys = zip(*(plain[position] for position in positions), strict=True)
@@ -450,7 +498,7 @@ def _last_of_each_key(target: _Target, plain: list[list[Any]]) -> list[list[Any]
     return [[values[row] for row in last.values()] for values in plain]
 
 
-def _csv(target: _Target, plain: list[list[Any]]) -> BytesIO:
+def _csv(target: _Target, plain: list[Sequence[Any]]) -> BytesIO:
     """Return the rows as CSV: strings quoted, NULL empty and unquoted."""
     arrays = [
         pa.array(_copied(kind, values), type=_arrow_type(kind))
@@ -463,7 +511,7 @@ def _csv(target: _Target, plain: list[list[Any]]) -> BytesIO:
     return buffer
 
 
-def _copied(kind: TypeEngine[Any], values: list[Any]) -> list[Any]:
+def _copied(kind: TypeEngine[Any], values: Sequence[Any]) -> Sequence[Any]:
     """Return the values of a column as COPY reads them: bytes are written in hexadecimal."""
     if not isinstance(kind, LargeBinary):
         return values
@@ -474,7 +522,7 @@ def _kind(declared: TypeEngine[Any]) -> TypeEngine[Any]:
     return declared.impl_instance if isinstance(declared, TypeDecorator) else declared
 
 
-def _plain(target: _Target, rows: Sequence[Row]) -> list[list[Any]]:
+def _plain(target: _Target, rows: Sequence[Row]) -> list[Sequence[Any]]:
     """Return the values column by column as plain Python: no NaN, no numpy, no documents."""
     plain = []
     given: Iterable[Any] = rows.columns if isinstance(rows, Block) else zip(*rows, strict=True)
@@ -487,23 +535,28 @@ def _plain(target: _Target, rows: Sequence[Row]) -> list[list[Any]]:
     return plain
 
 
-def _converter(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], list[Any]]:
+def _converter(kind: TypeEngine[Any]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Return what makes the values of a column of this kind plain."""
     if isinstance(kind, Float):
         return _known_numbers
     if isinstance(kind, JSON):
         return _documents
+    if isinstance(kind, Integer):
+        return _integers
     convert = next((to for of, to in _CONVERTERS if isinstance(kind, of)), None)
     return list if convert is None else partial(_each_once, convert)
 
 
-def _documents(values: Sequence[Any]) -> list[Any]:
+def _documents(values: Sequence[Any]) -> Sequence[Any]:
     if isinstance(values, JsonTexts):
         return values
     return [None if value is None else _json_text(value) for value in values]
 
 
-def _known_numbers(values: Sequence[Any]) -> list[float | None]:
+def _known_numbers(values: Sequence[Any]) -> Sequence[float | None]:
+    # A sum is no number if any of them is none: the cheapest way to ask all of them.
+    if _are_floats(values) and not isnan(sum(values)):
+        return values
     if len(values) < FEW_ROWS:
         return [None if v is None or (number := float(v)) != number else number for v in values]
     array = np.array(values, dtype=np.float64)
@@ -511,6 +564,17 @@ def _known_numbers(values: Sequence[Any]) -> list[float | None]:
     for row in np.flatnonzero(np.isnan(array)):
         listed[row] = None
     return listed
+
+
+_FLOATS, _INTEGERS = {float}, {int}
+
+
+def _are_floats(values: Sequence[Any]) -> bool:
+    return not isinstance(values, np.ndarray) and set(map(type, values)) == _FLOATS
+
+
+def _integers(values: Sequence[Any]) -> Sequence[Any]:
+    return values if set(map(type, values)) == _INTEGERS else _each_once(int, values)
 
 
 def _each_once(convert: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
@@ -548,7 +612,6 @@ def _plain_date(value: date) -> date:
 
 _CONVERTERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any], Any]], ...] = (
     (Boolean, bool),
-    (Integer, int),
     (DateTime, utc),
     (Date, _plain_date),
 )

@@ -9,21 +9,28 @@ Rules of a stream:
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring
 from json.encoder import encode_basestring_ascii as _quoted
+from math import isfinite
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from persistence.database import upsert
+from persistence.blocks import JsonText
+from persistence.database import Statement, upsert
 from persistence.tables.operations import events
 from prometheus_nt.domain.errors import StoreError
 
 GENESIS = "0" * 64
 """What the first entry of a stream follows."""
+
+Payload = Mapping[str, Any] | JsonText
+"""What an entry says; as text it is canonical already."""
 
 COLUMNS = ("stream", "sequence", "kind", "payload", "recorded_at", "previous_hash", "hash")
 
@@ -37,9 +44,7 @@ class Breach:
     reason: str
 
 
-def append(
-    connection: Connection, stream: str, entries: Sequence[tuple[str, Mapping[str, Any]]]
-) -> str:
+def append(connection: Connection, stream: str, entries: Sequence[tuple[str, Payload]]) -> str:
     """Add `(kind, payload)` entries in the caller's transaction; return the stream's new hash."""
     lock(connection, stream)
     return extend(connection, stream, _last(connection, stream), entries)
@@ -49,7 +54,7 @@ def extend(
     connection: Connection,
     stream: str,
     last: tuple[int, str],
-    entries: Sequence[tuple[str, Mapping[str, Any]]],
+    entries: Sequence[tuple[str, Payload]],
 ) -> str:
     """Add entries after the `last` one, for a caller who is the stream's only writer."""
     sequence, seal = last
@@ -75,7 +80,7 @@ def read(connection: Connection, stream: str) -> list[tuple[int, str, str]]:
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def canonical(payload: Mapping[str, Any]) -> str:
+def canonical(payload: Payload) -> str:
     """Return the text under which a payload is sealed: equal content, equal text."""
     return _canonical(payload)
 
@@ -158,7 +163,7 @@ def lock(connection: Connection, stream: str) -> None:
 
 
 # Asked before every append: building the question anew would cost more than the answer.
-_NEWEST = (
+_NEWEST = Statement(
     sa.select(events.c.sequence, events.c.hash)
     .where(events.c.stream == sa.bindparam("of"))
     .order_by(events.c.sequence.desc())
@@ -167,13 +172,17 @@ _NEWEST = (
 
 
 def _last(connection: Connection, stream: str) -> tuple[int, str]:
-    row = connection.execute(_NEWEST, {"of": stream}).first()
+    row = _NEWEST.ask(connection, {"of": stream})
     return (0, GENESIS) if row is None else (row[0], row[1])
 
 
 def _seal(stream: str, sequence: int, kind: str, payload: str, previous_hash: str) -> str:
-    parts = (_quoted(stream), str(sequence), *map(_quoted, (kind, payload, previous_hash)))
-    return hashlib.sha256(f"[{', '.join(parts)}]".encode()).hexdigest()
+    said = (_name(stream), str(sequence), _name(kind), _quoted(payload), _quoted(previous_hash))
+    return hashlib.sha256(f"[{', '.join(said)}]".encode()).hexdigest()
+
+
+# A stream has one name and few kinds, and thousands of entries.
+_name = lru_cache(maxsize=256)(_quoted)
 
 
 _ENCODER = json.JSONEncoder(
@@ -181,5 +190,34 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-def _canonical(payload: Mapping[str, Any]) -> str:
-    return _ENCODER.encode(payload)
+def _canonical(payload: Payload) -> str:
+    return str(payload) if isinstance(payload, JsonText) else _ENCODER.encode(payload)
+
+
+def texts(columns: Mapping[str, Sequence[Any]]) -> list[JsonText]:
+    """Return the canonical text of many payloads, given by the columns that they consist of.
+
+    The text is that of `canonical`, to the byte; a column at a time it costs a third of it.
+    """
+    names = sorted(columns)
+    form = "{" + ", ".join(f'"{name}": %s' for name in names) + "}"
+    written = ([_value_text(value) for value in columns[name]] for name in names)
+    return [JsonText(form % row) for row in zip(*written, strict=True)]
+
+
+def _value_text(value: Any) -> str:
+    return _TEXT_OF.get(type(value), _ENCODER.encode)(value)
+
+
+def _number_text(value: float) -> str:
+    return repr(value) if isfinite(value) else _ENCODER.encode(value)
+
+
+_TEXT_OF: dict[type, Callable[[Any], str]] = {
+    int: repr,
+    float: _number_text,
+    str: encode_basestring,
+    date: '"{}"'.format,
+    datetime: '"{}"'.format,
+    type(None): lambda _: "null",
+}

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from persistence.database import upsert
+from persistence.database import Statement, upsert
 from persistence.tables.trading import trading_leases as leases
 from prometheus_nt.domain.errors import PhaseError, TradingHalted
 
 LEASE = timedelta(minutes=5)
 
-_RENEW = (
+_RENEW = Statement(
     sa.update(leases)
     .where(leases.c.run_id == sa.bindparam("of"), leases.c.owner == sa.bindparam("mine"))
     .values(lease_until=sa.bindparam("lease_until"))
@@ -65,7 +65,7 @@ class Lease:
             If somebody else has taken it.
         """
         mine = {"of": self.run_id, "mine": self.owner, "lease_until": datetime.now(UTC) + LEASE}
-        if connection.execute(_RENEW, mine).rowcount != 1:
+        if _RENEW.change(connection, mine) != 1:
             raise TradingHalted(
                 f"{self.run_id}: the lease of {self.owner} was taken over; this process stops and "
                 "positions stay"

@@ -11,17 +11,19 @@ decided. `LiveMirror.phase` returns all that happened since the phase before it:
 A second message about one execution changes nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
 
-from persistence.blocks import Row
+from persistence.blocks import Block, JsonText, Row
+from persistence.events import Payload, texts
 from persistence.mirror import FillTrace, Holdings, Mirror, OrderTrace
 from persistence.run_rows import (
     OUTCOME_HORIZONS,
@@ -98,7 +100,7 @@ class Phase:
     session: date
     name: PhaseName
     batches: tuple[Batch, ...]
-    events: tuple[tuple[str, Mapping[str, Any]], ...]
+    events: tuple[tuple[str, Payload], ...]
 
 
 @dataclass
@@ -132,6 +134,7 @@ class LiveMirror(Mirror):
         super().__post_init__()
         self._told = _Told()
         self._trades: set[str] = set()
+        self._bare = Ledger(self.ledger.instruments, 0.0)
 
     def on_order_event(self, event: Any) -> None:
         name = type(event).__name__
@@ -179,7 +182,7 @@ class LiveMirror(Mirror):
         told = self._told
         touched = (change.order for change in self.changes[told.changes :])
         orders = {order.order_id: order for order in touched}
-        ledger = Ledger(self.ledger.instruments, 0.0)
+        ledger = self._bare_ledger()
         ledger.cash_flows = self.ledger.cash_flows[told.flows :]
         return Mirror(
             run=self.run,
@@ -192,6 +195,12 @@ class LiveMirror(Mirror):
             regimes=self.regimes[told.regimes :],
             stages={session: self.stages[session]} if session in self.stages else {},
         )
+
+    def _bare_ledger(self) -> Ledger:
+        """Return a ledger of the same instruments that says nothing but what it is given."""
+        if self._bare.instruments is not self.ledger.instruments:
+            self._bare = Ledger(self.ledger.instruments, 0.0)
+        return self._bare
 
     def _outcomes(self, session: date) -> Iterator[Batch]:
         """Yield the outcomes of older decisions that this session's close completes."""
@@ -209,15 +218,17 @@ class LiveMirror(Mirror):
         # At most one a session, so that these reach back to the longest horizon.
         return self.decisions[-max(OUTCOME_HORIZONS) - 1 :]
 
-    def _event_id(self, session: date) -> str:
-        self._told.sequence += 1
-        return f"{self.run.run_id}:{session}:{self._told.sequence}"
+    def _event_ids(self, session: date, many: int) -> list[str]:
+        first = self._told.sequence + 1
+        self._told.sequence += many
+        head = f"{self.run.run_id}:{session}:"
+        return [f"{head}{number}" for number in range(first, first + many)]
 
     def _status_rows(self, session: date, changes: Sequence[StatusChange]) -> list[Row]:
         run = self.run
         return [
             (
-                self._event_id(session),
+                event_id,
                 run.run_id,
                 run.mode,
                 run.strategy_id,
@@ -230,7 +241,9 @@ class LiveMirror(Mirror):
                 change.filled,
                 None if change.reason is None else change.reason[:MOST_REASON],
             )
-            for change in changes
+            for event_id, change in zip(
+                self._event_ids(session, len(changes)), changes, strict=True
+            )
         ]
 
     def _execution_row(self, fill: FillTrace) -> Row:
@@ -257,7 +270,7 @@ class LiveMirror(Mirror):
     def _account_row(self, held: Holdings) -> Row:
         run, values = self.run, held.values
         return (
-            self._event_id(held.as_of),
+            self._event_ids(held.as_of, 1)[0],
             run.run_id,
             run.mode,
             run.strategy_id,
@@ -276,13 +289,13 @@ class LiveMirror(Mirror):
 
 def _events(
     session: date, name: PhaseName, batches: Sequence[Batch]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+) -> Iterator[tuple[str, Payload]]:
     for table, rows in batches:
         if table in TOLD_ONE_BY_ONE:
-            columns = _told_columns(table)
-            for row in rows:
-                yield table.name, {name: row[place] for name, place in columns}
-    digests = {table.name: _digest(rows) for table, rows in batches if table in TOLD_BY_DIGEST}
+            columns = [*zip(*rows, strict=True)]
+            told = {name: columns[place] for name, place in _told_columns(table)}
+            yield from zip(repeat(table.name), texts(told))
+    digests = {table.name: digest(rows) for table, rows in batches if table in TOLD_BY_DIGEST}
     yield name, {"session": session, "digests": digests}
 
 
@@ -293,6 +306,21 @@ def _told_columns(table: sa.Table) -> tuple[tuple[str, int], ...]:
     return tuple((name, place) for place, name in columns if name not in UNTOLD)
 
 
-def _digest(rows: Sequence[Row]) -> str:
-    # Plain values all of them, and a hundred rows a session: `repr` is what is fast enough.
-    return blake2b(repr([*rows]).encode(), digest_size=8).hexdigest()
+def digest(rows: Sequence[Row]) -> str:
+    """Return a short hash of what `repr` says of the rows as a list of tuples."""
+    columns = rows.plain_columns() if isinstance(rows, Block) else zip(*rows, strict=True)
+    said = zip(*map(_reprs, columns), strict=True)
+    text = ", ".join(map("({})".format, map(", ".join, said)))
+    return blake2b(f"[{text}]".encode(), digest_size=8).hexdigest()
+
+
+def _reprs(values: Sequence[Any]) -> Iterable[str]:
+    """Return what `repr` says of each value; a text or a time that comes again is told once."""
+    if not set(map(type, values)) <= REPEATING:
+        return map(repr, values)
+    known = {value: repr(value) for value in set(values)}
+    return [known[value] for value in values]
+
+
+REPEATING = {str, date, datetime, JsonText, type(None)}
+"""Of equal ones `repr` says the same: all times here are in UTC."""

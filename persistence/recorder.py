@@ -12,7 +12,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from time import monotonic
@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 from persistence import events
 from persistence.alerts import Alert, raise_alert, resolve
 from persistence.blocks import JsonText, Row
-from persistence.database import Database, upsert
+from persistence.database import Database, Statement, upsert
 from persistence.executions import record_executions
 from persistence.leases import Lease
 from persistence.live_mirror import Phase
@@ -40,7 +40,7 @@ OUTAGE = "database_unavailable"
 
 RETRY_SECONDS = 1.0
 
-_REACHED = (
+_REACHED = Statement(
     sa.update(backtest_runs)
     .where(backtest_runs.c.run_id == sa.bindparam("of"))
     .values(end_date=sa.bindparam("end_date"))
@@ -55,8 +55,8 @@ class _Batch:
 
     first: int
     session: date
-    tables: list[tuple[str, list[Row]]]
-    entries: list[tuple[str, Mapping[str, Any]]]
+    tables: list[tuple[str, Sequence[Row]]]
+    entries: list[tuple[str, events.Payload]]
     alert: Alert | None = None
 
     @property
@@ -151,7 +151,7 @@ class RunRecorder:
         batch = _Batch(
             first=self._next,
             session=phase.session,
-            tables=[(table.name, list(rows)) for table, rows in phase.batches],
+            tables=[(table.name, rows) for table, rows in phase.batches],
             entries=list(phase.events),
         )
         self._write(batch)
@@ -193,7 +193,7 @@ class RunRecorder:
         log.warning("run=%s phases=%d written from the spool", self.run_id, written)
         return True
 
-    def _verify(self, session: date, kind: str, payload: Mapping[str, Any]) -> None:
+    def _verify(self, session: date, kind: str, payload: events.Payload) -> None:
         sequence = self._next
         if not self.verifying:
             raise DeterminismError(f"{self.run_id}: {session}: more events than were recorded")
@@ -242,7 +242,7 @@ class RunRecorder:
             # The lease that was just prolonged keeps every other writer out.
             events.extend(connection, self.run_id, (recorded, seal), batch.entries)
             if batch.entries[-1][0] == "CLOSE":
-                connection.execute(_REACHED, {"of": self.run_id, "end_date": batch.session})
+                _REACHED.change(connection, {"of": self.run_id, "end_date": batch.session})
 
 
 def _insert(connection: Connection, batch: _Batch) -> None:
@@ -292,7 +292,7 @@ def _decoded(record: bytes) -> _Batch:
         first=document["first"],
         session=date.fromisoformat(document["session"]),
         tables=[(name, [_typed(name, row) for row in rows]) for name, rows in document["tables"]],
-        entries=[(kind, json.loads(payload)) for kind, payload in document["entries"]],
+        entries=[(kind, JsonText(payload)) for kind, payload in document["entries"]],
         alert=alert,
     )
 

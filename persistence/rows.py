@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -88,7 +89,13 @@ class RunContext:
         return (self.run_id, self.mode, self.strategy_id)
 
     def decision_id(self, as_of: date) -> str:
-        return f"{self.run_id}:{as_of}"
+        return _decision_id(self.run_id, as_of)
+
+
+# Every order, fill and trade of a session names one of few decisions.
+@lru_cache(maxsize=256)
+def _decision_id(run_id: str, as_of: date) -> str:
+    return f"{run_id}:{as_of}"
 
 
 def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Block:

@@ -27,6 +27,11 @@ Batch = tuple[sa.Table, Sequence[Row]]
 def run_rows(mirror: Mirror) -> Iterator[Batch]:
     """Yield the rows of one finished run, one table at a time."""
     yield from _trading_rows(mirror)
+    if mirror.stages or mirror.regimes or mirror.refusals:
+        yield from _engine_rows(mirror)
+
+
+def _engine_rows(mirror: Mirror) -> Iterator[Batch]:
     yield from signal_rows(mirror)
     yield from universe_rows(mirror)
     yield from book_rows(mirror)
