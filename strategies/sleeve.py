@@ -156,9 +156,13 @@ class SleeveStrategy(Strategy):
     def _mark(self, panel: MarketPanel) -> None:
         self.ledger.mark(panel.close[-1] / self.parts.units.factor_at(panel.as_of))
         self._equities = (self._equities[1], self.ledger.equity)
-        due = period(panel.as_of, self.parts.rebalance) != self._period
+        due = self.follows_target(panel.as_of)
         state = self.ledger.state(panel.as_of, self.parts.book_id, follows_target=due)
         publish(self, state)
+
+    def follows_target(self, as_of: date) -> bool:
+        """Return whether the schedule lets this sleeve follow the target of a session."""
+        return period(as_of, self.parts.rebalance) != self._period
 
     def _follow(self, panel_item: Published, target_item: Published) -> None:
         target: TargetPortfolio = target_item.record

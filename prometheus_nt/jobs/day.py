@@ -28,7 +28,7 @@ from persistence.engine_outputs import OutputStore
 from persistence.engine_runs import LEASE, EngineRun, EngineRunStore, RunFilters
 from persistence.mirror import Mirror
 from persistence.run_rows import Batch, book_rows, signal_rows, stage_decisions, universe_rows
-from prometheus_nt.actors.pipeline import Stage
+from prometheus_nt.actors.pipeline import PIPELINE, Stage
 from prometheus_nt.config import NodeConfig
 from prometheus_nt.domain.books import BookTarget, Universe
 from prometheus_nt.domain.calendar import MarketCalendar
@@ -40,6 +40,7 @@ from prometheus_nt.domain.record import content_hash
 from prometheus_nt.domain.runs import Mode, RunIdentity, day_run_id
 from prometheus_nt.jobs.backtest_market import require_fitting, visible_scenarios
 from prometheus_nt.jobs.collector import calm_collector
+from prometheus_nt.jobs.day_table import OrderSessions, silent_between
 from prometheus_nt.jobs.engine_outputs import SharedDay, SharedSessions
 from prometheus_nt.jobs.heartbeat import Heartbeat, renewed, worker_name
 from prometheus_nt.jobs.identity import code_hash
@@ -400,7 +401,10 @@ class DayRunner:
             data = identity.data_fingerprint
             sessions = SharedSessions(panel, row, len(panel) - 1, data, scenarios)
             table = SharedDay.of(outputs, sessions, config, sleeve).table()
+        engines, sessions = config.engines_of(sleeve), OrderSessions(panel)
+        table = silent_between(table or PIPELINE, engines.portfolio, engines.risk, sessions)
         node = wire_backtest(config, sleeve, panel, identity, table, recorded)
+        sessions.follower = node.sleeve
         try:
             with calm_collector():
                 node.mirror.attach(node.engine.kernel.msgbus)

@@ -1,5 +1,6 @@
 """A day of several sleeves: what their engines share is made once, and nobody can tell."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from persistence.tables import runtime as tables
+from prometheus_nt.actors import pipeline
 from prometheus_nt.config import load_config
 from prometheus_nt.domain.phases import RunPhase
 from prometheus_nt.jobs import day
@@ -64,3 +66,24 @@ def test_sleeves_that_share_engines_write_the_rows_of_sleeves_that_do_not(stores
     assert len(shared["target_portfolios"]) == 2
     assert all(shared[name] for name in ("instrument_scores", "universe_members", "regimes"))
     assert list(stores.settings.cache_dir.glob("day-*")) == []
+
+
+def test_stages_that_nobody_hears_make_nothing_and_nobody_can_tell(stores, monkeypatch):
+    books = []
+    build = pipeline.PIPELINE[-2].compute
+    portfolio = replace(
+        pipeline.PIPELINE[-2],
+        compute=lambda *heard, **more: books.append(1) or build(*heard, **more),
+    )
+    monkeypatch.setattr(day, "SHARED_FROM", 99)
+    monkeypatch.setattr(
+        day, "PIPELINE", (*pipeline.PIPELINE[:-2], portfolio, pipeline.PIPELINE[-1])
+    )
+
+    silent, asked = rows_of_day(stores), len(books)
+    books.clear()
+    monkeypatch.setattr(day, "silent_between", lambda table, *_: table)
+    every = rows_of_day(stores)
+
+    assert silent == every
+    assert 2 < asked < len(books) / 4
