@@ -26,6 +26,7 @@ from prometheus_nt.engines.numerics.market_relations import (
     residual_momentum,
     rolling_beta,
 )
+from prometheus_nt.engines.numerics.remembered import of_same_names
 from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import rolling_volatility_per_session
 from prometheus_nt.engines.ratios import QUALITY, VALUE, fundamental_ratios
@@ -268,7 +269,7 @@ def _less_sector_means(
     return centred
 
 
-@lru_cache(maxsize=16)
+@of_same_names
 def _layout(instruments: tuple[str, ...], sectors: tuple[str | None, ...]) -> Layout:
     named = [sector or "" for sector in sectors] or [""] * len(instruments)
     order = sorted(range(len(instruments)), key=lambda column: (named[column], instruments[column]))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def book_history(
     market = panel.derived(_market)[-lookback:]
     beta = panel.derived(rolling_beta, lookback, min_sessions)[-1].take(rows)
     # One return that is not known makes the sum unknown: faster than to ask each of them.
-    if not np.isnan(np.add.reduce(returns, axis=None)):
+    if not isnan(np.add.reduce(returns, axis=None)):
         return BookHistory(panel, rows, returns, None, market, beta)
     history = BookHistory(panel, rows, returns, np.isnan(returns), market, beta)
     unlisted = np.isnan(np.take(panel.derived(total_return_index)[-lookback:], rows, axis=1))

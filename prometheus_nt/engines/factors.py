@@ -1,6 +1,5 @@
 """How exposed a book is to a few factors, each known from prices and volume alone."""
 
-from functools import lru_cache
 from math import isfinite
 
 import numpy as np
@@ -9,6 +8,7 @@ from prometheus_nt.domain.panel import MarketPanel
 from prometheus_nt.domain.record import FloatArray, IntArray
 from prometheus_nt.engines.book_history import BookHistory
 from prometheus_nt.engines.numerics.constants import NEGLIGIBLE
+from prometheus_nt.engines.numerics.remembered import of_same_names
 from prometheus_nt.engines.numerics.returns import stopped, total_return_index
 from prometheus_nt.engines.numerics.rolling import (
     rolling_dollar_volume,
@@ -98,7 +98,7 @@ def _log(values: FloatArray) -> FloatArray:
     return np.log(np.where(values > 0.0, values, np.nan))
 
 
-@lru_cache(maxsize=16)
+@of_same_names
 def by_id(instruments: tuple[str, ...]) -> IntArray:
     """Return the columns in the order of their ids.
 

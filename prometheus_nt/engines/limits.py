@@ -15,6 +15,7 @@ first: what they force to be sold is sold, even if that alone is more than `max_
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import fsum
 from typing import Self
 
@@ -136,7 +137,8 @@ class Limit:
 def limit_table(inputs: LimitInputs, params: LimitParams) -> tuple[Limit, ...]:
     """Return the limits that are on, in the order in which they cut."""
     hard = (
-        *_name_limits(inputs, params),
+        *_name_limits(params),
+        *_liquidity_limits(inputs.capacity, params.max_liquidation_days),
         *_group_limits(inputs, params),
         *_book_limits(inputs, params),
     )
@@ -145,32 +147,34 @@ def limit_table(inputs: LimitInputs, params: LimitParams) -> tuple[Limit, ...]:
     return (*hard, _turnover_limit(hard, inputs.previous, params.max_turnover))
 
 
-def _name_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
-    yield Limit(
+@lru_cache(maxsize=16)
+def _name_limits(params: LimitParams) -> tuple[Limit, ...]:
+    """Return the limits on single names that the settings alone make."""
+    finite = Limit(
         "finite",
         0.0,
         _finite,
         lambda weights: float(len(weights) - np.count_nonzero(np.isfinite(weights))),
     )
-    if params.long_only:
-        yield Limit(
-            "long_only",
-            0.0,
-            _not_short,
-            lambda weights: float(-weights.min(initial=0.0)),
-        )
+    long_only = Limit(
+        "long_only",
+        0.0,
+        _not_short,
+        lambda weights: float(-np.minimum.reduce(weights, initial=0.0)),
+    )
     cap = params.max_abs_weight_per_name
-    yield Limit(
+    capped = Limit(
         "max_abs_weight_per_name",
         cap,
         lambda weights: _capped(weights, cap),
-        lambda weights: float(np.abs(weights).max(initial=0.0)) - cap,
+        lambda weights: float(np.maximum.reduce(np.abs(weights), initial=0.0)) - cap,
     )
-    if params.max_liquidation_days is not None and inputs.capacity is not None:
-        yield from _liquidity_limits(inputs.capacity, params.max_liquidation_days)
+    return (finite, long_only, capped) if params.long_only else (finite, capped)
 
 
-def _liquidity_limits(capacity: FloatArray, days: float) -> Iterator[Limit]:
+def _liquidity_limits(capacity: FloatArray | None, days: float | None) -> Iterator[Limit]:
+    if capacity is None or days is None:
+        return
     unknown = ~np.isfinite(capacity)
     most = np.where(unknown, 0.0, capacity)
     yield Limit(
@@ -228,6 +232,7 @@ def _book_limits(inputs: LimitInputs, params: LimitParams) -> Iterator[Limit]:
         )
 
 
+@lru_cache(maxsize=16)
 def _gross_limit(name: str, most: float) -> Limit:
     return Limit(
         name,

@@ -5,13 +5,15 @@ and never grows when two books are mixed. The limit on stress loss rests on that
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import isnan
+from typing import Any
 
 import numpy as np
 
 from prometheus_nt.domain.books import StressLoss
 from prometheus_nt.domain.panel import MarketPanel
-from prometheus_nt.domain.record import FloatArray, IntArray
+from prometheus_nt.domain.record import FloatArray
 from prometheus_nt.engines.book_history import LEAST_RETURN, HeldBook
 from prometheus_nt.engines.numerics.returns import equal_weighted_returns, total_return_index
 from prometheus_nt.engines.scenarios import CRISES
@@ -50,15 +52,15 @@ def worst_pnl(book: HeldBook) -> float:
 
 def _crises(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
     history = book.history
-    found = history.panel.newest(_crises_at)
-    seen = (found[:, 0] < len(history.panel)).nonzero()[0]
+    since = history.panel.derived(_sessions_since_crises)[-1, 1]
+    seen = (since < len(history.panel)).nonzero()[0]
     if not len(seen):
         return
-    found = found.take(seen, axis=0)
-    own = found.take(2 + history.rows, axis=1)
+    market, names = history.panel.derived(_crises_known)[-1]
+    own = names.take(seen, axis=0).take(history.rows, axis=1, mode="clip")
     known = np.isfinite(own)
-    if not known.all():
-        proxy = np.maximum(history.slope * found[:, 1:2], LEAST_RETURN)
+    if not np.logical_and.reduce(known, axis=None):
+        proxy = np.maximum(history.slope * market[seen, None], LEAST_RETURN)
         own = np.where(known, own, proxy)
     pnl = np.einsum("ck,k->c", own, book.weights).tolist()
     covered = np.einsum("ck,k->c", known, share).tolist()
@@ -66,20 +68,33 @@ def _crises(book: HeldBook, share: FloatArray) -> Iterator[StressLoss]:
         yield StressLoss(CRISIS_NAMES[crisis], earned, min(part, 1.0))
 
 
-def _crises_at(panel: MarketPanel, rows: IntArray) -> FloatArray:
-    """Return what each crisis was that is over at the given rows, (R, C, 2 + N); NaN before.
+def _crises_known(panel: MarketPanel) -> Any:
+    """Return what each crisis was, as known at every session, (T,) array of pairs of arrays.
 
-    Sessions since the one before it, the market's total return in it, and each instrument's.
+    The market's total returns in the crises, (C,), and those of each instrument, (C, N); NaN
+    where a crisis is not over yet. Sessions that know the same crises share one pair.
     """
-    ago = panel.derived(_sessions_since_crises)[rows]
-    crises = np.full((*ago[:, 0].shape, 2 + len(panel.instruments)), np.nan)
-    crises[..., 0] = ago[:, 1]
-    row, crisis = np.isfinite(ago[:, 0]).nonzero()
-    last, before = (rows[row] - ago[row, :, crisis].T).astype(np.int64)
+    ago = panel.derived(_sessions_since_crises)
+    over = np.isfinite(ago[:, 0])
+    known = np.empty(len(panel), dtype=object)
+    news = np.flatnonzero((over[1:] != over[:-1]).any(axis=1)) + 1
+    edges = [0, *news.tolist(), len(panel)]
+    for start, stop in pairwise(edges):
+        pair = _returns_in(panel, start, ago[start])
+        known[start:stop] = [pair] * (stop - start)
+    return known
+
+
+def _returns_in(panel: MarketPanel, row: int, ago: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the total returns of market, (C,), and names, (C, N), between the sessions `ago`."""
+    market = np.full(len(CRISES), np.nan)
+    names = np.full((len(CRISES), len(panel.instruments)), np.nan)
+    over = np.isfinite(ago[0])
+    last, before = (row - ago[:, over]).astype(np.int64)
     index, level = panel.derived(total_return_index), panel.derived(market_level)
-    crises[row, crisis, 1] = level[last] / level[before] - 1.0
-    crises[row, crisis, 2:] = index[last] / index[before] - 1.0
-    return crises
+    market[over] = level[last] / level[before] - 1.0
+    names[over] = index[last] / index[before] - 1.0
+    return market, names
 
 
 def _sessions_since_crises(panel: MarketPanel) -> FloatArray:

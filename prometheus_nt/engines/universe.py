@@ -8,7 +8,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil
 from typing import Literal
 
@@ -36,9 +35,11 @@ from prometheus_nt.engines.measures import (
 from prometheus_nt.engines.natural_selection import NaturalParams, Selection, select_naturally
 from prometheus_nt.engines.numerics.cross_section import (
     cross_sectional_zscore,
+    first_ascending,
     position_in_group,
     sector_codes,
 )
+from prometheus_nt.engines.numerics.remembered import of_same_names
 from prometheus_nt.engines.opportunity import OpportunityParams, opportunity_multiplier
 
 STABILITY_RISK = "p_to_targetable_or_breaker"
@@ -161,8 +162,9 @@ def select_universe(  # noqa: PLR0913 - what the day's table hands over, by keyw
         score, eligible = _rank_scores(inputs, candidates), candidates
     else:
         score, eligible, exclusion = natural.score, natural.winners, exclusion + natural.exclusion
-    best_first = np.argsort(np.where(eligible, -score, np.inf), kind="stable")
-    best_first = best_first[: int(eligible.sum())]
+    best_first = first_ascending(
+        np.where(eligible, -score, np.inf), int(np.count_nonzero(eligible))
+    )
     limited = _within_limits(best_first, inputs)
     exclusion[best_first] = limited
     members = best_first[limited == int(Exclusion.NONE)]
@@ -244,7 +246,8 @@ def _within_limits(best_first: IntArray, inputs: _Inputs) -> IntArray:
     Ranks leave out those too far down their sector to get a place in it.
     """
     size = ceil(inputs.params.max_size * (1.0 - inputs.stressed))
-    turn = np.argsort(_turns(best_first, inputs, size), kind="stable")
+    # Bytes are sorted by counting them.
+    turn = np.argsort(_turns(best_first, inputs, size).astype(np.int8), kind="stable")
     fits = _places_in_sector(best_first[turn], inputs) < (inputs.params.sector_max_names or 1)
     placed = np.cumsum(fits) <= size
     full = np.where(placed, int(Exclusion.NONE), int(Exclusion.MAX_UNIVERSE_SIZE))
@@ -286,7 +289,7 @@ def _not_hard_excluded(inputs: _Inputs) -> BoolArray:
     return _allowed(inputs.panel.instruments, inputs.params.exclude)
 
 
-@lru_cache(maxsize=16)
+@of_same_names
 def _allowed(instruments: tuple[str, ...], excluded: tuple[str, ...]) -> BoolArray:
     banned = frozenset(excluded)
     allowed = np.array([name not in banned for name in instruments], dtype=np.bool_)

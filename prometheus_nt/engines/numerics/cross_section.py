@@ -1,5 +1,6 @@
 """Comparisons among the instruments of one session: scores, ranks, groups."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -37,11 +38,11 @@ def cross_sectional_zscore(x: FloatArray, tail_fraction: float = 0.025) -> Float
         known, ordered = np.clip(known, low, high), np.clip(ordered, low, high)
     divisor = np.maximum(count, 1)
     unknown = np.isnan(ordered)
-    ordered[unknown] = 0.0
+    np.copyto(ordered, 0.0, where=unknown)
     size = np.maximum(-ordered.min(axis=-1, keepdims=True), ordered.max(axis=-1, keepdims=True))
     centre = ordered.sum(axis=-1, keepdims=True) / divisor
     deviation = ordered - centre
-    deviation[unknown] = 0.0
+    np.copyto(deviation, 0.0, where=unknown)
     spread = np.sqrt((deviation * deviation).sum(axis=-1, keepdims=True) / divisor)
     flat = spread <= NEGLIGIBLE * size
     z: FloatArray = (known - centre) / np.where(flat, np.inf, spread)
@@ -53,7 +54,7 @@ def percentile_rank(x: FloatArray) -> FloatArray:
 
     Ties share the average of their ranks, a single value ranks 0.5, and NaN stays NaN.
     """
-    return _percentiles(x)[0]
+    return _placed(x, _percentiles)
 
 
 def midrank(x: FloatArray) -> FloatArray:
@@ -61,15 +62,15 @@ def midrank(x: FloatArray) -> FloatArray:
 
     Ranks as in `percentile_rank`, from 1.
     """
-    places, count = _percentiles(x)
-    places *= count - 1.0
-    places += 0.5
-    places /= np.maximum(count, 1.0)
-    return places
+    return _placed(x, _middles)
 
 
-def _percentiles(x: FloatArray) -> tuple[FloatArray, FloatArray | float]:
-    """Return `percentile_rank`, and how many values are known, of each row or of every one."""
+Scale = Callable[[FloatArray, FloatArray], FloatArray]
+"""Returns places of ascending values, given their ranks, 0 to 1, and how many are known."""
+
+
+def _placed(x: FloatArray, scale: Scale) -> FloatArray:
+    """Return where `scale` puts each value among the known ones of its row, (..., N)."""
     known = np.isfinite(x)
     complete = known.all()
     keyed = x if complete else np.where(known, x, np.inf)
@@ -78,17 +79,34 @@ def _percentiles(x: FloatArray) -> tuple[FloatArray, FloatArray | float]:
         order += np.arange(0, x.size, x.shape[-1]).reshape(*x.shape[:-1], 1)
     ordered = keyed.take(order)
     differs = ordered[..., 1:] != ordered[..., :-1]
-    result, count = np.empty(x.size), float(x.shape[-1])
+    result = np.empty(x.size)
     if complete and x.shape[-1] > 1 and differs.all():
-        result[order] = np.arange(x.shape[-1]) / (count - 1.0)
-        return result.reshape(x.shape), count
+        result[order] = _untied(x.shape[-1], scale)
+        return result.reshape(x.shape)
     counts = known.sum(axis=-1, keepdims=True, dtype=np.float64)
     position = np.arange(x.shape[-1], dtype=np.float64)
     if not complete:
         differs |= np.isinf(ordered[..., 1:])  # what is unknown is not tied
-    ranks = _ranks(position, differs, counts)
-    result[order] = ranks if complete else np.where(position < counts, ranks, np.nan)
-    return result.reshape(x.shape), counts
+    places = scale(_ranks(position, differs, counts), counts)
+    result[order] = places if complete else np.where(position < counts, places, np.nan)
+    return result.reshape(x.shape)
+
+
+@lru_cache(maxsize=16)
+def _untied(count: int, scale: Scale) -> FloatArray:
+    """Return the places of so many known values that all differ, ascending, (N,)."""
+    places = scale(np.arange(count) / (count - 1.0), np.array(float(count)))
+    places.flags.writeable = False
+    return places
+
+
+def _percentiles(ranks: FloatArray, _count: FloatArray) -> FloatArray:
+    return ranks
+
+
+def _middles(ranks: FloatArray, count: FloatArray) -> FloatArray:
+    middles: FloatArray = (ranks * (count - 1.0) + 0.5) / np.maximum(count, 1.0)
+    return middles
 
 
 def _ranks(position: FloatArray, differs: BoolArray, count: FloatArray) -> FloatArray:
@@ -102,6 +120,20 @@ def _ranks(position: FloatArray, differs: BoolArray, count: FloatArray) -> Float
         ranks[tied] = _shared(differs[tied], position)
     ranks /= np.maximum(count - 1.0, 1.0)
     return ranks
+
+
+def first_ascending(x: FloatArray, count: int) -> IntArray:
+    """Return the places of the `count` smallest of (N,) values, equal ones as they stand.
+
+    No value may be NaN.
+    """
+    # Faster than a stable sort, and the same where no two of them are equal.
+    places = x.argsort()
+    ordered = x.take(places[: count + 1])
+    if (ordered[1:] == ordered[:-1]).any():
+        places = x.argsort(kind="stable")
+    smallest: IntArray = places[:count]
+    return smallest
 
 
 def position_in_group(groups: IntArray) -> IntArray:

@@ -1,7 +1,11 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from prometheus_nt.engines.numerics.cross_section import (
     cross_sectional_zscore,
+    first_ascending,
     midrank,
     named_sectors,
     percentile_rank,
@@ -89,3 +93,17 @@ def test_a_sector_that_is_called_unknown_is_unknown(panel_of):
     names, places = named_sectors(panel)
 
     assert (names, places.tolist()) == (("UNKNOWN", "BANKS"), [0, 0, 1])
+
+
+@given(
+    values=arrays(np.float64, st.integers(1, 40), elements=st.sampled_from([-1.0, -0.0, 0.0, 2.0])),
+    count=st.integers(0, 40),
+)
+def test_the_first_ascending_are_those_of_a_stable_sort(values, count):
+    smallest = first_ascending(values, count)
+
+    assert smallest.tolist() == np.argsort(values, kind="stable")[:count].tolist()
+
+
+def test_the_first_ascending_are_found_without_a_tie():
+    assert first_ascending(np.array([3.0, 1.0, 2.0, np.inf]), 3).tolist() == [1, 2, 0]
