@@ -217,7 +217,7 @@ def _reasons(selection: Selection) -> Table:
         rows.append((escape(one.name), escape("; ".join(told)) or "nothing stands against it"))
     if not rows:
         return Unavailable("there is no record to judge")
-    return html_table(("Variant", "Reasons"), rows, "manifest")
+    return html_table(("Variant", "Reasons"), rows, "worded")
 
 
 def _findings(view: SelectionView) -> Table:
@@ -229,7 +229,7 @@ def _findings(view: SelectionView) -> Table:
     ]
     if not rows:
         return Unavailable("nothing was found")
-    return html_table(("Variant", "Weight", "Code", "What was found", "Remedy"), rows, "manifest")
+    return html_table(("Variant", "Weight", "Code", "What was found", "Remedy"), rows, "worded")
 
 
 def _told(found: RunFinding) -> tuple[str, str, str]:
@@ -342,5 +342,5 @@ def _failed(failed: Sequence[tuple[str, str]]) -> Table:
     if not failed:
         return Unavailable("none failed")
     return html_table(
-        ("Variant", "Why"), [(escape(name), escape(why)) for name, why in failed], "manifest"
+        ("Variant", "Why"), [(escape(name), escape(why)) for name, why in failed], "worded"
     )

@@ -124,7 +124,7 @@ def _findings(meta: MetaPortfolio) -> Table:
         )
         for one in meta.findings
     ]
-    return html_table(("Code", "Level", "About", "What was found"), rows, "manifest")
+    return html_table(("Code", "Level", "About", "What was found"), rows, "worded")
 
 
 def _level(level: str) -> str:

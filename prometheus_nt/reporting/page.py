@@ -90,6 +90,14 @@ aside li { margin: 2px 0; overflow-wrap: anywhere; }
   grid-template-columns: repeat(auto-fit, minmax(min(330px, 100%), 1fr));
 }
 .scroll { overflow: auto; }
+/* A shade at the edge says that there is more; what moves with the table covers it at the end. */
+.scroll {
+  background:
+    linear-gradient(to right, var(--card) 40%, transparent) 0 0 / 40px 100% no-repeat local,
+    linear-gradient(to left, var(--card) 40%, transparent) 100% 0 / 40px 100% no-repeat local,
+    linear-gradient(to right, #0005, transparent) 0 0 / 12px 100% no-repeat scroll,
+    linear-gradient(to left, #0005, transparent) 100% 0 / 12px 100% no-repeat scroll;
+}
 .scroll.long { max-height: 540px; }
 table {
   border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums;
@@ -114,6 +122,9 @@ tbody th { font-weight: 400; }
   font-family: ui-monospace, Menlo, Consolas, monospace;
 }
 .manifest tbody th { color: var(--muted); }
+.worded { min-width: 560px; }
+.worded td, .worded th { text-align: left; vertical-align: top; }
+.worded td { white-space: normal; overflow-wrap: break-word; }
 .heat td, .heat tbody th { padding: 5px 6px; }
 .heat tbody th, .heat thead th:first-child { position: sticky; left: 0; background: var(--card); }
 .heat .gain { background: color-mix(in srgb, var(--gain) var(--strength), transparent); }

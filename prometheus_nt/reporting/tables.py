@@ -364,7 +364,7 @@ def findings_table(findings: Sequence[RunFinding] | None) -> Table:
         )
         for one in findings
     ]
-    return html_table(("Weight", "Code", "What was found", "Evidence", "Remedy"), rows, "manifest")
+    return html_table(("Weight", "Code", "What was found", "Evidence", "Remedy"), rows, "worded")
 
 
 def _evidence_row(row: Mapping[str, Any]) -> str:

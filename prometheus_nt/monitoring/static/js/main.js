@@ -6,7 +6,7 @@ import { ago, number, signedPercent, tone } from "./format.js";
 import { GROUPS, PANELS } from "./panels/index.js";
 import { remember } from "./place.js";
 import { choose, readAddress, state, watch } from "./state.js";
-import { coded, confirm, empty, failed, toast, waiting } from "./widgets.js";
+import { coded, confirm, empty, failed, toast, toneOf, waiting } from "./widgets.js";
 import { edit, workspaces } from "./workspaces.js";
 
 const REFRESH_MS = 10_000;
@@ -109,8 +109,7 @@ function drawWatch() {
 }
 
 function alertBox(alert) {
-  const kind = ["CRITICAL", "ERROR"].includes(alert.severity) ? "bad" : alert.severity === "WARN" ? "warn" : "info";
-  return h("div.alert", { class: kind },
+  return h("div.alert", { class: toneOf(alert.severity) },
     h("b", alert.severity), " ", alert.message, h("div.muted", `${alert.rule} · ${ago(alert.raised_at)}`),
     !alert.acknowledged_at && h("button.quiet", { type: "button", on: { click: () => acknowledge(alert) } }, "Acknowledge"));
 }
@@ -224,7 +223,11 @@ async function readAround() {
 let pending = null;
 function onEvent(kind, row) {
   const what = row.message ?? [row.phase, row.status ?? row.instrument_id].filter(Boolean).join(" ");
-  happened.unshift(`${new Date().toISOString().slice(11, 19)} ${kind} ${row.job_id ?? row.run_id ?? row.subject ?? ""} ${what}`);
+  const told = `${kind} ${row.job_id ?? row.run_id ?? row.subject ?? ""} ${what}`;
+  // An alert is told again while its cause lasts: one line of it says so.
+  const before = happened.findIndex((one) => one.endsWith(` ${told}`));
+  if (kind === "alert" && before >= 0) happened.splice(before, 1);
+  happened.unshift(`${new Date().toISOString().slice(11, 19)} ${told}`);
   happened.length = Math.min(happened.length, MOST_EVENTS);
   dispatchEvent(new CustomEvent("desk-event", { detail: { kind, row } }));
   if (kind === "alert") readAround();

@@ -7,7 +7,7 @@ import { DASH } from "./format.js";
 export function card(title, options, ...children) {
   const { note, width, tools } = options ?? {};
   return h(`section.card${width ? `.w${width}` : ""}`, { "aria-label": title },
-    h("header", h("h2", title), note && h("span.note", note), tools && h("div.tools", tools)),
+    h("header", h("h2", title), note && h("span.note", coded(note)), tools && h("div.tools", tools)),
     children);
 }
 
@@ -41,8 +41,11 @@ export function table(columns, rows, options = {}) {
   }
   draw();
   return h("div.scroll", { tabindex: 0, role: "region", "aria-label": options.caption ?? "table" },
-    h("table", options.caption && h("caption", options.caption), h("thead", h("tr", heads)), body));
+    h("table", { class: breadth(columns.length) }, options.caption && h("caption", options.caption), h("thead", h("tr", heads)), body));
 }
+
+/** How a table of so many columns is set: many need room of their own on a phone, most are set close everywhere. */
+const breadth = (count) => (count >= 9 ? "many dense" : count >= 5 ? "many" : null);
 
 const DAY = /^\d{4}-\d\d-\d\d/;
 
@@ -56,7 +59,8 @@ function line(columns, row, { onRow, selected }) {
     const value = row[column.name];
     const shown = column.show ? column.show(value, row) : value ?? DASH;
     const kept = typeof shown === "string" && DAY.test(shown) ? "nowrap" : "";
-    return h(column.num ? "td.num" : "td", { class: `${column.tone?.(value, row) ?? ""} ${kept}` }, shown);
+    const why = value === null ? row.unknown?.[column.name] : null;
+    return h(column.num ? "td.num" : "td", { class: `${column.tone?.(value, row) ?? ""} ${kept}`, title: why ?? null }, shown);
   }));
 }
 

@@ -43,6 +43,7 @@ export default {
 };
 
 const back = (ctx) => h("div.row", h("button", { type: "button", on: { click: () => ctx.open("") } }, "← All runs"));
+const measured = (value) => (typeof value !== "number" ? value ?? DASH : Number.isInteger(value) ? whole(value) : number(value, 4));
 const figure = (name, show) => (_, row) => show(row.metrics?.[name]);
 const metric = (name, title, show, toned) => ({ name, title, num: true, show: figure(name, show), tone: toned && ((_, row) => toned(row.metrics?.[name])) });
 
@@ -173,7 +174,7 @@ function particulars(view) {
       { name: "message", title: "What", tone: () => "long" }, { name: "remedy", title: "Remedy", show: (value) => value || DASH },
     ], view.findings, { caption: "Findings", empty: "The checks after the run found nothing." })),
     card("Notes", { width: 6 }, view.notes.length ? h("ul", view.notes.map((note) => h("li", note))) : empty(view.unknown?.notes ?? "The run left no note.")),
-    card("All figures", { width: 6 }, table([{ name: "name", title: "Figure" }, { name: "value", title: "Value", num: true, show: (value) => (typeof value === "number" ? number(value, 4) : value ?? DASH) }], all, { caption: "Figures", empty: "No figure is recorded." })),
+    card("All figures", { width: 6 }, table([{ name: "name", title: "Figure" }, { name: "value", title: "Value", num: true, show: measured }], all, { caption: "Figures", empty: "No figure is recorded." })),
     card("Files and hashes", { width: 6 }, h("dl.facts", ["order_list_hash", "config_hash", "code_hash", "data_fingerprint"].map((name) =>
       h("div", h("dt", name.replaceAll("_", " ")), h("dd.mono", view[name] ?? DASH)))),
     table([{ name: "name", title: "File" }, { name: "rows", title: "Rows", num: true, show: whole }, { name: "bytes", title: "Bytes", num: true, show: whole }], view.artifacts, { caption: "Files", empty: "No file is kept." })),
@@ -199,6 +200,7 @@ function divergence({ run, divergence: found, unknown }) {
 
 /* ---------------------------------------------------------------- several */
 
+const pValue = (value) => (value !== null && value < 0.001 ? "< 0.001" : number(value, 3));
 const lucky = (value) => (value === null ? DASH : value ? "yes" : "no");
 
 const ASK_AGAIN_MS = 1500;
@@ -219,7 +221,7 @@ function comparison(view, ctx) {
       { label: "Independent of each other", value: number(view.distinct, 1), why: why("distinct") },
       { label: "Sharpe that luck reaches", value: number(view.hurdle), why: why("hurdle") },
       { label: "Probability of overfitting", value: percent(view.overfitting, 0), why: why("overfitting") },
-      { label: "Best is luck (p)", value: number(view.best_is_luck, 3), why: why("best_is_luck") },
+      { label: "Best is luck (p)", value: pValue(view.best_is_luck), why: why("best_is_luck") },
     ])),
     card("Equity of one unit of capital", {}, chart(`Equity of ${view.runs.length} runs`, view.runs.map((run) => line(run.run_id, view.sessions, run.equity)), { layout: { yaxis: { type: "log" } } })),
     card("Beside each other", {}, table([

@@ -5,7 +5,7 @@ import { attempt, guarded } from "../forms.js";
 import { ago, DASH, moment, money, number, percent, shortMoney, signed, signedPercent, text, whole } from "../format.js";
 import { link } from "../marks.js";
 import { part, parts } from "../parts.js";
-import { button, card, empty, figures, pill, table } from "../widgets.js";
+import { button, card, coded, empty, figures, pill, table } from "../widgets.js";
 
 const ALL = "ALL";
 
@@ -112,7 +112,7 @@ function bookCard(view, run) {
     { name: "broker_difference", title: "Break", num: true, tone: (apart) => (apart ? "bad" : ""), show: (apart) => (apart ? signed(apart, 0) : apart === 0 ? "none" : DASH) },
     { name: "price", title: "Price, USD", num: true, show: (price) => number(price) },
   ], view.positions, { caption: "To trade: target less shares, at the last close. Break: what the broker held beyond the books when they were compared.", empty: "It holds nothing and wants nothing." }),
-  h("p.muted.heard", broker ? heard(broker) : `Broker: ${view.unknown?.broker ?? "not known"}.`));
+  h("p.muted.heard", broker ? heard(broker) : coded(`Broker: ${view.unknown?.broker ?? "not known"}.`)));
 }
 
 /** What the broker said, of what, and when. */
