@@ -1,5 +1,7 @@
 """The desk as a person uses it: panels in every state, and work from its request to its end."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +15,9 @@ from persistence.job_queue import Beat, JobQueue, NewJob
 from persistence.tables import runtime as tables
 from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.proposals import store_of
-from prometheus_nt.jobs.stores import open_stores
+from prometheus_nt.jobs.stores import open_stores, upgrade_schemas
 from prometheus_nt.monitoring.access import Access
+from prometheus_nt.settings import Settings
 from tests.integration.monitoring.conftest import running
 from tests.integration.monitoring.test_intelligence_api import KEY, STRATEGY, draft
 from tests.integration.monitoring.test_serve import serving
@@ -125,15 +128,28 @@ gate: {max_position_weight: 0.6}
 """
 
 
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory):
+    """Return a historical database of four stocks, made once."""
+    home = tmp_path_factory.mktemp("prices")
+    made = Settings.from_environment({"PROMETHEUS_HOME": str(home)})
+    upgrade_schemas(made)
+    with open_stores(made) as stores:
+        ingest(sample_ohlcv(), stores.historical)
+    return home / "historical.db"
+
+
 @pytest.fixture
-def working(tmp_path, settings, monkeypatch):
+def working(tmp_path, settings, monkeypatch, prices):
     """Yield a client of a server of its own that runs jobs, with four stocks to run them on."""
     folder = tmp_path / "configs"
     folder.mkdir()
     (folder / f"{STRATEGY.lower()}.yaml").write_text(SMALL)
     monkeypatch.setenv("PROMETHEUS_CONFIG_DIR", str(folder))
-    with open_stores(settings) as stores:
-        ingest(sample_ohlcv(), stores.historical)
+    for old in settings.home.glob("historical.db*"):
+        old.unlink()
+    with closing(sqlite3.connect(prices)) as made:
+        made.execute("VACUUM INTO ?", (str(settings.home / "historical.db"),))
     with serving(settings.home) as client:
         yield client
 

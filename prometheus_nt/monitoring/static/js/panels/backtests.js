@@ -89,10 +89,10 @@ function runsCard(page, ctx) {
       on: { click: (e) => e.stopPropagation(), change: (e) => { e.target.blur(); pick(row.run_id); } } }) : DASH) },
     { name: "mode", title: "Mode" },
     { name: "status", title: "Status", show: pill },
-    { name: "start_date", title: "From" }, { name: "end_date", title: "To" },
+    { name: "start_date", title: "From, to", show: (from, row) => h("span", from, h("br"), row.end_date) },
     metric("cagr", "A year", signedPercent, tone), metric("annualised_sharpe", "Sharpe", number),
     metric("max_drawdown", "Drawdown", percent), metric("turnover_annual", "Turnover", number),
-    { name: "completed_at", title: "Ended (UTC)", show: moment },
+    { name: "completed_at", title: "Ended (UTC)", show: (at) => h("span", moment(at)) },
   ], page.rows, { caption: "Runs", onRow: (row) => ctx.open(row.run_id),
     empty: filtered ? "No run is like this. Loosen the filters." : "Nothing has been run yet. Ask for a backtest below, or run `prometheus backtest`." }),
   pager(page, A_PAGE, (offset) => { local.offset = offset; ctx.refresh(); }));

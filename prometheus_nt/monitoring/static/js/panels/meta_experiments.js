@@ -193,9 +193,9 @@ function rankingCard(view, ctx) {
   const figure = (name, show) => show(view.pool[name]);
   const why = (name) => view.not_computed[name] ?? "not computed for this decision";
   return card("Who goes on", { note: `${view.strategy_id ?? view.scope ?? ""} at ${view.as_of_date}` },
-    h("p.said", view.selected.length ? `Selected: ${view.selected.join(", ")}.` : nobody(view)),
+    h("p.said", view.selected.length ? `Selected: ${view.selected.join(", ")}.` : view.verdict ?? nobody(view)),
     figures([
-      { label: "Verdict", value: view.verdict ?? DASH }, { label: "Were tried", value: figure("trials_ever", whole), why: why("trials_ever") },
+      { label: "Were tried", value: figure("trials_ever", whole), why: why("trials_ever") },
       { label: "Sharpe that luck reaches", value: figure("hurdle", number), why: why("hurdle") },
       { label: "Overfitting (PBO)", value: figure("overfitting", (share) => percent(share, 0)), why: why("overfitting") },
     ]),
