@@ -53,7 +53,9 @@ def _answer(asked: bytes) -> bytes:
 
 def _plain_kind(kind: type[PrometheusError]) -> type[PrometheusError]:
     """Return the nearest kind of error that is made of a message alone."""
-    return next(each for each in kind.__mro__ if each.__init__ is Exception.__init__)
+    ours = [each for each in kind.__mro__ if issubclass(each, PrometheusError)]
+    made = [row for row, each in enumerate(ours) if "__init__" in vars(each)]
+    return ours[made[-1] + 1] if made else kind
 
 
 if __name__ == "__main__":

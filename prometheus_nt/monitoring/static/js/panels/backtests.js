@@ -44,6 +44,7 @@ export default {
 
 const back = (ctx) => h("div.row", h("button", { type: "button", on: { click: () => ctx.open("") } }, "← All runs"));
 const measured = (value) => (typeof value !== "number" ? value ?? DASH : Number.isInteger(value) ? whole(value) : number(value, 4));
+const lines = (...words) => words.map((one) => h("div.nowrap", one));
 const figure = (name, show) => (_, row) => show(row.metrics?.[name]);
 const metric = (name, title, show, toned) => ({ name, title, num: true, show: figure(name, show), tone: toned && ((_, row) => toned(row.metrics?.[name])) });
 
@@ -89,10 +90,10 @@ function runsCard(page, ctx) {
       on: { click: (e) => e.stopPropagation(), change: (e) => { e.target.blur(); pick(row.run_id); } } }) : DASH) },
     { name: "mode", title: "Mode" },
     { name: "status", title: "Status", show: pill },
-    { name: "start_date", title: "From, to", show: (from, row) => h("span", from, h("br"), row.end_date) },
+    { name: "start_date", title: "From, to", show: (from, row) => lines(from, row.end_date) },
     metric("cagr", "A year", signedPercent, tone), metric("annualised_sharpe", "Sharpe", number),
     metric("max_drawdown", "Drawdown", percent), metric("turnover_annual", "Turnover", number),
-    { name: "completed_at", title: "Ended (UTC)", show: (at) => h("span", moment(at)) },
+    { name: "completed_at", title: "Ended (UTC)", show: (at) => lines(...moment(at).split(" ")) },
   ], page.rows, { caption: "Runs", onRow: (row) => ctx.open(row.run_id),
     empty: filtered ? "No run is like this. Loosen the filters." : "Nothing has been run yet. Ask for a backtest below, or run `prometheus backtest`." }),
   pager(page, A_PAGE, (offset) => { local.offset = offset; ctx.refresh(); }));
