@@ -45,7 +45,7 @@ export function table(columns, rows, options = {}) {
 }
 
 /** How a table of so many columns is set: many need room of their own on a phone, most are set close everywhere. */
-const breadth = (count) => (count >= 9 ? "many dense" : count >= 5 ? "many" : null);
+const breadth = (count) => (count >= 8 ? "many dense" : count >= 5 ? "many" : null);
 
 const DAY = /^\d{4}-\d\d-\d\d/;
 
