@@ -9,11 +9,10 @@ Rules of a stream:
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from json.encoder import encode_basestring
 from json.encoder import encode_basestring_ascii as _quoted
 from math import isfinite
 from typing import Any
@@ -197,27 +196,22 @@ def _canonical(payload: Payload) -> str:
 def texts(columns: Mapping[str, Sequence[Any]]) -> list[JsonText]:
     """Return the canonical text of many payloads, given by the columns that they consist of.
 
-    The text is that of `canonical`, to the byte; a column at a time it costs a third of it.
+    The text is that of `canonical`, to the byte, and costs a third of it. All times are in UTC.
     """
     names = sorted(columns)
     form = "{" + ", ".join(f'"{name}": %s' for name in names) + "}"
-    written = ([_value_text(value) for value in columns[name]] for name in names)
-    return [JsonText(form % row) for row in zip(*written, strict=True)]
+    return [JsonText(form % row) for row in zip(*map(_said, map(columns.get, names)), strict=True)]
 
 
-def _value_text(value: Any) -> str:
-    return _TEXT_OF.get(type(value), _ENCODER.encode)(value)
+def _said(values: Any) -> Sequence[Any]:
+    """Return what stands in JSON, as a text or a number that is written as Python writes it."""
+    kinds = set(map(type, values))
+    if kinds == {int} or (kinds == {float} and isfinite(sum(values))):
+        return list(values)
+    if kinds <= _REPEATING:
+        known = {value: _ENCODER.encode(value) for value in set(values)}
+        return [known[value] for value in values]
+    return [_ENCODER.encode(value) for value in values]
 
 
-def _number_text(value: float) -> str:
-    return repr(value) if isfinite(value) else _ENCODER.encode(value)
-
-
-_TEXT_OF: dict[type, Callable[[Any], str]] = {
-    int: repr,
-    float: _number_text,
-    str: encode_basestring,
-    date: '"{}"'.format,
-    datetime: '"{}"'.format,
-    type(None): lambda _: "null",
-}
+_REPEATING = {str, date, datetime, type(None)}

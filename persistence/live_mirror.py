@@ -310,8 +310,8 @@ def digest(rows: Sequence[Row]) -> str:
     """Return a short hash of what `repr` says of the rows as a list of tuples."""
     columns = rows.plain_columns() if isinstance(rows, Block) else zip(*rows, strict=True)
     said = zip(*map(_reprs, columns), strict=True)
-    text = ", ".join(map("({})".format, map(", ".join, said)))
-    return blake2b(f"[{text}]".encode(), digest_size=8).hexdigest()
+    text = "), (".join(map(", ".join, said))
+    return blake2b(f"[({text})]".encode(), digest_size=8).hexdigest()
 
 
 def _reprs(values: Sequence[Any]) -> Iterable[str]:

@@ -260,10 +260,10 @@ def runner_decision(mirror: Mirror, manifest: dict[str, Any], metrics: dict[str,
     return tables.engine_decisions, [row]
 
 
-def artifact_rows(run: RunContext, artifacts: Iterable[Artifact]) -> Batch:
-    """Return the files of a run."""
+def artifact_rows(head: tuple[str, str, str], artifacts: Iterable[Artifact]) -> Batch:
+    """Return the files of a run; `head` is its id, its mode and its strategy."""
     return tables.artifacts, [
-        (*run.head, item.name, item.path, item.sha256, item.bytes, item.rows, item.kind)
+        (*head, item.name, item.path, item.sha256, item.bytes, item.rows, item.kind)
         for item in artifacts
     ]
 

@@ -95,12 +95,15 @@ class RuntimeStore:
         with self.database.writer() as connection:
             connection.execute(changed)
 
-    def finish_trading(self, run_id: str) -> None:
-        """Record that a run that trades has ended for good."""
-        ended = {"status": "FINISHED", "completed_at": datetime.now(UTC)}
+    def finish_trading(self, run_id: str, by: str, reason: str) -> None:
+        """Record that a run that trades has ended for good; its own events say who and why."""
+        now = datetime.now(UTC)
+        ended = {"status": "FINISHED", "completed_at": now}
         this = tables.backtest_runs.c.run_id == run_id
-        with self.database.writer() as connection:
+        said = {"by": by, "reason": reason, "at": now.isoformat()}
+        with self.database.durable_writer() as connection:
             connection.execute(sa.update(tables.backtest_runs).where(this).values(ended))
+            events.append(connection, run_id, [("FINISHED", said)])
 
     def set_status(self, run_id: str, status: str) -> None:
         """Record whether a run that trades is RUNNING, STOPPED or HALTED."""

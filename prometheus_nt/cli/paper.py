@@ -125,6 +125,7 @@ def _trade(node: "NodeConfig", asked: _Asked, as_json: bool) -> None:
 
 def finish(
     run: Annotated[str, typer.Argument(help="A paper or live run's id, or its beginning.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """End a paper or live run for good; its sleeve may begin another one then.
@@ -132,13 +133,13 @@ def finish(
     A sleeve has one open run of a mode: its settings cannot change while it trades. What is held
     at a broker has to be closed first; what the simulated venue holds ends with the run.
 
-    Example: [cyan]prometheus finish US_CORE_LONG_EQ_H21-PAPER[/]
+    Example: [cyan]prometheus finish US_CORE_LONG_EQ_H21-PAPER --reason "new limits"[/]
     """
     from prometheus_nt.jobs.paper_finish import finish_run
     from prometheus_nt.jobs.stores import open_stores
 
     with open_stores(read_settings(), upgrade=True) as stores:
-        done = asdict(finish_run(stores, run, getpass.getuser()))
+        done = asdict(finish_run(stores, run, getpass.getuser(), reason))
     if as_json:
         print_json(done)
         return

@@ -61,7 +61,7 @@ def record_run(
     runtime.write([equity_rows(mirror)])
     runtime.write(outcome_rows(mirror))
     runtime.write([runner_decision(mirror, manifest, metrics)])
-    runtime.write([artifact_rows(mirror.run, folder.written.values())])
+    runtime.write([artifact_rows(mirror.run.head, folder.written.values())])
     evaluate_run(stores, run_id, market.panel)
     stores.trials.complete(identity, series.returns)
     folder.point_latest_here()

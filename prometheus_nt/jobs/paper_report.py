@@ -5,13 +5,16 @@ reader of an open run must know first (`_caveats`). Nothing of trading waits for
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
-from persistence.artifacts import RunFolder
+from persistence.artifacts import Artifact, RunFolder
 from persistence.live_mirror import LiveMirror
 from persistence.panel_cache import settled_revision
 from persistence.run_rows import artifact_rows, instant
@@ -25,7 +28,7 @@ from prometheus_nt.jobs.metadata import read_metadata
 from prometheus_nt.jobs.paper_data import missing_bars
 from prometheus_nt.jobs.paper_identity import run_facts
 from prometheus_nt.jobs.paper_trader import PaperTrader
-from prometheus_nt.jobs.report import REPORT, load_run_series, write_report
+from prometheus_nt.jobs.report import REPORT, load_run_series, rewrite_report, write_report
 from prometheus_nt.jobs.run_tables import write_run_tables
 from prometheus_nt.jobs.stores import Stores
 from prometheus_nt.reporting.metrics import compute_metrics
@@ -34,6 +37,9 @@ SECONDS_APART = 300.0
 """Least time between two reports of a node that waits: a fast clock makes one, a day makes one."""
 
 FEW_SESSIONS = 63
+
+OPEN = "Open:"
+"""What the first note of a run that trades begins with."""
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +103,44 @@ def write_paper_report(config: NodeConfig, stores: Stores, trader: PaperTrader) 
     findings = record_findings(stores, folder, series, market.panel)
     write_report(folder, series, metrics, findings)
     folder.write_text(INDEX, run_index(manifest, metrics, folder), "markdown")
-    stores.runtime.write([artifact_rows(mirror.run, folder.written.values())])
+    stores.runtime.write([artifact_rows(mirror.run.head, folder.written.values())])
     stores.runtime.set_metrics(identity.run_id, metrics)
     return folder.path / REPORT
+
+
+def close_report(stores: Stores, run: Mapping[str, Any], how: str) -> Path | None:
+    """Make the page of a run that has ended say so, from its files; None if it never had one.
+
+    Parameters
+    ----------
+    run : mapping of the columns of its row
+    how : str
+        Who ended it and what was left, after the last close.
+
+    Raises
+    ------
+    StoreError
+        If a file of it is missing or cannot be written.
+    """
+    folder = RunFolder(stores.settings.runs_dir, run["run_id"])
+    if folder.hash_of(REPORT) is None:
+        return None
+    manifest = folder.read_json("manifest.json")
+    ended = f"Finished: this {run['mode'].lower()} run ended after the close of "
+    ended += f"{manifest['end']}, {how}"
+    notes = [note for note in manifest["notes"] if not note.startswith(OPEN)]
+    folder.write_json("manifest.json", manifest | {"notes": [ended, *notes]})
+    page = rewrite_report(folder)
+    stored = {row["name"]: _artifact(row) for row in stores.runtime.artifacts(run["run_id"])}
+    folder.written = stored | folder.written
+    folder.write_text(INDEX, run_index(manifest, run["metrics_json"] or {}, folder), "markdown")
+    head = (run["run_id"], run["mode"], run["strategy_id"])
+    stores.runtime.write([artifact_rows(head, folder.written.values())])
+    return page
+
+
+def _artifact(row: Mapping[str, Any]) -> Artifact:
+    return Artifact(**{one.name: row[one.name] for one in fields(Artifact)})
 
 
 def _is_between_sessions(mirror: LiveMirror) -> bool:
@@ -124,7 +165,7 @@ def _caveats(config: NodeConfig, trader: PaperTrader, market: RecordedMarket) ->
     mode, sessions = config.mode, len(trader.node.mirror.holdings)
     waiting = len(trader.node.mirror.open_orders())
     told = [
-        f"Open: this {mode} run trades on; these are its figures until the close of {market.end}, "
+        f"{OPEN} this {mode} run trades on; these are its figures until the close of {market.end}, "
         f"no result. {waiting} orders wait.",
         f"Data: as they were when each session was traded; on {_incomplete(trader, market)}.",
     ]

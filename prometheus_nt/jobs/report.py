@@ -104,7 +104,11 @@ def remake_report(stores: Stores, run: str) -> Path:
     row = stores.runtime.find_run(run)
     if row["mode"] == Mode.BACKTEST.value and row["status"] != "COMPLETED":
         raise StoreError(f"{row['run_id']} is {row['status']}: only a completed run has a report")
-    folder = RunFolder(stores.settings.runs_dir, row["run_id"])
+    return rewrite_report(RunFolder(stores.settings.runs_dir, row["run_id"]))
+
+
+def rewrite_report(folder: RunFolder) -> Path:
+    """Render the report again from the files beside it; return where it is."""
     series = load_run_series(folder)
     table = folder.read_table("equity.parquet")
     write_benchmark(folder, table["session"], table["benchmark"])

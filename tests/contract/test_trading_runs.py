@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from threading import Barrier
 
+from persistence import events
 from persistence.runtime import RuntimeStore
 from prometheus_nt.domain.runs import Mode, TradingIdentity
 
@@ -62,7 +63,7 @@ def test_another_mode_another_sleeve_and_a_finished_run_are_not_beside_it(databa
 
     live = store.begin_trading(identity("b", Mode.LIVE), facts())
     other = store.begin_trading(identity("b", sleeve="US_CORE_LONG_EQ_H21"), facts())
-    store.finish_trading(identity("a").run_id)
+    store.finish_trading(identity("a").run_id, "anna", "settings change")
     after = store.begin_trading(identity("c"), facts())
 
     assert live == other == after == []
@@ -70,3 +71,8 @@ def test_another_mode_another_sleeve_and_a_finished_run_are_not_beside_it(databa
     assert finished["status"] == "FINISHED"
     assert finished["completed_at"] is not None
     assert [run["config_hash"] for run in store.open_runs(SLEEVE, "PAPER")] == ["c"]
+    with database.reader() as connection:
+        (said,) = events.payloads(connection, identity("a").run_id, "FINISHED")
+        assert events.verify(connection, identity("a").run_id) is None
+    assert (said["by"], said["reason"]) == ("anna", "settings change")
+    assert said["at"] == finished["completed_at"].isoformat()

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from prometheus_nt.cli import app, main
-from prometheus_nt.domain.errors import ConfigError
+from prometheus_nt.domain.errors import ConfigError, StoreError
 
 pytestmark = pytest.mark.integration
 
@@ -164,11 +164,17 @@ def test_a_changed_node_and_the_way_out_at_the_command_line(invoke, traded):
     with pytest.raises(ConfigError, match=f"prometheus finish {traded['run_id']}"):
         invoke(*wider)
 
-    (ended,) = [json.loads(invoke("finish", traded["run_id"], "--json").stdout)]
+    ending = ("finish", traded["run_id"], "--reason", "wider names", "--json")
+    (ended,) = [json.loads(invoke(*ending).stdout)]
     window = ("--from", "2005-02-14", "--until", "2005-02-15", "--json")
     (changed,) = json.loads(invoke(*wider, *window).stdout)
 
     assert ended["run_id"] == traded["run_id"] != changed["run_id"]
+    assert ended["reason"] == "wider names"
+    with pytest.raises(ConfigError, match=r"run: .* was finished after .* already; `prometheus"):
+        invoke(*ending)
+    with pytest.raises(StoreError, match=r"no run matches 'nope'; `prometheus show runs` lists"):
+        invoke("finish", "nope")
     shown = json.loads(invoke("show", "runs", "--mode", "PAPER", "--json").stdout)
     assert {run["run_id"]: run["status"] for run in shown} == {
         traded["run_id"]: "FINISHED",

@@ -9,9 +9,10 @@ import pytest
 
 from persistence.artifacts import RunFolder
 from prometheus_nt.config import load_config
-from prometheus_nt.domain.errors import AccountingError, StoreError
+from prometheus_nt.domain.errors import AccountingError, ConfigError, StoreError
 from prometheus_nt.jobs.backtest import run_backtest
 from prometheus_nt.jobs.paper import run_paper
+from prometheus_nt.jobs.paper_finish import finish_run
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.report import load_run_series, remake_report
 from prometheus_nt.jobs.safety import arm, halt
@@ -64,6 +65,8 @@ def test_a_paper_run_has_the_figures_of_its_backtest_and_says_that_it_is_open(st
     assert row["metrics_json"]["num_fills"] == backtest.metrics["num_fills"] == paper.fills > 0
     assert row["status"] == "STOPPED"
     assert {one["name"] for one in stores.runtime.artifacts(paper.run_id)} >= {"report.html"}
+    with pytest.raises(ConfigError, match=f"paper or live run, found {backtest.run_id}"):
+        finish_run(stores, backtest.run_id, "anna")
 
 
 def test_the_report_follows_the_run_and_can_be_made_again(stores):
@@ -88,6 +91,38 @@ def test_a_run_without_a_close_has_no_report(stores):
     assert summary.sessions == 0
     with pytest.raises(StoreError, match=r"manifest\.json: missing"):
         remake_report(stores, summary.run_id)
+
+
+def test_a_finished_run_s_page_says_that_it_ended_and_who_ended_it(stores):
+    traded_run = traded(stores)
+    before = notes_of(stores, traded_run.run_id)
+
+    done = finish_run(stores, traded_run.run_id, "anna", "new limits")
+
+    page, notes = report_of(stores, traded_run.run_id), notes_of(stores, traded_run.run_id)
+    assert notes[0] == (
+        "Finished: this paper run ended after the close of 2006-01-13, by anna: new limits; "
+        f"{traded_run.positions} positions and {done.open_orders} open orders ended with it."
+    )
+    assert notes[1:] == before[1:]
+    assert "Finished: this paper run" in page
+    assert "Open: this paper run" not in page
+    folder = RunFolder(stores.settings.runs_dir, traded_run.run_id)
+    files = stores.runtime.artifacts(traded_run.run_id)
+    assert done.report == folder.path / "report.html"
+    assert len(files) > 5
+    assert all(folder.hash_of(one["name"]) == one["sha256"] for one in files)
+
+
+def test_a_run_without_a_close_is_finished_without_a_page(stores):
+    stop = Event()
+    stop.set()
+    begun = traded(stores, stop=stop)
+
+    done = finish_run(stores, begun.run_id, "anna")
+
+    assert (done.report, done.reason) == (None, "")
+    assert stores.runtime.run(begun.run_id)["status"] == "FINISHED"
 
 
 def test_sessions_under_the_kill_switch_and_missing_bars_are_told(stores):
