@@ -1,6 +1,7 @@
 """Many rows at once, column by column: what arrays say becomes no tuple on its way to a table."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, overload
 
@@ -10,7 +11,6 @@ from persistence.arrow import pa, pc
 from prometheus_nt.domain.record import FloatArray
 
 Row = tuple[Any, ...]
-Column = Sequence[Any] | FloatArray
 
 PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e10
 """Between these Python writes a number without an exponent, and Arrow the same digits."""
@@ -24,6 +24,37 @@ class JsonTexts(list[str]):
     """A column of documents that are all JSON already."""
 
 
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """A column of JSON objects, one a row, written when somebody reads them.
+
+    members : mapping of name to array
+        What the objects say, sorted by name; unknown numbers are null.
+    """
+
+    members: Mapping[str, FloatArray]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def texts(self) -> JsonTexts:
+        """Return the objects as text."""
+        return documents(self.members, self.rows)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Documents]") -> "Documents | JsonTexts":
+        """Return one column after the other: many sessions at once cost less than each alone."""
+        names = parts[0].members.keys()
+        if any(part.members.keys() != names for part in parts):
+            return JsonTexts(chain.from_iterable(part.texts() for part in parts))
+        members = {name: np.concatenate([part.members[name] for part in parts]) for name in names}
+        return cls(members, sum(map(len, parts)))
+
+
+Column = Sequence[Any] | FloatArray | Documents
+
+
 class Block(Sequence[Row]):
     """Rows of one table, held as the columns that they consist of.
 
@@ -31,10 +62,16 @@ class Block(Sequence[Row]):
     know is None there.
     """
 
-    __slots__ = ("columns",)
+    __slots__ = ("_columns",)
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self.columns = tuple(columns)
+        self._columns = tuple(columns)
+
+    @property
+    def columns(self) -> tuple[Sequence[Any] | FloatArray, ...]:
+        """The columns, their documents written."""
+        self._columns = tuple(map(_written, self._columns))
+        return self._columns
 
     @classmethod
     def of(cls, length: int, *parts: Any) -> "Block":
@@ -45,12 +82,12 @@ class Block(Sequence[Row]):
     @classmethod
     def joined(cls, blocks: Iterable["Block"]) -> Sequence[Row]:
         """Return the rows of all blocks, one after the other."""
-        columns = zip(*(block.columns for block in blocks), strict=True)
+        columns = zip(*(block._columns for block in blocks), strict=True)
         joined = [_joined(parts) for parts in columns]
         return cls(joined) if joined else ()
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self._columns[0])
 
     def __iter__(self) -> Iterator[Row]:
         return zip(*self.plain_columns(), strict=True)
@@ -60,7 +97,7 @@ class Block(Sequence[Row]):
         return [_plain_values(column) for column in self.columns]
 
     def __repr__(self) -> str:
-        return f"Block({len(self)} rows of {len(self.columns)} columns)"
+        return f"Block({len(self)} rows of {len(self._columns)} columns)"
 
     @overload
     def __getitem__(self, place: int) -> Row: ...
@@ -73,21 +110,32 @@ class Block(Sequence[Row]):
         return next(iter(one))
 
 
-_MANY = (list, tuple, np.ndarray)
+_MANY = (list, tuple, np.ndarray, Documents)
+
+
+def _written(column: Column) -> Sequence[Any] | FloatArray:
+    return column.texts() if isinstance(column, Documents) else column
 
 
 def _joined(parts: Sequence[Column]) -> Column:
+    documented = [part for part in parts if isinstance(part, Documents)]
+    if len(documented) == len(parts):
+        return Documents.joined(documented)
+    return _one_after_the_other([*map(_written, parts)])
+
+
+def _one_after_the_other(parts: Sequence[Sequence[Any] | FloatArray]) -> Column:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     kind = JsonTexts if all(isinstance(part, JsonTexts) for part in parts) else list
     return kind(chain.from_iterable(parts))
 
 
-def _part(column: Column, place: slice) -> Column:
+def _part(column: Sequence[Any] | FloatArray, place: slice) -> Sequence[Any] | FloatArray:
     return JsonTexts(column[place]) if isinstance(column, JsonTexts) else column[place]
 
 
-def _plain_values(column: Column) -> Sequence[Any]:
+def _plain_values(column: Sequence[Any] | FloatArray) -> Sequence[Any]:
     if isinstance(column, np.ndarray):
         return numbers(column)
     return [JsonText(text) for text in column] if isinstance(column, JsonTexts) else column
@@ -101,7 +149,7 @@ def numbers(values: FloatArray) -> list[float | None]:
     return listed
 
 
-def documents(members: dict[str, FloatArray], rows: int) -> JsonTexts:
+def documents(members: Mapping[str, FloatArray], rows: int) -> JsonTexts:
     """Return one JSON object per row, its members sorted by name; unknown numbers are null.
 
     The text is that of `json.dumps`, to the byte: whoever writes the same document again by another

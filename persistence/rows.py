@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from persistence.blocks import Block, JsonTexts, Row, documents
+from persistence.blocks import Block, Documents, JsonTexts, Row
 from prometheus_nt.domain.books import (
     BookTarget,
     Exclusion,
@@ -107,8 +107,8 @@ def profile_rows(run: RunContext, record: Profiles, model_id: str) -> Block:
         *run.head,
         record.as_of,
         record.instruments,
-        documents(features, rows),
-        documents(record.risk_flags, rows),
+        Documents(features, rows),
+        Documents(record.risk_flags, rows),
         [WEAK[code] for code in record.weak_profile.tolist()],
         record.schema_id,
         record.snapshot_id,
@@ -126,7 +126,7 @@ def stability_rows(run: RunContext, record: StabilityVectors, model_id: str) -> 
         "INSTRUMENT",
         record.as_of,
         record.instruments,
-        documents(components, len(record.instruments)),
+        Documents(components, len(record.instruments)),
         _known(record.overall_score),
         model_id,
     )
@@ -167,7 +167,7 @@ def score_rows(run: RunContext, record: InstrumentScores, model_id: str) -> Bloc
         _known(record.score),
         _known(record.confidence),
         [LABEL_NAMES[code] for code in record.signal_label.tolist()],
-        documents(record.alpha_components, len(record.instruments)),
+        Documents(record.alpha_components, len(record.instruments)),
         model_id,
     )
 
@@ -241,8 +241,8 @@ def fragility_rows(run: RunContext, record: FragilityMeasures, model_id: str) ->
         _known(record.fragility_score),
         [FRAGILITY_NAMES.get(code) for code in record.fragility_class.tolist()],
         _known(record.drawdown_probability),
-        documents(record.scenario_losses, rows),
-        documents(record.components, rows),
+        Documents(record.scenario_losses, rows),
+        Documents(record.components, rows),
         model_id,
     )
 

@@ -1,12 +1,13 @@
 """Rows as columns say what the same rows say as tuples, to the byte."""
 
 import json
+from math import inf, nan
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.blocks import Block, JsonText, JsonTexts, documents, numbers
+from persistence.blocks import Block, Documents, JsonText, JsonTexts, documents, numbers
 
 ANY = st.lists(st.floats(width=64), min_size=1, max_size=20)
 AWKWARD = (
@@ -89,3 +90,14 @@ def test_joined_blocks_are_the_rows_of_each_one_after_the_other():
 
 def test_numbers_that_are_not_finite_are_unknown():
     assert numbers(np.array([1.0, np.nan, -np.inf])) == [1.0, None, None]
+
+
+def test_documents_of_many_sessions_are_those_of_each_alone():
+    first = Block.of(2, "a", Documents({"x": np.array([1.0, nan]), "y": np.array([1e-9, 2.5])}, 2))
+    second = Block.of(1, "b", Documents({"x": np.array([3.0]), "y": np.array([inf])}, 1))
+    other = Block.of(1, "c", Documents({"z": np.array([0.5])}, 1))
+    alone = [row for block in (first, second, other) for row in block]
+
+    assert [*Block.joined([first, second, other])] == alone
+    assert [*Block.joined([first, second])] == alone[:3]
+    assert alone[:2] == [("a", '{"x": 1.0, "y": 1e-09}'), ("a", '{"x": null, "y": 2.5}')]
