@@ -65,13 +65,14 @@ class Block(Sequence[Row]):
     __slots__ = ("_columns",)
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = tuple(columns)
+        self._columns: tuple[Column, ...] = tuple(columns)
 
     @property
     def columns(self) -> tuple[Sequence[Any] | FloatArray, ...]:
         """The columns, their documents written."""
-        self._columns = tuple(map(_written, self._columns))
-        return self._columns
+        written = tuple(map(_written, self._columns))
+        self._columns = written
+        return written
 
     @classmethod
     def of(cls, length: int, *parts: Any) -> "Block":

@@ -21,12 +21,12 @@ from sqlalchemy import (
     JSON,
     URL,
     Boolean,
+    ClauseElement,
     Connection,
     Date,
     DateTime,
     Dialect,
     Engine,
-    Executable,
     Float,
     Integer,
     LargeBinary,
@@ -45,6 +45,7 @@ from persistence.arrow import arrow_csv, pa
 from persistence.blocks import Block, JsonText, JsonTexts
 from persistence.tables.types import utc
 from prometheus_nt.domain.errors import ConfigError, StoreError, StoreUnavailable
+from prometheus_nt.domain.record import FloatArray
 
 BUSY_TIMEOUT_MS = 30_000
 BATCH_ROWS = 100_000
@@ -324,7 +325,7 @@ class Statement:
     What it returns are the driver's values: it is for text and whole numbers.
     """
 
-    def __init__(self, clause: Executable) -> None:
+    def __init__(self, clause: ClauseElement) -> None:
         self._clause = clause
         self._compiled: dict[str, tuple[str, SQLCompiler, dict[str, Callable[[Any], Any]]]] = {}
 
@@ -572,7 +573,7 @@ def _known_numbers(values: Sequence[Any]) -> Sequence[float | None]:
 _FLOATS, _INTEGERS = {float}, {int}
 
 
-def _are_floats(values: Sequence[Any]) -> bool:
+def _are_floats(values: Sequence[Any] | FloatArray) -> bool:
     return not isinstance(values, np.ndarray) and set(map(type, values)) == _FLOATS
 
 

@@ -401,10 +401,10 @@ class DayRunner:
             data = identity.data_fingerprint
             sessions = SharedSessions(panel, row, len(panel) - 1, data, scenarios)
             table = SharedDay.of(outputs, sessions, config, sleeve).table()
-        engines, sessions = config.engines_of(sleeve), OrderSessions(panel)
-        table = silent_between(table or PIPELINE, engines.portfolio, engines.risk, sessions)
+        engines, heard = config.engines_of(sleeve), OrderSessions(panel)
+        table = silent_between(table or PIPELINE, engines.portfolio, engines.risk, heard)
         node = wire_backtest(config, sleeve, panel, identity, table, recorded)
-        sessions.follower = node.sleeve
+        heard.follower = node.sleeve
         try:
             with calm_collector():
                 node.mirror.attach(node.engine.kernel.msgbus)
