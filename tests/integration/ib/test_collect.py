@@ -41,7 +41,7 @@ pytestmark = pytest.mark.integration
 CONFIG = Path("configs/us_core_long_eq_ohlcv.yaml")
 ACCOUNT, DATASET = "DU1234567", "mine"
 NAMES = ("AAPL.US", "GOOG.US", "IBM.US", "MSFT.US")
-START, END = date(2006, 1, 3), date(2006, 1, 12)
+START, END = date(2006, 1, 3), date(2006, 1, 11)
 MADE = SourceSpec("ib", dataset=DATASET, symbols=NAMES, start=date(2004, 9, 1))
 
 
@@ -86,6 +86,7 @@ class Evening:
 
     def node(self, *assignments):
         own = ["mode=paper", "venue=ib", f"data.dataset={DATASET}", "data.benchmark=null"]
+        own.append("without=[regime,fragility]")
         soon = "day.daemon.jobs.ingest_prices.delay_minutes=5"
         config = load_config([CONFIG], [*own, soon, *assignments])
         sleeve = config.sleeves[0].model_copy(update={"horizon": 5})
@@ -199,7 +200,7 @@ def test_a_node_that_collects_its_bars_trades_as_one_whose_bars_come_beside_it(
         beside = other.trade(other.node(), WithWork(other.market, ingest_beside))
 
     assert collected == beside
-    assert collected.sessions == 8
+    assert collected.sessions == 7
     assert collected.fills > 4
     assert own.orders() == other.orders()
     assert own.stored() == other.stored()
@@ -236,7 +237,7 @@ def test_names_that_stay_away_are_told_at_the_deadline_and_nothing_is_decided_be
     assert alert["details"]["missing"] == ["IBM.US"]
     assert alert["resolved_at"] is not None
     # The late session is in the books, and the node goes on from there.
-    assert (run.last, run.sessions) == (END, 8)
+    assert (run.last, run.sessions) == (END, 7)
 
 
 def test_nobody_is_asked_before_the_bars_may_be_final(opened):

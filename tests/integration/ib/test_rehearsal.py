@@ -23,7 +23,10 @@ def node(*assignments):
 
 
 def test_sixty_sessions_at_the_simulated_broker_trade_what_the_backtest_trades(stores):
-    found = rehearse(node(), stores, RehearsalRequest(date(2006, 1, 3), date(2006, 3, 29)))
+    # What these engines add is compared over as many sessions on the simulated venue.
+    shorter = node("without=[regime,fragility]")
+
+    found = rehearse(shorter, stores, RehearsalRequest(date(2006, 1, 3), date(2006, 3, 29)))
 
     (report,) = found.reports
     assert report.identical
