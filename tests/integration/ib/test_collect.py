@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -13,28 +14,23 @@ import sqlalchemy as sa
 from adapters.ib.pacing import HistoryBudget
 from adapters.ib_gateway.faults import read_rule
 from adapters.ib_gateway.market import Stage
-from adapters.sample import sample_ohlcv
-from persistence import schema
-from persistence.database import Database
-from persistence.historical import HistoricalStore
+from persistence.health import HealthStore
 from persistence.tables.historical import bars
 from persistence.tables.trading import alerts
 from prometheus_nt.config import IbConfig, load_config
 from prometheus_nt.domain.calendar import MarketCalendar
 from prometheus_nt.domain.errors import ConfigError, TradingHalted
 from prometheus_nt.jobs import ib_collect
-from prometheus_nt.jobs.data import SourceSpec, ingest_named
+from prometheus_nt.jobs.data import SourceSpec, ingest_named, origin_of
 from prometheus_nt.jobs.gateway import GatewayRequest, build_gateway
 from prometheus_nt.jobs.ib_collect import IbCollector
-from prometheus_nt.jobs.ingest import ingest
 from prometheus_nt.jobs.panels import panel_of
 from prometheus_nt.jobs.paper import run_paper
 from prometheus_nt.jobs.paper_request import PaperRequest
 from prometheus_nt.jobs.readiness import IngestionState, ingestion_status
 from prometheus_nt.jobs.rehearse import QUICK
 from prometheus_nt.jobs.simulated_market import simulated_market
-from prometheus_nt.jobs.stores import Stores, open_stores
-from prometheus_nt.settings import Settings
+from prometheus_nt.jobs.stores import open_stores
 
 pytestmark = pytest.mark.integration
 
@@ -43,15 +39,6 @@ ACCOUNT, DATASET = "DU1234567", "mine"
 NAMES = ("AAPL.US", "GOOG.US", "IBM.US", "MSFT.US")
 START, END = date(2006, 1, 3), date(2006, 1, 11)
 MADE = SourceSpec("ib", dataset=DATASET, symbols=NAMES, start=date(2004, 9, 1))
-
-
-@pytest.fixture(scope="module")
-def historical(tmp_path_factory):
-    database = Database.open(f"sqlite:///{tmp_path_factory.mktemp('historical')}/historical.db")
-    schema.upgrade(database, "historical")
-    ingest(sample_ohlcv(), HistoricalStore(database))
-    yield database
-    database.close()
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +91,7 @@ class Evening:
         return run
 
     def collector(self, start_timeout_seconds=None, **settings):
-        changed = {"settings": Settings(**vars(self.stores.settings) | settings)}
-        stores = Stores(**vars(self.stores) | changed)
+        stores = replace(self.stores, settings=replace(self.stores.settings, **settings))
         node = self.node("data.collect=ib")
         at = node.ib.model_copy(update={"start_timeout_seconds": start_timeout_seconds})
         return IbCollector(node.model_copy(update={"ib": at}), stores, self.market.now)
@@ -147,27 +133,21 @@ class Evening:
 
 
 @contextmanager
-def evening(historical, home):
-    home.mkdir()
-    sample = Stores(Settings(home, "unused", "unused"), HistoricalStore(historical), None)
-    gateway = build_gateway(sample, GatewayRequest("sample_ohlcv", START, END, fast=True))
-    with simulated_market(gateway) as market:
-        at = {"ACCOUNT": ACCOUNT, "PORT": str(market.port), "ALSO_PORTS": str(market.port)}
-        settings = Settings(
-            home,
-            f"sqlite:///{home}/historical.db",
-            f"sqlite:///{home}/runtime.db",
-            ib={f"PROMETHEUS_IB_{name}": value for name, value in at.items()},
-            ib_requests_per_ten_minutes=9999,
-        )
-        ingest_named(settings, MADE)
-        with open_stores(settings, upgrade=True) as stores:
-            yield Evening(stores, market, gateway)
+def evening(settings):
+    with open_stores(settings) as stores:
+        request = GatewayRequest("sample_ohlcv", START, END, fast=True)
+        gateway = build_gateway(stores, request)
+        with simulated_market(gateway) as market:
+            at = {"ACCOUNT": ACCOUNT, "PORT": str(market.port), "ALSO_PORTS": str(market.port)}
+            variables = {f"PROMETHEUS_IB_{name}": value for name, value in at.items()}
+            settings = replace(settings, ib=variables, ib_requests_per_ten_minutes=9999)
+            ingest_named(settings, MADE)
+            yield Evening(replace(stores, settings=settings), market, gateway)
 
 
 @pytest.fixture
-def opened(historical, tmp_path):
-    with evening(historical, tmp_path / "home") as found:
+def opened(sample_home, tmp_path):
+    with evening(sample_home(tmp_path / "home")) as found:
         yield found
 
 
@@ -187,11 +167,11 @@ class WithWork:
 
 
 def test_a_node_that_collects_its_bars_trades_as_one_whose_bars_come_beside_it(
-    historical, tmp_path
+    sample_home, tmp_path
 ):
-    with evening(historical, tmp_path / "collects") as own:
+    with evening(sample_home(tmp_path / "collects")) as own:
         collected = own.trade(own.node("data.collect=ib"))
-    with evening(historical, tmp_path / "beside") as other:
+    with evening(sample_home(tmp_path / "beside")) as other:
 
         def ingest_beside():
             if other.stage is Stage.CLOSED:
@@ -322,9 +302,12 @@ def test_a_gateway_that_is_gone_stops_nobody(opened):
     assert status.status is IngestionState.PENDING
 
 
-def test_bars_of_another_source_are_not_mixed_with_the_brokers(opened, historical):
-    stores = Stores(**vars(opened.stores) | {"historical": HistoricalStore(historical)})
+def test_bars_of_another_source_are_not_mixed_with_the_brokers(opened):
     node = opened.node("data.collect=ib", "data.dataset=sample_ohlcv")
 
     with pytest.raises(ConfigError, match=r"data\.collect: .*nothing is known of the source"):
-        run_paper(node, stores, PaperRequest(start=START), opened.market)
+        run_paper(node, opened.stores, PaperRequest(start=START), opened.market)
+    origin = origin_of(SourceSpec("sample"))
+    HealthStore(opened.stores.historical.database).remember_origin("sample_ohlcv", origin)
+    with pytest.raises(ConfigError, match=r"data\.collect: ib, .* is made of sample; sources do"):
+        run_paper(node, opened.stores, PaperRequest(start=START), opened.market)
