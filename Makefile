@@ -59,7 +59,7 @@ calibration: $(STAMP)  ## how often selection is wrong on 500 campaigns whose tr
 	$(BIN)/python benchmarks/calibration.py 500
 
 kills: $(STAMP)  ## a hundred kills of a backtest, of a day and of a paper run, each completed by the next
-	PROMETHEUS_KILL_POINTS=100 $(BIN)/python -m pytest -q tests/integration/test_crash.py tests/integration/test_paper.py
+	PROMETHEUS_KILL_POINTS=100 $(BIN)/python -m pytest -n 2 -q tests/integration/test_crash.py tests/integration/test_paper.py
 
 golden: $(STAMP) ## refresh the golden results; review the diff and say why they moved
 	PROMETHEUS_REFRESH_GOLDEN=1 $(BIN)/python -m pytest -q tests/golden
