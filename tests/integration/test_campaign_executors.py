@@ -129,7 +129,7 @@ def test_processes_leave_what_one_process_leaves(
     assert undisturbed[1]["pool"]["trials"] == 4
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_ray_cluster_leaves_what_one_process_leaves(
     workers, tmp_path, historical, campaign_file, undisturbed, ray_cluster
 ):
