@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-ARGUMENTS = ["configs/us_core_long_eq_ohlcv.yaml", "--start", "2003-01-02", "--end", "2004-12-31"]
+ARGUMENTS = ["configs/us_core_long_eq_ohlcv.yaml", "--start", "2003-01-02", "--end", "2003-12-31"]
 
 
 def _prometheus(home, hash_seed, *arguments):

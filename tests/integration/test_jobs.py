@@ -131,7 +131,7 @@ def test_a_campaign_that_was_cancelled_goes_on_where_it_was_when_it_is_retried(n
     content = {
         "campaign": "small",
         "base": str(BASE.resolve()),
-        "sessions": {"start": "2004-01-02", "end": "2006-12-29"},
+        "sessions": {"start": "2004-01-02", "end": "2005-12-30"},
         "grid": {"sleeve.horizon": [21, 63], "engines.portfolio.max_names": [2, 3, 4]},
     }
     path.write_text(yaml.safe_dump(content))
