@@ -110,7 +110,7 @@ function askCard(ctx) {
     { name: "end_date", label: "To", type: "date", mistakes: ["sessions.end", "end", "sessions"] },
     { name: "market_ids", label: "Markets", placeholder: "US_EQ", hint: "empty is any; more than one with commas", mistakes: ["market"] },
     { name: "force", label: "Run again what is recorded", type: "checkbox" },
-    { name: "config_overrides", label: "Settings over the file's, as JSON", type: "textarea", wide: true, placeholder: '{"engines.sleeve.k": 30}', mistakes: ["execution", "engines", "gate", "sleeve", "data", "overrides"] },
+    { name: "config_overrides", label: "Settings over the file's, as JSON", type: "textarea", wide: true, placeholder: '{"engines.portfolio.max_names": 10}', mistakes: ["execution", "engines", "gate", "sleeve", "data", "overrides"] },
   ], { act: "Run it", submit: async (values) => {
     const made = await ctx.post("/api/control/run_backtest", {
       strategy_id: values.strategy_id.trim(), config: list(values.config), market_ids: list(values.market_ids),
