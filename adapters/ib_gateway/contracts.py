@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from adapters.ib_gateway.wire import Values, integer
 from prometheus_nt.domain.errors import DataError
 
@@ -18,6 +20,19 @@ def contract_id(symbol: str, sec_type: str, currency: str) -> int:
     """Return a contract id that depends on nothing but what the contract is."""
     digest = hashlib.blake2b(f"{symbol}|{sec_type}|{currency}".encode(), digest_size=8).digest()
     return SMALLEST_ID + int.from_bytes(digest, "big") % IDS
+
+
+def made_up_isin(con_id: int) -> str:
+    """Return an ISIN of no country, `ZZ`, for clients who must have one; no real one is known."""
+    body = f"ZZ{np.base_repr(con_id, 36):0>9}"
+    return f"{body}{check_digit(body)}"
+
+
+def check_digit(body: str) -> int:
+    """Return the last digit of an ISIN (ISO 6166) from the eleven signs before it."""
+    digits = "".join(str(int(sign, 36)) for sign in body)
+    doubled = (int(digit) * (2 - place % 2) for place, digit in enumerate(reversed(digits)))
+    return -sum(sum(divmod(each, 10)) for each in doubled) % 10
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,8 @@ class Stock:
         Empty if it is not known.
     min_tick : float
         In units of its currency.
+    isin : str or None
+        None: the account may not see it, as many may not.
     """
 
     con_id: int
@@ -43,6 +60,7 @@ class Stock:
     primary_exchange: str = ""
     long_name: str = ""
     min_tick: float = 0.01
+    isin: str | None = None
 
     def wire(self, exchange: str = "SMART") -> dict[str, Any]:
         """Return the fields of a contract in answers."""
@@ -142,7 +160,7 @@ def details_of(stock: Stock, hours: tuple[str, str], zone: str) -> dict[str, Any
         "timeZoneId": zone,
         "tradingHours": hours[0],
         "liquidHours": hours[1],
-        "secIds": [],
+        "secIds": [] if stock.isin is None else [{"tag": "ISIN", "value": stock.isin}],
         "marketRuleIds": str(MARKET_RULE),
         "stockType": "",
         "minSize": 1,

@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters.ib_gateway.account import Account, require_paper
 from adapters.ib_gateway.book import FillPrice, Terms
-from adapters.ib_gateway.contracts import Contracts, Stock, contract_id
+from adapters.ib_gateway.contracts import Contracts, Stock, contract_id, made_up_isin
 from adapters.ib_gateway.control import Control
 from adapters.ib_gateway.fault_table import FAULTS
 from adapters.ib_gateway.faults import (
@@ -212,6 +212,7 @@ def _stock(name: str, known: InstrumentMap, as_of: date) -> Stock:
         currency=contract.currency,
         primary_exchange=contract.primary_exchange or "",
         min_tick=float(spec.tick_size),
+        isin=made_up_isin(number),
     )
 
 

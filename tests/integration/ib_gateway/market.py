@@ -6,7 +6,7 @@ import numpy as np
 
 from adapters.ib_gateway.account import Account
 from adapters.ib_gateway.book import Terms
-from adapters.ib_gateway.contracts import Contracts, Stock, contract_id
+from adapters.ib_gateway.contracts import Contracts, Stock, contract_id, made_up_isin
 from adapters.ib_gateway.faults import Faults, read_rule
 from adapters.ib_gateway.gateway import Gateway
 from adapters.ib_gateway.market import Clock, Prices
@@ -52,9 +52,12 @@ def commission(shares: float, value: float) -> float:
 
 
 def stocks() -> list[Stock]:
+    """Return the stocks; of the last one the account may not see the ISIN."""
+    numbers = [contract_id(symbol, "STK", "USD") for symbol in SYMBOLS]
+    isins = [*map(made_up_isin, numbers[:-1]), None]
     return [
-        Stock(contract_id(symbol, "STK", "USD"), symbol, "USD", "NASDAQ", f"{symbol} Inc.")
-        for symbol in SYMBOLS
+        Stock(number, symbol, "USD", "NASDAQ", f"{symbol} Inc.", isin=isin)
+        for number, symbol, isin in zip(numbers, SYMBOLS, isins, strict=True)
     ]
 
 

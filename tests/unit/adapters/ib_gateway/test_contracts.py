@@ -1,6 +1,6 @@
 import pytest
 
-from adapters.ib_gateway.contracts import Contracts, Stock, contract_id
+from adapters.ib_gateway.contracts import Contracts, Stock, check_digit, contract_id, made_up_isin
 from adapters.ib_gateway.requests import CONTRACT
 from prometheus_nt.domain.errors import DataError
 
@@ -59,3 +59,16 @@ def test_a_pattern_finds_symbols_and_names(contracts):
 def test_two_stocks_of_one_id_are_an_error():
     with pytest.raises(DataError, match="KO and AAPL share id 10"):
         Contracts([Stock(10, "AAPL"), Stock(10, "KO")])
+
+
+@pytest.mark.parametrize("isin", ["US0378331005", "GB0002634946", "DE0007164600", "JP3633400001"])
+def test_the_check_digit_of_an_isin_is_that_of_real_ones(isin):
+    assert check_digit(isin[:-1]) == int(isin[-1])
+
+
+def test_made_up_isins_are_of_no_country_and_differ_as_ids_do():
+    made = [made_up_isin(number) for number in (10_000, 10_001, 2_000_009_999)]
+
+    assert len(set(made)) == 3
+    assert all(isin.startswith("ZZ") and len(isin) == 12 for isin in made)
+    assert [check_digit(isin[:-1]) for isin in made] == [int(isin[-1]) for isin in made]
