@@ -91,12 +91,12 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may appear in no message: the databases' passwords, the vendor's key, the tokens."""
+        """What may appear in no message: passwords, the keys of a vendor and of live, the tokens."""
         urls = (self.historical_url, self.runtime_url, self.alert_mail or "")
         passwords = (urlsplit(url).password for url in urls)
         found = [unquote(password) for password in passwords if password]
         tokens = (entry.split(":", 2)[-1].strip() for entry in self.api_tokens.split(","))
-        keys = (key for key in (self.eodhd_key, self.alert_webhook, *tokens) if key)
+        keys = (key for key in (self.eodhd_key, self.alert_webhook, self.live_key, *tokens) if key)
         return tuple(sorted({*found, *keys}))
 
     def absolute(self) -> "Settings":
