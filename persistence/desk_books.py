@@ -118,18 +118,30 @@ class Held:
     rows: list[Record]
 
 
-def held_at(
-    database: Database, run: Record, as_of: date | None, name: str | None = None
-) -> Held | None:
+def held_at(database: Database, run: Record, as_of: date | None) -> Held | None:
     """Return what a run held at its last session up to `as_of`; None before it had any.
 
     A book in cash has no rows. Where only sessions with a fill were written, the rows are of the
     newest of those, and say so.
+    """
+    return held_by(database, [run], as_of).get(run["run_id"])
+
+
+def held_by(
+    database: Database, runs: Sequence[Record], as_of: date | None, name: str | None = None
+) -> dict[str, Held]:
+    """Return what `held_at` does of each run that had any, by run.
 
     Parameters
     ----------
     name : of one instrument; None is all
     """
+    with database.reader() as connection:
+        found = {run["run_id"]: _held(connection, run, as_of, name) for run in runs}
+    return {run_id: held for run_id, held in found.items() if held is not None}
+
+
+def _held(connection: Connection, run: Record, as_of: date | None, name: str | None) -> Held | None:
     held, days = tables.positions_snapshots.c, tables.backtest_daily_equity.c
     columns = (days.date, days.equity_curve_value, days.gross_exposure)
     newest = sa.select(*columns).where(days.run_id == run["run_id"]).order_by(days.date.desc())
@@ -140,17 +152,16 @@ def held_at(
     )
     if name is not None:
         query = query.where(held.instrument_id == name)
-    with database.reader() as connection:
-        last = connection.execute(newest.limit(1)).first()
-        if last is None:
-            return None
-        rows = _rows_at(connection, query, last.date)
-        if not rows and name is None and last.gross_exposure > 0:
-            recent = connection.execute(newest.limit(SESSIONS_OF_A_YEAR)).all()
-            written = query.where(held.as_of_date.in_([day.date for day in recent]))
-            dated = sa.select(sa.func.max(written.subquery().c.as_of_date))
-            rows = _rows_at(connection, query, connection.execute(dated).scalar())
-        return Held(last.date, last.equity_curve_value, rows)
+    last = connection.execute(newest.limit(1)).first()
+    if last is None:
+        return None
+    rows = _rows_at(connection, query, last.date)
+    if not rows and name is None and last.gross_exposure > 0:
+        recent = connection.execute(newest.limit(SESSIONS_OF_A_YEAR)).all()
+        written = query.where(held.as_of_date.in_([day.date for day in recent]))
+        dated = sa.select(sa.func.max(written.subquery().c.as_of_date))
+        rows = _rows_at(connection, query, connection.execute(dated).scalar())
+    return Held(last.date, last.equity_curve_value, rows)
 
 
 def _rows_at(connection: Connection, query: "sa.Select[Any]", session: date | None) -> list[Record]:

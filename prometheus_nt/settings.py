@@ -91,7 +91,7 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may appear in no message: passwords, the keys of a vendor and of live, the tokens."""
+        """What may appear in no message: passwords, the keys of a vendor and live, the tokens."""
         urls = (self.historical_url, self.runtime_url, self.alert_mail or "")
         passwords = (urlsplit(url).password for url in urls)
         found = [unquote(password) for password in passwords if password]

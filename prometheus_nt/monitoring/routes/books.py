@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from persistence.desk_books import (
     Held,
     fragility_classes,
-    held_at,
+    held_by,
     newest_fills,
     newest_orders,
     newest_risk_actions,
@@ -90,7 +90,7 @@ def portfolio(
     filters = Filters(portfolio_id=portfolio_id, as_of=as_of, mode=mode)
     runs = newest_runs(database, filters)
     book = book_of(database, runs, as_of)
-    held = {run["run_id"]: at for run in runs if (at := held_at(database, run, as_of)) is not None}
+    held = held_by(database, runs, as_of)
     # Runs whose record ends earlier are no part of the book.
     current = {run_id: at for run_id, at in held.items() if at.session == book.as_of_date}
     wanted = _wanted(desk, [run for run in runs if run["run_id"] in current], current, as_of)
@@ -263,7 +263,7 @@ def execution(
     orders = newest_orders(database, run_ids, as_of, limit_orders)
     fills = newest_fills(database, run_ids, as_of, limit_fills)
     slippage = slippage_of(database, [row["fill_id"] for row in fills])
-    held = (held_at(database, run, as_of) for run in runs)
+    held = held_by(database, runs, as_of)
     found = {"mode": Mode(runs[0]["mode"]) if runs else None}
     return Execution(
         portfolio_id=portfolio_id,
@@ -273,9 +273,7 @@ def execution(
             FillNow(**only(row, FillNow), slippage_bps=slippage.get(row["fill_id"]))
             for row in fills
         ],
-        positions=[
-            Holding(**only(row, Holding)) for at in held if at is not None for row in at.rows
-        ],
+        positions=[Holding(**only(row, Holding)) for at in held.values() for row in at.rows],
         unknown=reasons(found, NO_RUN),
         **found,
     )

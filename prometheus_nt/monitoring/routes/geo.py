@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 
 from persistence.countries import Home, homes_of
-from persistence.desk_books import held_at, newest_runs
+from persistence.desk_books import held_by, newest_runs
 from persistence.listings import Filters
 from persistence.standing import Standing, standing
 from prometheus_nt.domain.calendar import MARKETS, REGIONS
@@ -188,7 +188,7 @@ def _world(desk: Desk, filters: Filters) -> _World:
 def _add_books(desk: Desk, filters: Filters, world: _World) -> None:
     database = desk.stores.runtime.database
     runs = newest_runs(database, filters)
-    books = [book for run in runs if (book := held_at(database, run, filters.as_of)) is not None]
+    books = list(held_by(database, runs, filters.as_of).values())
     world.session = max((book.session for book in books), default=None)
     current = [book for book in books if book.session == world.session]
     if current:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from persistence.desk_books import held_at, newest_runs
+from persistence.desk_books import held_by, newest_runs
 from persistence.listings import Filters
 from persistence.standing import (
     Record,
@@ -304,7 +304,7 @@ def _holdings(desk: Desk, filters: Filters) -> list[Holding]:
     """Return what the newest run of each sleeve held of an instrument."""
     database = desk.stores.runtime.database
     runs = newest_runs(database, Filters(as_of=filters.as_of, strategy_id=filters.strategy_id))
-    found = (held_at(database, run, filters.as_of, filters.entity_id) for run in runs)
+    found = held_by(database, runs, filters.as_of, filters.entity_id)
     return [
         Holding(
             portfolio_id=row["portfolio_id"],
@@ -313,7 +313,6 @@ def _holdings(desk: Desk, filters: Filters) -> list[Holding]:
             market_value=row["market_value"],
             weight=row["market_value"] / held.equity if held.equity > 0 else None,
         )
-        for held in found
-        if held is not None
+        for held in found.values()
         for row in held.rows
     ]
