@@ -34,8 +34,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def filled(database: Database, bench: ModuleType) -> Database:
+def filled(database: Database, bench: ModuleType, settings: Settings) -> Database:
     bench._fill(database, ROWS)
+    bench._recorded(settings.home, database, bench.RECORDED[0])
     return database
 
 
