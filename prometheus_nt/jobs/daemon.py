@@ -49,14 +49,12 @@ from prometheus_nt.jobs.daily_work import Finding, Told, WorkSpec, do_job
 from prometheus_nt.jobs.day import worker_name
 from prometheus_nt.jobs.executor import Ending, Handle, Outcome, ProcessExecutor, Task
 from prometheus_nt.jobs.observability import about_run
+from prometheus_nt.jobs.readiness import DATA_LATE
 from prometheus_nt.jobs.stores import Stores
 
 log = logging.getLogger(__name__)
 
-JOB_FAILED, JOB_LATE, DATA_LATE, CONFIG_INVALID = (
-    *("job_failed", "job_late", "data_late"),
-    "daemon_config_invalid",
-)
+JOB_FAILED, JOB_LATE, CONFIG_INVALID = ("job_failed", "job_late", "daemon_config_invalid")
 """Rules of alerts."""
 
 LONGEST_SLEEP = timedelta(minutes=10)

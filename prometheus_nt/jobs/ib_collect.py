@@ -37,11 +37,8 @@ from prometheus_nt.domain.errors import (
 )
 from prometheus_nt.jobs.data import IB, read_source, spec_of
 from prometheus_nt.jobs.health import held
-from prometheus_nt.jobs.readiness import MOST_NAMED, recorded_ingestion
+from prometheus_nt.jobs.readiness import DATA_LATE, MOST_NAMED, recorded_ingestion
 from prometheus_nt.jobs.stores import Stores
-
-DATA_LATE = "data_late"
-"""The rule of the alert of a session whose bars are not here in time."""
 
 LOOK_SECONDS = 0.1
 CHORE_SECONDS = 5.0

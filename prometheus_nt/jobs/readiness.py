@@ -27,6 +27,8 @@ from prometheus_nt.settings import Settings
 MINIMUM_COVERAGE = 0.95
 MOST_NAMED = 100
 """Missing instruments that a status lists by name."""
+DATA_LATE = "data_late"
+"""The rule of the alert of a session whose bars are not here in time."""
 
 
 class IngestionState(StrEnum):
